@@ -1,0 +1,47 @@
+# Warnings, sanitizers, and the flags of each instruction set.
+
+function(jang_flags target)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes
+                         -Wmissing-prototypes -Wvla -fno-math-errno -ffp-contract=off)
+  target_compile_definitions(${target} PRIVATE _DEFAULT_SOURCE _GNU_SOURCE)
+  if(JANG_WERROR)
+    target_compile_options(${target} PRIVATE -Werror)
+  endif()
+  if(JANG_SANITIZE)
+    target_compile_options(${target} PRIVATE -fsanitize=${JANG_SANITIZE} -fno-sanitize-recover=all
+                           -fno-omit-frame-pointer)
+    target_link_options(${target} PRIVATE -fsanitize=${JANG_SANITIZE})
+  endif()
+endfunction()
+
+# Kernel files end in _<isa>.c and are compiled with that instruction set; those of other
+# processors are taken off the list.
+function(jang_select_kernels list_name)
+  set(sources ${${list_name}})
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
+    set(here "avx2|avx512")
+  elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+    set(here "neon|neon_dot|neon_i8mm")
+  else()
+    set(here "none")
+  endif()
+  set(flags_avx2 -mavx2 -mfma -mf16c -mbmi2)
+  set(flags_avx512 ${flags_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vbmi
+      -mavx512vnni -mprefer-vector-width=512)
+  set(flags_neon "")
+  set(flags_neon_dot -march=armv8.2-a+fp16+dotprod)
+  set(flags_neon_i8mm -march=armv8.6-a+fp16+dotprod+i8mm)
+  set(kept)
+  foreach(source ${sources})
+    if(source MATCHES "_(avx2|avx512|neon|neon_dot|neon_i8mm)\\.c$")
+      set(isa ${CMAKE_MATCH_1})
+      if(isa MATCHES "^(${here})$")
+        set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${flags_${isa}}")
+        list(APPEND kept ${source})
+      endif()
+    else()
+      list(APPEND kept ${source})
+    endif()
+  endforeach()
+  set(${list_name} ${kept} PARENT_SCOPE)
+endfunction()

@@ -1,0 +1,175 @@
+/* json.c - jansson behind the context's errors, and typed getters. */
+#include "base/json.h"
+
+#include "base/file.h"
+
+#include <string.h>
+
+#define JSON_FILE_MAX ((size_t)256 << 20)
+
+/* ---- Reading ---- */
+
+/* Python writes Infinity, -Infinity and NaN, which JSON does not have. Replaces them outside
+ * strings by a number too large for f32, and null. Returns NULL when there is nothing to replace or
+ * no memory; then the text is parsed as it is. */
+static char *replace_python_constants(ctx_t *ctx, const char *text, size_t n, size_t *n_out) {
+    if (!memmem(text, n, "Infinity", 8) && !memmem(text, n, "NaN", 3)) {
+        return NULL;
+    }
+    buf b;
+    buf_init(&b, ctx, n * 2 + 64);
+    bool in_string = false;
+    for (size_t i = 0; i < n; i++) {
+        if (in_string) {
+            if (text[i] == '\\' && i + 1 < n) {
+                buf_putc(&b, text[i++]);
+            } else if (text[i] == '"') {
+                in_string = false;
+            }
+        } else if (text[i] == '"') {
+            in_string = true;
+        } else if (n - i >= 8 && memcmp(text + i, "Infinity", 8) == 0) {
+            buf_puts(&b, "1.7976931348623157e308");
+            i += 7;
+            continue;
+        } else if (n - i >= 3 && memcmp(text + i, "NaN", 3) == 0) {
+            buf_puts(&b, "null");
+            i += 2;
+            continue;
+        }
+        buf_putc(&b, text[i]);
+    }
+    char *data = NULL;
+    if (buf_take(&b, &data, n_out) != JANG_OK) {
+        buf_free(&b);
+    }
+    return data;
+}
+
+jang_status json_parse(json_t **out, ctx_t *ctx, const char *what, const char *text, size_t n) {
+    size_t n_replaced = 0;
+    char *replaced = replace_python_constants(ctx, text, n, &n_replaced);
+    json_error_t error;
+    json_t *root = json_loadb(replaced ? replaced : text, replaced ? n_replaced : n,
+                              JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
+    ctx_free(ctx, replaced);
+    if (!root) {
+        if (json_error_code(&error) == json_error_out_of_memory) {
+            return ctx_fail_memory(ctx, n);
+        }
+        return ctx_fail(ctx, JANG_ERR_FORMAT, "%s: not valid JSON: line %d, column %d: %s", what,
+                        error.line, error.column, error.text);
+    }
+    *out = root;
+    return JANG_OK;
+}
+
+jang_status json_read(json_t **out, ctx_t *ctx, const char *path) {
+    char *text;
+    size_t n;
+    jang_status status = file_read(&text, &n, ctx, path, JSON_FILE_MAX);
+    if (status == JANG_OK) {
+        status = json_parse(out, ctx, path, text, n);
+        ctx_free(ctx, text);
+    }
+    return status;
+}
+
+static int write_piece(const char *data, size_t n, void *user) {
+    buf *b = user;
+    buf_put(b, data, n);
+    return b->status == JANG_OK ? 0 : -1;
+}
+
+void json_write(buf *out, const json_t *value, int indent) {
+    size_t flags = JSON_ENCODE_ANY | JSON_REAL_PRECISION(17);
+    flags |= indent ? JSON_INDENT((size_t)indent) : 0;
+    if (json_dump_callback(value, write_piece, out, flags) != 0) {
+        out->status = JANG_ERR_MEMORY;
+    }
+}
+
+/* ---- Getters ---- */
+
+static const json_t *find(json_at at, const char *key) {
+    const json_t *value = json_object_get(at.object, key);
+    return json_is_null(value) ? NULL : value;
+}
+
+static jang_status wrong_type(json_at at, const char *key, const char *wanted) {
+    return ctx_fail(at.ctx, JANG_ERR_FORMAT, "%s: %s: expected %s", at.what, key, wanted);
+}
+
+bool json_has(const json_t *object, const char *key) {
+    const json_t *value = json_object_get(object, key);
+    return value && !json_is_null(value);
+}
+
+jang_status json_get_int(int64_t *out, json_at at, const char *key, int64_t fallback, int64_t min,
+                         int64_t max) {
+    const json_t *value = find(at, key);
+    int64_t n = fallback;
+    if (value) {
+        double real = json_number_value(value);
+        if (json_is_integer(value)) {
+            n = json_integer_value(value);
+        } else if (json_is_real(value) && real >= -9e15 && real <= 9e15 &&
+                   real == (double)(int64_t)real) {
+            n = (int64_t)real;
+        } else {
+            return wrong_type(at, key, "an integer");
+        }
+        if (n < min || n > max) {
+            return ctx_fail(at.ctx, JANG_ERR_FORMAT,
+                            "%s: %s: %lld is out of range, %lld to %lld is allowed", at.what, key,
+                            (long long)n, (long long)min, (long long)max);
+        }
+    }
+    *out = n;
+    return JANG_OK;
+}
+
+jang_status json_get_double(double *out, json_at at, const char *key, double fallback) {
+    const json_t *value = find(at, key);
+    if (value && !json_is_number(value)) {
+        return wrong_type(at, key, "a number");
+    }
+    *out = value ? json_number_value(value) : fallback;
+    return JANG_OK;
+}
+
+jang_status json_get_bool(bool *out, json_at at, const char *key, bool fallback) {
+    const json_t *value = find(at, key);
+    if (value && !json_is_boolean(value)) {
+        return wrong_type(at, key, "true or false");
+    }
+    *out = value ? json_is_true(value) : fallback;
+    return JANG_OK;
+}
+
+jang_status json_get_string(const char **out, json_at at, const char *key, const char *fallback) {
+    const json_t *value = find(at, key);
+    if (value && !json_is_string(value)) {
+        return wrong_type(at, key, "a string");
+    }
+    *out = value ? json_string_value(value) : fallback;
+    return JANG_OK;
+}
+
+jang_status json_get_object(const json_t **out, json_at at, const char *key) {
+    const json_t *value = find(at, key);
+    if (value && !json_is_object(value)) {
+        return wrong_type(at, key, "an object");
+    }
+    *out = value;
+    return JANG_OK;
+}
+
+jang_status json_get_array(const json_t **out, json_at at, const char *key) {
+    const json_t *value = find(at, key);
+    if (value && !json_is_array(value)) {
+        return wrong_type(at, key, "an array");
+    }
+    *out = value;
+    return JANG_OK;
+}

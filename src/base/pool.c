@@ -1,0 +1,176 @@
+/* pool.c - worker threads with a spinning, then sleeping, barrier.
+ *
+ * A run is published by raising `epoch`; a worker that sees a new epoch joins, takes tasks from the
+ * shared counter and signs off by lowering `n_busy`. The caller does the same work and then waits
+ * for n_busy to reach 0, so no worker can still look at an old run when the next is set up. */
+#include "base/pool.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#define SPINS_BEFORE_SLEEP 20000
+#define CACHE_LINE 64
+
+typedef struct worker {
+    struct pool *pool;
+    pthread_t thread;
+    int index;
+} worker;
+
+struct pool {
+    ctx_t *ctx;
+    int n_threads, n_started; /* workers 1 .. n_started run; 0 is the caller */
+    worker *workers;
+    pool_fn fn;
+    void *arg;
+    int n_tasks;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    int n_asleep; /* guarded by lock */
+    _Alignas(CACHE_LINE) atomic_uint epoch;
+    atomic_bool quit;
+    _Alignas(CACHE_LINE) atomic_int next_task;
+    _Alignas(CACHE_LINE) atomic_int n_busy;
+};
+
+static inline void spin_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static void take_tasks(pool *p, int thread) {
+    int n = p->n_tasks;
+    for (int i; (i = atomic_fetch_add_explicit(&p->next_task, 1, memory_order_relaxed)) < n;) {
+        p->fn(p->arg, i, thread);
+    }
+}
+
+/* Returns the epoch after seen. */
+static unsigned wait_for_run(pool *p, unsigned seen) {
+    unsigned now;
+    for (int i = 0; i < SPINS_BEFORE_SLEEP; i++) {
+        now = atomic_load_explicit(&p->epoch, memory_order_acquire);
+        if (now != seen) {
+            return now;
+        }
+        spin_pause();
+    }
+    pthread_mutex_lock(&p->lock);
+    p->n_asleep++;
+    while ((now = atomic_load_explicit(&p->epoch, memory_order_acquire)) == seen) {
+        pthread_cond_wait(&p->wake, &p->lock);
+    }
+    p->n_asleep--;
+    pthread_mutex_unlock(&p->lock);
+    return now;
+}
+
+static void *worker_main(void *arg) {
+    worker *w = arg;
+    pool *p = w->pool;
+    for (unsigned seen = 0;;) {
+        seen = wait_for_run(p, seen);
+        if (atomic_load_explicit(&p->quit, memory_order_relaxed)) {
+            return NULL;
+        }
+        take_tasks(p, w->index);
+        atomic_fetch_sub_explicit(&p->n_busy, 1, memory_order_release);
+    }
+}
+
+static void publish(pool *p) {
+    atomic_store_explicit(&p->n_busy, p->n_started, memory_order_relaxed);
+    pthread_mutex_lock(&p->lock);
+    atomic_fetch_add_explicit(&p->epoch, 1, memory_order_release);
+    if (p->n_asleep) {
+        pthread_cond_broadcast(&p->wake);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pool_run(pool *p, pool_fn fn, void *arg, int n_tasks) {
+    if (n_tasks <= 1 || p->n_started == 0) {
+        for (int i = 0; i < n_tasks; i++) {
+            fn(arg, i, 0);
+        }
+        return;
+    }
+    p->fn = fn;
+    p->arg = arg;
+    p->n_tasks = n_tasks;
+    atomic_store_explicit(&p->next_task, 0, memory_order_relaxed);
+    publish(p);
+    take_tasks(p, 0);
+    for (int i = 0; atomic_load_explicit(&p->n_busy, memory_order_acquire) > 0; i++) {
+        if (i < SPINS_BEFORE_SLEEP) {
+            spin_pause();
+        } else {
+            sched_yield();
+        }
+    }
+}
+
+int pool_threads(const pool *p) {
+    return p->n_threads;
+}
+
+static int usable_cores(void) {
+#if defined(__linux__)
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) == 0) {
+        return CPU_COUNT(&set);
+    }
+#endif
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (int)n : 1;
+}
+
+jang_status pool_new(pool **out, ctx_t *ctx, int n_threads) {
+    if (n_threads == 0) {
+        n_threads = usable_cores();
+    }
+    if (n_threads > POOL_MAX_THREADS) {
+        n_threads = POOL_MAX_THREADS;
+    }
+    pool *p = ctx_alloc_aligned(ctx, sizeof *p, CACHE_LINE);
+    worker *workers = ctx_array(ctx, (size_t)n_threads, sizeof *workers);
+    if (!p || !workers) {
+        ctx_free_aligned(ctx, p);
+        ctx_free(ctx, workers);
+        return ctx_fail_memory(ctx, sizeof *p);
+    }
+    *p = (pool){.ctx = ctx, .n_threads = n_threads, .workers = workers};
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->wake, NULL);
+    for (int i = 1; i < n_threads; i++) {
+        workers[i] = (worker){.pool = p, .index = i};
+        if (pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]) != 0) {
+            ctx_log(ctx, "only %d of %d threads could be started", i, n_threads);
+            break;
+        }
+        p->n_started = i;
+    }
+    p->n_threads = p->n_started + 1;
+    *out = p;
+    return JANG_OK;
+}
+
+void pool_free(pool *p) {
+    if (!p) {
+        return;
+    }
+    atomic_store_explicit(&p->quit, true, memory_order_relaxed);
+    publish(p);
+    for (int i = 1; i <= p->n_started; i++) {
+        pthread_join(p->workers[i].thread, NULL);
+    }
+    pthread_cond_destroy(&p->wake);
+    pthread_mutex_destroy(&p->lock);
+    ctx_free(p->ctx, p->workers);
+    ctx_free_aligned(p->ctx, p);
+}

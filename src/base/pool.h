@@ -1,0 +1,26 @@
+/* pool.h - the worker threads of a context.
+ *
+ * pool_run hands out task numbers 0 .. n_tasks-1 to all threads, the caller's among them, and
+ * returns when every task is done. Tasks are taken one by one, so unequal ones balance out; which
+ * thread runs a task is not determined, so a task's result may depend on its number only.
+ * Workers spin for some microseconds after a run, since the next one mostly follows at once in a
+ * token step, then sleep. One thread at a time may call pool_run; a task must not. */
+#ifndef JANG_BASE_POOL_H
+#define JANG_BASE_POOL_H
+
+#include "base/ctx.h"
+
+#define POOL_MAX_THREADS 256
+
+typedef struct pool pool;
+
+/* thread is 0 .. pool_threads()-1, for scratch that belongs to a thread. */
+typedef void (*pool_fn)(void *arg, int task, int thread);
+
+/* n_threads 0: one per core this process may use. */
+JANG_MUST_CHECK jang_status pool_new(pool **out, ctx_t *ctx, int n_threads);
+void pool_free(pool *p);
+int pool_threads(const pool *p);
+void pool_run(pool *p, pool_fn fn, void *arg, int n_tasks);
+
+#endif
