@@ -1,0 +1,190 @@
+/* ops.h - the operator table: everything that model code may ask of a machine.
+ *
+ * A backend is one ops_table and the objects behind it. Model code sees handles only: it never
+ * follows a buffer or a weight, so a backend may keep them anywhere. Operators are issued in order
+ * and may run later (a GPU's stream); ops_finish waits and reports what went wrong since the last
+ * one. Buffers may be read by the host only through ops_read.
+ *
+ * Activations are f32 matrices [n_row, width] in buffers.
+ *
+ * Row independence, a promise every backend keeps: what an operator writes for one token is the
+ * same to the last bit whatever other tokens, of the same or of other sequences, are in the batch.
+ * So results do not depend on batching, on how a prompt is cut into chunks, or on prefix reuse.
+ *
+ * An ops is used by one thread at a time. */
+#ifndef JANG_OPS_H
+#define JANG_OPS_H
+
+#include "base/tensor.h"
+
+typedef struct ops ops;
+typedef struct ops_buf ops_buf;       /* memory of a backend */
+typedef struct ops_weight ops_weight; /* a weight as a backend holds it */
+typedef struct ops_batch ops_batch;   /* the tokens of a step as a backend holds them */
+typedef struct ops_kv ops_kv;         /* a pool of pages of keys and values, all layers */
+
+/* A matrix of f32 in a buffer: element (i, j) is number at + i * stride + j. */
+typedef struct ops_mat {
+    ops_buf *buf;
+    int64_t at, stride;
+    int64_t n_row, width;
+} ops_mat;
+
+/* Columns [from, from + width) of m. */
+static inline ops_mat ops_columns(ops_mat m, int64_t from, int64_t width) {
+    m.at += from;
+    m.width = width;
+    return m;
+}
+
+/* ---- Weights ----------------------------------------------------------------------------------
+ */
+
+/* A weight in the model's files, matrix [n_out, n_in] (n_out 1 for a vector). Dense: data of a
+ * floating type. Affine (bits != 0): data U32 [n_out, n_in * bits / 32], scales and biases
+ * [n_out, n_in / group] of scale_type; see format/affine.h. The memory outlives the weight. */
+typedef struct weight_desc {
+    const char *name; /* for messages */
+    int64_t n_out, n_in;
+    dtype type; /* of data when dense: F32, F16, BF16 */
+    int bits, group;
+    dtype scale_type; /* F16, BF16 or F32 */
+    const void *data, *scales, *biases;
+    const void *bias; /* added to the product, [n_out] of bias_type; NULL: none */
+    dtype bias_type;
+} weight_desc;
+
+/* ---- Batches and the KV cache -----------------------------------------------------------------
+ */
+
+#define OPS_PAGE_TOKENS 64 /* tokens in a page */
+
+/* One sequence's part of a batch. */
+typedef struct batch_seq {
+    int32_t first, n_tok; /* its tokens are rows first .. first + n_tok - 1 of the batch */
+    int32_t n_past;       /* tokens of it in the cache already: the first row's position */
+    const int32_t *pages; /* pages[p / OPS_PAGE_TOKENS] holds position p, for all up to the last */
+} batch_seq;
+
+typedef struct batch_desc {
+    int32_t n_tok;
+    const int32_t *ids; /* [n_tok] */
+    int32_t n_seq;
+    const batch_seq *seqs; /* [n_seq], covering the rows in order */
+    int32_t n_out;
+    const int32_t *out; /* [n_out] rows whose logits are wanted, rising */
+} batch_desc;
+
+typedef enum kv_type { KV_F16, KV_F32 } kv_type;
+
+typedef struct kv_desc {
+    int n_layer, n_kv_head, head_dim;
+    kv_type type;
+} kv_desc;
+
+/* ---- Operators' parameters --------------------------------------------------------------------
+ */
+
+typedef struct linear_item {
+    const ops_weight *weight;
+    ops_mat y;       /* [x.n_row, n_out] */
+    bool accumulate; /* y += W x + b, else y = W x + b */
+} linear_item;
+
+typedef struct rope_desc {
+    const ops_weight *inv_freq; /* dense F32 vector [n_rot / 2]: angle = position * inv_freq */
+    int n_rot;                  /* leading elements of a head that turn, even */
+    bool interleaved;           /* pairs (2i, 2i+1); else (i, i + n_rot / 2) */
+    float scale;                /* cos and sin are multiplied by it */
+} rope_desc;
+
+typedef struct attention_desc {
+    int n_head, n_kv_head, head_dim;
+    float scale;
+    int32_t window; /* a token sees itself and window - 1 before it; 0: all */
+} attention_desc;
+
+typedef enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH } activation;
+
+/* The largest step to come, so that scratch is allocated once. */
+typedef struct ops_limits {
+    int32_t n_tok;
+    int64_t width; /* widest matrix an operator reads or writes */
+} ops_limits;
+
+/* ---- The table --------------------------------------------------------------------------------
+ */
+
+typedef struct ops_table {
+    const char *name; /* "ref", "cpu avx512" */
+    void (*close)(ops *o);
+
+    /* Memory. A new buffer is zero. */
+    jang_status (*buf_new)(ops_buf **out, ops *o, size_t n_bytes);
+    void (*buf_free)(ops *o, ops_buf *buf);
+    jang_status (*write)(ops *o, ops_buf *buf, size_t at, const void *data, size_t n_bytes);
+    jang_status (*read)(ops *o, const ops_buf *buf, size_t at, void *data, size_t n_bytes);
+    jang_status (*reserve)(ops *o, const ops_limits *limits);
+    jang_status (*finish)(ops *o);
+
+    jang_status (*weight_new)(ops_weight **out, ops *o, const weight_desc *desc);
+    void (*weight_free)(ops *o, ops_weight *w);
+
+    jang_status (*batch_new)(ops_batch **out, ops *o);
+    void (*batch_free)(ops *o, ops_batch *batch);
+    /* Takes over a step; desc is not needed afterwards. Callers have checked ids and pages. */
+    jang_status (*batch_set)(ops *o, ops_batch *batch, const batch_desc *desc);
+
+    jang_status (*kv_new)(ops_kv **out, ops *o, const kv_desc *desc);
+    void (*kv_free)(ops *o, ops_kv *kv);
+    /* Makes pages 0 .. n_pages-1 exist; those there keep their contents. */
+    jang_status (*kv_grow)(ops *o, ops_kv *kv, int32_t n_pages);
+    /* Copies a page of all layers. */
+    void (*kv_copy)(ops *o, ops_kv *kv, int32_t from, int32_t to);
+
+    /* y[t] = row ids[t] of w, times scale. y [n_tok, n_in]. */
+    void (*embed)(ops *o, const ops_weight *w, const ops_batch *batch, float scale, ops_mat y);
+    /* Products of one input with several weights of equal n_in: x [n_row, n_in]. No y may overlap
+     * x or another. */
+    void (*linear)(ops *o, ops_mat x, const linear_item *items, int n_items);
+    /* y = x / sqrt(mean(x^2) + eps) * (w + offset), row by row, over blocks of w's length (so that
+     * norms per head are the same operator). y may be x. */
+    void (*rms_norm)(ops *o, const ops_weight *w, float eps, float offset, ops_mat x, ops_mat y);
+    /* Turns n_head heads of head_dim columns each in place, by their tokens' positions. */
+    void (*rope)(ops *o, const rope_desc *rope, const ops_batch *batch, ops_mat x, int n_head,
+                 int head_dim);
+    /* Puts the step's keys and values, [n_tok, n_kv_head * head_dim] each, into the cache. */
+    void (*kv_store)(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v);
+    /* Causal attention of the step's queries over each sequence's cached keys and values, the
+     * step's own included: out, q [n_tok, n_head * head_dim]. Softmax in f32. */
+    void (*attention)(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
+                      const ops_batch *batch, ops_mat q, ops_mat out);
+    /* y = act(gate) * up. y may be gate or up. */
+    void (*gated)(ops *o, activation act, ops_mat gate, ops_mat up, ops_mat y);
+    /* y[i] = x[out[i]]: the rows whose logits are wanted. y [n_out, width]. */
+    void (*take_out)(ops *o, const ops_batch *batch, ops_mat x, ops_mat y);
+} ops_table;
+
+/* Every backend's object begins with this. */
+struct ops {
+    const ops_table *table;
+    ctx_t *ctx;
+};
+
+/* ---- Opening ----------------------------------------------------------------------------------
+ */
+
+typedef struct ops_options {
+    bool exact; /* quantized products with f32 activations: dequantized weights, f32 sums */
+} ops_options;
+
+/* Opens a backend by name ("cpu", "ref"); NULL: the best there is. An unknown name is
+ * JANG_ERR_ARGUMENT with the list. Objects made from it must be freed before it is closed. */
+JANG_MUST_CHECK jang_status ops_open(ops **out, ctx_t *ctx, const char *name,
+                                     const ops_options *options);
+void ops_close(ops *o);
+
+/* Names of the backends in this build, ended by NULL. */
+const char *const *ops_backends(void);
+
+#endif
