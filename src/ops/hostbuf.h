@@ -1,0 +1,100 @@
+/* hostbuf.h - what backends that compute in the host's memory share: blocks, buffers, batches,
+ * weights, and a note of the first failure of a step.
+ *
+ * All memory that model code must not touch (activations, keys and values, batches) lies in blocks
+ * of whole memory pages, linked in a list of their backend, so that a test can take away the
+ * access to all of it while no operator runs. */
+#ifndef JANG_OPS_HOSTBUF_H
+#define JANG_OPS_HOSTBUF_H
+
+#include "ops/ops.h"
+
+#define HOST_PAGE_BYTES 4096
+
+typedef struct host_block {
+    uint8_t *data;  /* at a multiple of HOST_PAGE_BYTES */
+    size_t n_bytes; /* a multiple of HOST_PAGE_BYTES */
+    struct host_block *next, **link;
+} host_block;
+
+/* Every host backend's object begins with this. */
+typedef struct host_ops {
+    ops base;
+    host_block *blocks;
+    jang_status status; /* of the operators since the last finish */
+} host_ops;
+
+static inline host_ops *host_of(ops *o) {
+    return (host_ops *)o;
+}
+
+/* Makes a block, cleared. n_bytes is rounded up; 0 gives one page. */
+JANG_MUST_CHECK jang_status host_block_new(host_block **out, ops *o, size_t n_bytes);
+void host_block_free(ops *o, host_block *block);
+
+/* Records a failure inside an operator, which cannot return one; ops_finish reports the first. */
+__attribute__((format(printf, 3, 4))) void host_fail(ops *o, jang_status status, const char *format,
+                                                     ...);
+
+/* ---- Buffers ----------------------------------------------------------------------------------
+ */
+
+struct ops_buf {
+    host_block *block;
+    size_t n_bytes;
+};
+
+/* The table's entries for buffers. */
+jang_status host_buf_new(ops_buf **out, ops *o, size_t n_bytes);
+void host_buf_free(ops *o, ops_buf *buf);
+jang_status host_write(ops *o, ops_buf *buf, size_t at, const void *data, size_t n_bytes);
+jang_status host_read(ops *o, const ops_buf *buf, size_t at, void *data, size_t n_bytes);
+jang_status host_finish(ops *o);
+
+/* Row i of a matrix. */
+static inline float *host_row(ops_mat m, int64_t i) {
+    return (float *)(void *)m.buf->block->data + m.at + i * m.stride;
+}
+
+/* ---- Batches ----------------------------------------------------------------------------------
+ */
+
+struct ops_batch {
+    host_block *block; /* holds all that the pointers below lead to */
+    int32_t n_tok, n_seq, n_out;
+    int32_t *ids;    /* [n_tok] */
+    int32_t *pos;    /* [n_tok] position of a token in its sequence */
+    int32_t *seq_of; /* [n_tok] */
+    int32_t *out;    /* [n_out] */
+    batch_seq *seqs; /* [n_seq], with pages in this block */
+};
+
+jang_status host_batch_new(ops_batch **out, ops *o);
+void host_batch_free(ops *o, ops_batch *batch);
+jang_status host_batch_set(ops *o, ops_batch *batch, const batch_desc *desc);
+
+/* ---- Weights ----------------------------------------------------------------------------------
+ */
+
+struct ops_weight {
+    weight_desc d; /* memory borrowed from the model's files, at any alignment */
+};
+
+/* Checks the description and keeps it. Errors: JANG_ERR_ARGUMENT, naming the weight. */
+jang_status host_weight_new(ops_weight **out, ops *o, const weight_desc *desc);
+void host_weight_free(ops *o, ops_weight *w);
+
+/* Element i of an array of F32, F16 or BF16 at any alignment. */
+float host_element(const void *data, dtype type, int64_t i);
+
+static inline const uint8_t *host_affine_row(const ops_weight *w, int64_t row) {
+    return (const uint8_t *)w->d.data + (size_t)(row * (w->d.n_in * w->d.bits / 8));
+}
+
+/* Checks that a cache's sizes are positive and its pages of a possible size. */
+JANG_MUST_CHECK jang_status host_kv_check(ops *o, const kv_desc *desc);
+
+/* Bytes of one row of a weight, scales and biases included. */
+size_t host_row_bytes(const ops_weight *w);
+
+#endif

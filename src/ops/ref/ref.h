@@ -1,0 +1,56 @@
+/* ref.h - the reference backend: plain loops that say what each operator means.
+ *
+ * It is the oracle that the other backends are tested against, so it favours being evidently right:
+ * sums run in order and in double, nothing is blocked, vectorised or threaded. */
+#ifndef JANG_OPS_REF_H
+#define JANG_OPS_REF_H
+
+#include "ops/hostbuf.h"
+
+typedef struct ref_ops {
+    host_ops host;
+    bool exact;
+    /* One row of activations, quantized, or one row of a weight; made by reserve. */
+    int64_t width;
+    int8_t *codes;     /* [width] */
+    float *scales;     /* [width / 32] */
+    int32_t *sums;     /* [width / 32] */
+    float *weight_row; /* [width] */
+    float *scores;     /* one query's attention weights, grown with the cache */
+    int64_t n_scores;
+} ref_ops;
+
+JANG_MUST_CHECK jang_status ref_open(ops **out, ctx_t *ctx, const ops_options *options);
+
+static inline ref_ops *ref_of(ops *o) {
+    return (ref_ops *)o;
+}
+
+/* Code i of a row of codes of b bits: an LSB-first bit stream. */
+static inline unsigned ref_code(const uint8_t *row, int64_t i, int bits) {
+    int64_t at = i * bits;
+    unsigned low = row[at / 8], shift = (unsigned)(at % 8);
+    unsigned high = shift + (unsigned)bits > 8 ? row[at / 8 + 1] : 0;
+    return ((high << 8 | low) >> shift) & ((1u << bits) - 1);
+}
+
+/* Row r of a weight as f32: dense elements converted, or code * scale + bias. out [n_in]. */
+void ref_weight_row(float *out, const ops_weight *w, int64_t r);
+
+/* The operators; see ops_table. */
+void ref_linear(ops *o, ops_mat x, const linear_item *items, int n_items);
+void ref_embed(ops *o, const ops_weight *w, const ops_batch *batch, float scale, ops_mat y);
+void ref_rms_norm(ops *o, const ops_weight *w, float eps, float offset, ops_mat x, ops_mat y);
+void ref_rope(ops *o, const rope_desc *rope, const ops_batch *batch, ops_mat x, int n_head,
+              int head_dim);
+void ref_gated(ops *o, activation act, ops_mat gate, ops_mat up, ops_mat y);
+void ref_take_out(ops *o, const ops_batch *batch, ops_mat x, ops_mat y);
+jang_status ref_kv_new(ops_kv **out, ops *o, const kv_desc *desc);
+void ref_kv_free(ops *o, ops_kv *kv);
+jang_status ref_kv_grow(ops *o, ops_kv *kv, int32_t n_pages);
+void ref_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to);
+void ref_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v);
+void ref_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
+                   const ops_batch *batch, ops_mat q, ops_mat out);
+
+#endif

@@ -1,0 +1,120 @@
+/* ref_linear.c - products with dense and affine weights, and rows of weights.
+ *
+ * Affine weights by default multiply activations that were rounded to 8 bits, one scale for each
+ * group of the weight's columns:
+ *     sx = max |x| / 127,  qx = round(x / sx),  y = sum_g sx_g (s_g sum(q qx) + b_g sum(qx))
+ * since sum (s q + b) sx qx is that. In exact mode, and for dense weights, x stays f32. */
+#include "ops/ref/ref.h"
+
+#include "base/half.h"
+
+#include <math.h>
+
+void ref_weight_row(float *out, const ops_weight *w, int64_t r) {
+    const weight_desc *d = &w->d;
+    if (!d->bits) {
+        for (int64_t i = 0; i < d->n_in; i++) {
+            out[i] = host_element(d->data, d->type, r * d->n_in + i);
+        }
+        return;
+    }
+    const uint8_t *codes = host_affine_row(w, r);
+    int64_t n_groups = d->n_in / d->group;
+    for (int64_t i = 0; i < d->n_in; i++) {
+        int64_t g = r * n_groups + i / d->group;
+        float scaled =
+            (float)ref_code(codes, i, d->bits) * host_element(d->scales, d->scale_type, g);
+        out[i] = scaled + host_element(d->biases, d->scale_type, g);
+    }
+}
+
+/* Rounds one group. A group with an infinity or NaN gets a scale of NaN, so that the result shows
+ * it; one below 2^-100 counts as zero, so that 127 / max cannot overflow. */
+static void quantize_group(int8_t *codes, float *scale, int32_t *sum, const float *x, int n) {
+    uint32_t top = 0;
+    for (int i = 0; i < n; i++) {
+        uint32_t bits = f32_bits(x[i]) & 0x7fffffffu;
+        top = bits > top ? bits : top;
+    }
+    float max = f32_from_bits(top);
+    bool usable = max >= 0x1p-100f && max < INFINITY;
+    float inverse = usable ? 127.0f / max : 0;
+    *scale = usable ? max / 127.0f : max < 1 ? 0 : NAN;
+    *sum = 0;
+    for (int i = 0; i < n; i++) {
+        codes[i] = usable ? (int8_t)lrintf(x[i] * inverse) : 0;
+        *sum += codes[i];
+    }
+}
+
+/* The rounded x must be in r->codes, r->scales, r->sums for this weight's group size. */
+static double dot_affine(const ref_ops *r, const ops_weight *w, int64_t row) {
+    const weight_desc *d = &w->d;
+    const uint8_t *codes = host_affine_row(w, row);
+    int64_t n_groups = d->n_in / d->group;
+    double y = 0;
+    for (int64_t g = 0; g < n_groups; g++) {
+        int32_t dot = 0;
+        for (int64_t i = g * d->group; i < (g + 1) * d->group; i++) {
+            dot += (int32_t)ref_code(codes, i, d->bits) * r->codes[i];
+        }
+        double scale = host_element(d->scales, d->scale_type, row * n_groups + g);
+        double bias = host_element(d->biases, d->scale_type, row * n_groups + g);
+        y += (double)r->scales[g] * (scale * dot + bias * r->sums[g]);
+    }
+    return y;
+}
+
+static double dot_f32(const float *x, const float *w, int64_t n) {
+    double y = 0;
+    for (int64_t i = 0; i < n; i++) {
+        y += (double)x[i] * w[i];
+    }
+    return y;
+}
+
+static void linear_one(ref_ops *r, ops_mat x, const linear_item *item) {
+    const ops_weight *w = item->weight;
+    bool rounded = w->d.bits && !r->exact;
+    for (int64_t t = 0; t < x.n_row; t++) {
+        const float *x_row = host_row(x, t);
+        float *y = host_row(item->y, t);
+        for (int64_t g = 0; rounded && g < w->d.n_in / w->d.group; g++) {
+            quantize_group(r->codes + g * w->d.group, &r->scales[g], &r->sums[g],
+                           x_row + g * w->d.group, w->d.group);
+        }
+        for (int64_t row = 0; row < w->d.n_out; row++) {
+            if (!rounded) {
+                ref_weight_row(r->weight_row, w, row);
+            }
+            double sum = rounded ? dot_affine(r, w, row) : dot_f32(x_row, r->weight_row, w->d.n_in);
+            if (w->d.bias) {
+                sum += host_element(w->d.bias, w->d.bias_type, row);
+            }
+            y[row] = (float)(item->accumulate ? y[row] + sum : sum);
+        }
+    }
+}
+
+void ref_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
+    ref_ops *r = ref_of(o);
+    if (x.width > r->width) {
+        host_fail(o, JANG_ERR_ARGUMENT, "linear: width %lld, but reserve said %lld",
+                  (long long)x.width, (long long)r->width);
+        return;
+    }
+    for (int i = 0; i < n_items; i++) {
+        linear_one(r, x, &items[i]);
+    }
+}
+
+void ref_embed(ops *o, const ops_weight *w, const ops_batch *batch, float scale, ops_mat y) {
+    (void)o;
+    for (int32_t t = 0; t < batch->n_tok; t++) {
+        float *row = host_row(y, t);
+        ref_weight_row(row, w, batch->ids[t]);
+        for (int64_t i = 0; i < w->d.n_in; i++) {
+            row[i] *= scale;
+        }
+    }
+}
