@@ -136,8 +136,7 @@ typedef bool (*jang_progress_fn)(void *user, const jang_progress *progress);
 typedef struct jang_tokenizer jang_tokenizer;
 
 /* Flags of jang_tokenize. */
-#define JANG_TOKENIZE_ADD_SPECIAL 1u /* add what the model's post-processor adds (begin of text)   \
-                                      */
+#define JANG_TOKENIZE_ADD_SPECIAL 1u /* add what the post-processor adds (begin of text) */
 #define JANG_TOKENIZE_NO_SPECIAL 2u  /* treat the text of special tokens as plain text */
 
 /* Flags of jang_detokenize and jang_text_new. */
