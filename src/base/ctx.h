@@ -43,7 +43,7 @@ void ctx_free_aligned(ctx_t *ctx, void *ptr);
 /* The context's worker threads; see pool.h. */
 struct pool *ctx_pool(ctx_t *ctx);
 
-/* Where api/ keeps the text of jang_build_info; freed with the context. */
+/* Where engine/ keeps the text of jang_build_info; freed with the context. */
 char **ctx_build_info(ctx_t *ctx);
 
 #endif

@@ -1,0 +1,45 @@
+/* family.h - what a family is made of; seen by the files of model/ only. */
+#ifndef JANG_MODEL_FAMILY_H
+#define JANG_MODEL_FAMILY_H
+
+#include "model/loader.h"
+#include "model/model.h"
+
+/* A family's code, once open. */
+typedef struct model_body {
+    void (*close)(model *m);
+    /* Sizes the workspace for n_tok tokens. */
+    jang_status (*reserve)(model *m, int32_t n_tok);
+    /* From token ids to the final norm of the out rows, all enqueued on m->o. */
+    void (*run)(model *m, const batch_desc *desc, ops_kv *kv);
+    /* Products of out rows with the output matrix: y [n, n_vocab]. */
+    void (*logits)(model *m, int32_t first, ops_mat y);
+} model_body;
+
+struct model {
+    ctx_t *ctx;
+    ops *o;
+    const struct model_family *family;
+    const model_body *body;
+    void *state; /* the body's own */
+    model_facts facts;
+    model_totals totals;
+    weight_list weights; /* every weight, freed with the model */
+    ops_batch *batch;
+    int32_t n_reserved; /* tokens a step may have */
+    int32_t n_out;      /* out rows of the last step */
+    ops_buf *logits;    /* f32 [MODEL_LOGIT_ROWS, n_vocab] */
+};
+
+/* Rows of logits computed at once; more are done in turns. */
+#define MODEL_LOGIT_ROWS 16
+
+/* One row of the registry. open reads the config, loads the weights and sets body, state, facts. */
+typedef struct model_family {
+    const char *model_type;
+    jang_status (*open)(model *m, loader *l);
+} model_family;
+
+extern const model_family family_llama, family_mistral, family_qwen2;
+
+#endif

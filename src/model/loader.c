@@ -1,0 +1,347 @@
+/* loader.c - binding a checkpoint's tensors to a backend's weights. */
+#include "model/loader.h"
+
+#include "format/affine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define NAME_BYTES 256
+
+/* ---- The list of weights ---- */
+
+void weight_list_free(weight_list *list, ctx_t *ctx, ops *o) {
+    for (size_t i = 0; i < list->n; i++) {
+        o->table->weight_free(o, list->items[i]);
+        ctx_free(ctx, list->owned[i]);
+    }
+    ctx_free(ctx, list->items);
+    ctx_free(ctx, list->owned);
+    *list = (weight_list){0};
+}
+
+static jang_status list_grow(weight_list *list, ctx_t *ctx) {
+    size_t capacity = list->capacity ? list->capacity * 2 : 64;
+    ops_weight **items = ctx_realloc(ctx, list->items, capacity * sizeof *items);
+    if (!items) {
+        return ctx_fail_memory(ctx, capacity * sizeof *items);
+    }
+    list->items = items;
+    void **owned = ctx_realloc(ctx, list->owned, capacity * sizeof *owned);
+    if (!owned) {
+        return ctx_fail_memory(ctx, capacity * sizeof *owned);
+    }
+    list->owned = owned;
+    list->capacity = capacity;
+    return JANG_OK;
+}
+
+/* Makes the weight and keeps it. On failure owned stays the caller's. */
+static jang_status make_weight(ops_weight **out, loader *l, const weight_desc *desc, void *owned) {
+    weight_list *list = l->weights;
+    jang_status status = list->n < list->capacity ? JANG_OK : list_grow(list, l->ctx);
+    if (status != JANG_OK) {
+        return status;
+    }
+    ops_weight *w;
+    status = l->o->table->weight_new(&w, l->o, desc);
+    if (status != JANG_OK) {
+        return status;
+    }
+    list->items[list->n] = w;
+    list->owned[list->n++] = owned;
+    *out = w;
+    return JANG_OK;
+}
+
+/* ---- Names and shapes ---- */
+
+/* "prefix" "base" "suffix" as one name; fails when it is too long. */
+static jang_status full_name(char *out, loader *l, const char *prefix, const char *base,
+                             const char *suffix) {
+    int n = snprintf(out, NAME_BYTES, "%s%s%s", prefix, base, suffix);
+    if (n < 0 || n >= NAME_BYTES) {
+        return ctx_fail(l->ctx, JANG_ERR_FORMAT, "tensor name %.40s... is too long", base);
+    }
+    return JANG_OK;
+}
+
+static jang_status find_tensor(const tensor_view **out, loader *l, const char *name) {
+    *out = checkpoint_find(l->c, name);
+    if (*out) {
+        return JANG_OK;
+    }
+    return ctx_fail(l->ctx, JANG_ERR_FORMAT, "%s: tensor %s is missing", checkpoint_path(l->c),
+                    name);
+}
+
+static jang_status wrong_shape(loader *l, const tensor_view *t, int64_t n_out, int64_t n_in) {
+    char shape[128];
+    size_t at = 0;
+    shape[0] = 0;
+    for (int i = 0; i < t->n_dim && at < sizeof shape - 24; i++) {
+        at += (size_t)snprintf(shape + at, sizeof shape - at, "%s%lld", i ? ", " : "",
+                               (long long)t->shape[i]);
+    }
+    if (n_in == 0) {
+        return ctx_fail(l->ctx, JANG_ERR_FORMAT, "%s: tensor %s is [%s], the config wants [%lld]",
+                        checkpoint_path(l->c), t->name, shape, (long long)n_out);
+    }
+    return ctx_fail(l->ctx, JANG_ERR_FORMAT, "%s: tensor %s is [%s], the config wants [%lld, %lld]",
+                    checkpoint_path(l->c), t->name, shape, (long long)n_out, (long long)n_in);
+}
+
+static jang_status check_dense_type(loader *l, const tensor_view *t) {
+    if (t->type == DT_F32 || t->type == DT_F16 || t->type == DT_BF16) {
+        return JANG_OK;
+    }
+    return ctx_fail(l->ctx, JANG_ERR_UNSUPPORTED,
+                    "%s: tensor %s is of type %s; a model runs from F32, F16, BF16 or affine "
+                    "weights: convert it first (jang convert)",
+                    checkpoint_path(l->c), t->name, dtype_table[t->type].name);
+}
+
+static jang_status find_vector(const tensor_view **out, loader *l, int64_t n, const char *name) {
+    const tensor_view *t;
+    jang_status status = find_tensor(&t, l, name);
+    if (status == JANG_OK) {
+        status = check_dense_type(l, t);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    if (t->n_dim != 1 || t->shape[0] != n) {
+        return wrong_shape(l, t, n, 0);
+    }
+    *out = t;
+    return JANG_OK;
+}
+
+/* ---- Matrices ---- */
+
+/* Fills in desc and its totals for an affine matrix. */
+static jang_status describe_affine(weight_desc *desc, loader *l, const char *module,
+                                   const tensor_view *weight, const tensor_view *scales) {
+    char name[NAME_BYTES];
+    const tensor_view *biases;
+    jang_status status = full_name(name, l, "", module, ".biases");
+    if (status == JANG_OK) {
+        status = find_tensor(&biases, l, name);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    int hint_bits, hint_group, bits, group;
+    status = checkpoint_quantization(&hint_bits, &hint_group, l->c, module);
+    if (status == JANG_OK) {
+        status = affine_infer(&bits, &group, l->ctx, weight, scales, biases, hint_bits, hint_group);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    int64_t words = tensor_columns(weight), groups = tensor_columns(scales);
+    if (weight->n_dim != 2 || weight->shape[0] != desc->n_out ||
+        words != affine_row_words(desc->n_in, bits) || groups * group != desc->n_in) {
+        return ctx_fail(l->ctx, JANG_ERR_FORMAT,
+                        "%s: tensor %s holds %lld rows of %lld columns (%d bits, groups of %d), "
+                        "the config wants [%lld, %lld]",
+                        checkpoint_path(l->c), weight->name, (long long)tensor_rows(weight),
+                        (long long)(groups * group), bits, group, (long long)desc->n_out,
+                        (long long)desc->n_in);
+    }
+    desc->bits = bits;
+    desc->group = group;
+    desc->data = weight->data;
+    desc->scale_type = scales->type;
+    desc->scales = scales->data;
+    desc->biases = biases->data;
+    return JANG_OK;
+}
+
+static jang_status describe_dense(weight_desc *desc, loader *l, const tensor_view *t) {
+    jang_status status = check_dense_type(l, t);
+    if (status != JANG_OK) {
+        return status;
+    }
+    if (t->n_dim != 2 || t->shape[0] != desc->n_out || t->shape[1] != desc->n_in) {
+        return wrong_shape(l, t, desc->n_out, desc->n_in);
+    }
+    desc->type = t->type;
+    desc->data = t->data;
+    return JANG_OK;
+}
+
+static jang_status find_bias(weight_desc *desc, loader *l, const char *module, bias_rule rule) {
+    char name[NAME_BYTES];
+    jang_status status = full_name(name, l, "", module, ".bias");
+    if (status != JANG_OK) {
+        return status;
+    }
+    if (rule == BIAS_NONE) {
+        if (!checkpoint_find(l->c, name)) {
+            return JANG_OK;
+        }
+        return ctx_fail(l->ctx, JANG_ERR_UNSUPPORTED,
+                        "%s: tensor %s is in the file, but by config.json there is no such bias",
+                        checkpoint_path(l->c), name);
+    }
+    const tensor_view *t;
+    status = find_vector(&t, l, desc->n_out, name);
+    if (status == JANG_OK) {
+        desc->bias = t->data;
+        desc->bias_type = t->type;
+    }
+    return status;
+}
+
+/* Adds a matrix to what the model amounts to. */
+static void count_matrix(model_totals *totals, const weight_desc *d, read_rule read) {
+    int64_t n = d->n_out * d->n_in;
+    uint64_t n_bytes;
+    if (d->bits) {
+        int64_t pair_bytes = 2 * (int64_t)dtype_table[d->scale_type].block_bytes;
+        n_bytes = (uint64_t)(n * d->bits / 8 + n / d->group * pair_bytes);
+        totals->n_quantized += n;
+        totals->quantized_bits += n * d->bits;
+        if (!totals->min_bits || d->bits < totals->min_bits) {
+            totals->min_bits = d->bits;
+        }
+        totals->max_bits = d->bits > totals->max_bits ? d->bits : totals->max_bits;
+    } else {
+        n_bytes = (uint64_t)n * (uint64_t)dtype_table[d->type].block_bytes;
+        if (n > totals->largest_dense) {
+            totals->largest_dense = n;
+            totals->largest_type = d->type;
+        }
+    }
+    uint64_t bias_bytes =
+        d->bias ? (uint64_t)d->n_out * (uint64_t)dtype_table[d->bias_type].block_bytes : 0;
+    totals->n_params += n + (d->bias ? d->n_out : 0);
+    totals->weight_bytes += n_bytes + bias_bytes;
+    totals->token_bytes += read == READ_ALL ? n_bytes + bias_bytes : n_bytes / (uint64_t)d->n_out;
+}
+
+/* module is the whole name without ".weight". */
+static jang_status load_module(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
+                               bias_rule bias, read_rule read, const char *module) {
+    char name[NAME_BYTES];
+    const tensor_view *weight, *scales;
+    jang_status status = full_name(name, l, "", module, ".weight");
+    if (status == JANG_OK) {
+        status = find_tensor(&weight, l, name);
+    }
+    if (status == JANG_OK) {
+        status = full_name(name, l, "", module, ".scales");
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    scales = checkpoint_find(l->c, name);
+    weight_desc desc = {.name = module, .n_out = n_out, .n_in = n_in};
+    status = scales ? describe_affine(&desc, l, module, weight, scales)
+                    : describe_dense(&desc, l, weight);
+    if (status == JANG_OK) {
+        status = find_bias(&desc, l, module, bias);
+    }
+    if (status == JANG_OK) {
+        status = make_weight(out, l, &desc, NULL);
+    }
+    if (status == JANG_OK) {
+        count_matrix(l->totals, &desc, read);
+    }
+    return status;
+}
+
+/* ---- What families call ---- */
+
+static jang_status module_name(char *out, loader *l, const char *format, va_list args) {
+    char base[NAME_BYTES];
+    int n = vsnprintf(base, sizeof base, format, args);
+    if (n < 0 || n >= (int)sizeof base) {
+        return ctx_fail(l->ctx, JANG_ERR_FORMAT, "tensor name %.40s... is too long", base);
+    }
+    return full_name(out, l, l->prefix, base, "");
+}
+
+jang_status load_matrix(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, bias_rule bias,
+                        const char *format, ...) {
+    char module[NAME_BYTES];
+    va_list args;
+    va_start(args, format);
+    jang_status status = module_name(module, l, format, args);
+    va_end(args);
+    return status == JANG_OK ? load_module(out, l, n_out, n_in, bias, READ_ALL, module) : status;
+}
+
+jang_status load_embedding(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, read_rule rule,
+                           const char *name) {
+    char module[NAME_BYTES];
+    jang_status status = full_name(module, l, l->prefix, name, "");
+    return status == JANG_OK ? load_module(out, l, n_out, n_in, BIAS_NONE, rule, module) : status;
+}
+
+jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
+                        const char *name) {
+    char module[NAME_BYTES];
+    /* "language_model.model." has its output matrix at "language_model.lm_head". */
+    size_t n = strlen(l->prefix);
+    size_t keep = n > 6 && strcmp(l->prefix + n - 6, "model.") == 0 ? n - 6 : 0;
+    char outer[NAME_BYTES];
+    snprintf(outer, sizeof outer, "%.*s", (int)keep, l->prefix);
+    jang_status status = full_name(module, l, outer, name, "");
+    return status == JANG_OK ? load_module(out, l, n_out, n_in, BIAS_NONE, READ_ALL, module)
+                             : status;
+}
+
+jang_status load_vector(ops_weight **out, loader *l, int64_t n, const char *format, ...) {
+    char module[NAME_BYTES], name[NAME_BYTES];
+    va_list args;
+    va_start(args, format);
+    jang_status status = module_name(module, l, format, args);
+    va_end(args);
+    const tensor_view *t;
+    if (status == JANG_OK) {
+        status = full_name(name, l, "", module, ".weight");
+    }
+    if (status == JANG_OK) {
+        status = find_vector(&t, l, n, name);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    weight_desc desc = {.name = name, .n_out = 1, .n_in = n, .type = t->type, .data = t->data};
+    l->totals->n_params += n;
+    l->totals->weight_bytes += t->n_bytes;
+    l->totals->token_bytes += t->n_bytes;
+    return make_weight(out, l, &desc, NULL);
+}
+
+jang_status load_computed(ops_weight **out, loader *l, const float *values, int64_t n,
+                          const char *name) {
+    float *copy = ctx_array(l->ctx, (size_t)n, sizeof *copy);
+    if (!copy) {
+        return ctx_fail_memory(l->ctx, (size_t)n * sizeof *copy);
+    }
+    memcpy(copy, values, (size_t)n * sizeof *copy);
+    weight_desc desc = {.name = name, .n_out = 1, .n_in = n, .type = DT_F32, .data = copy};
+    jang_status status = make_weight(out, l, &desc, copy);
+    if (status != JANG_OK) {
+        ctx_free(l->ctx, copy);
+    }
+    return status;
+}
+
+jang_status loader_find_prefix(loader *l) {
+    static const char *const prefixes[] = {"model.", "", "language_model.model.",
+                                           "model.language_model."};
+    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
+        char name[NAME_BYTES];
+        snprintf(name, sizeof name, "%sembed_tokens.weight", prefixes[i]);
+        if (checkpoint_find(l->c, name)) {
+            l->prefix = prefixes[i];
+            return JANG_OK;
+        }
+    }
+    return ctx_fail(l->ctx, JANG_ERR_FORMAT, "%s: tensor model.embed_tokens.weight is missing",
+                    checkpoint_path(l->c));
+}

@@ -1,0 +1,61 @@
+/* loader.h - binding a checkpoint's tensors to a backend's weights, with every shape checked.
+ *
+ * Names are given as the hub spells them ("layers.%d.self_attn.q_proj", without the prefix that
+ * the whole model has there). A matrix is affine when NAME.scales exists, else dense. */
+#ifndef JANG_MODEL_LOADER_H
+#define JANG_MODEL_LOADER_H
+
+#include "format/checkpoint.h"
+#include "model/model.h"
+#include "ops/ops.h"
+
+/* Every weight of a model, and memory that weights made here point into. */
+typedef struct weight_list {
+    ops_weight **items;
+    void **owned; /* [n], mostly NULL */
+    size_t n, capacity;
+} weight_list;
+
+typedef struct loader {
+    ctx_t *ctx;
+    checkpoint *c;
+    ops *o;
+    const char *prefix; /* of the decoder's tensors: "model." */
+    json_at config;     /* config.json, or the text part of it */
+    weight_list *weights;
+    model_totals *totals;
+} loader;
+
+typedef enum bias_rule { BIAS_NONE, BIAS_NEEDED } bias_rule;
+
+/* How often a token step reads a matrix: an embedding is read by the row. */
+typedef enum read_rule { READ_ALL, READ_ROW } read_rule;
+
+/* Each finds NAME.weight (NAME is made from format) and checks that it is [n_out, n_in] or [n].
+ * A bias where the config says none, or none where it says one, is an error. The weight belongs to
+ * the model. */
+__attribute__((format(printf, 6, 7))) JANG_MUST_CHECK jang_status
+load_matrix(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, bias_rule bias,
+            const char *format, ...);
+__attribute__((format(printf, 4, 5))) JANG_MUST_CHECK jang_status load_vector(ops_weight **out,
+                                                                              loader *l, int64_t n,
+                                                                              const char *format,
+                                                                              ...);
+/* As load_matrix, read by the row when it is no output matrix as well. */
+JANG_MUST_CHECK jang_status load_embedding(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
+                                           read_rule rule, const char *name);
+
+/* As load_matrix, for a name that has no prefix ("lm_head"). */
+JANG_MUST_CHECK jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
+                                        const char *name);
+
+/* Makes a weight of values computed here, f32 [n], copied to the backend's keeping. */
+JANG_MUST_CHECK jang_status load_computed(ops_weight **out, loader *l, const float *values,
+                                          int64_t n, const char *name);
+
+void weight_list_free(weight_list *list, ctx_t *ctx, ops *o);
+
+/* Finds which of the known prefixes the checkpoint's decoder has, by its embedding. */
+JANG_MUST_CHECK jang_status loader_find_prefix(loader *l);
+
+#endif

@@ -1,0 +1,155 @@
+/* model.c - opening a model and running steps, whatever its family. */
+#include "model/model.h"
+
+#include "model/registry.h"
+
+#include <string.h>
+
+/* ---- Opening ---- */
+
+static jang_status open_family(model *m, loader *l, const json_t *config) {
+    const char *model_type;
+    l->config = (json_at){m->ctx, "config.json", config};
+    jang_status status = json_get_string(&model_type, l->config, "model_type", NULL);
+    if (status == JANG_OK && !model_type) {
+        status = ctx_fail(m->ctx, JANG_ERR_FORMAT, "config.json: model_type is missing");
+    }
+    if (status == JANG_OK) {
+        status = registry_find(&m->family, m->ctx, "config.json", model_type);
+    }
+    if (status == JANG_OK) {
+        status = loader_find_prefix(l);
+    }
+    return status == JANG_OK ? m->family->open(m, l) : status;
+}
+
+jang_status model_open(model **out, ctx_t *ctx, checkpoint *c, ops *o) {
+    model *m = ctx_zero(ctx, 1, sizeof *m);
+    if (!m) {
+        return ctx_fail_memory(ctx, sizeof *m);
+    }
+    m->ctx = ctx;
+    m->o = o;
+    loader l = {.ctx = ctx, .c = c, .o = o, .weights = &m->weights, .totals = &m->totals};
+    const json_t *config;
+    jang_status status = checkpoint_json(&config, c, "config.json");
+    if (status == JANG_OK) {
+        status = open_family(m, &l, config);
+    }
+    if (status == JANG_OK) {
+        status = o->table->batch_new(&m->batch, o);
+    }
+    if (status == JANG_OK) {
+        size_t n = (size_t)MODEL_LOGIT_ROWS * (size_t)m->facts.n_vocab;
+        status = o->table->buf_new(&m->logits, o, n * sizeof(float));
+    }
+    if (status != JANG_OK) {
+        model_close(m);
+        return status;
+    }
+    *out = m;
+    return JANG_OK;
+}
+
+void model_close(model *m) {
+    if (!m) {
+        return;
+    }
+    if (m->body) {
+        m->body->close(m);
+    }
+    if (m->batch) {
+        m->o->table->batch_free(m->o, m->batch);
+    }
+    m->o->table->buf_free(m->o, m->logits);
+    weight_list_free(&m->weights, m->ctx, m->o);
+    ctx_free(m->ctx, m);
+}
+
+const model_facts *model_get_facts(const model *m) {
+    return &m->facts;
+}
+
+const model_totals *model_get_totals(const model *m) {
+    return &m->totals;
+}
+
+const char *model_get_family(const model *m) {
+    return m->family->model_type;
+}
+
+kv_desc model_kv_desc(const model *m, kv_type type) {
+    return (kv_desc){
+        .n_layer = m->facts.n_layer,
+        .n_kv_head = m->facts.n_kv_head,
+        .head_dim = m->facts.head_dim,
+        .type = type,
+    };
+}
+
+/* ---- Steps ---- */
+
+jang_status model_reserve(model *m, int32_t n_tok) {
+    if (n_tok <= m->n_reserved) {
+        return JANG_OK;
+    }
+    m->n_reserved = 0;
+    jang_status status = m->body->reserve(m, n_tok);
+    if (status == JANG_OK) {
+        m->n_reserved = n_tok;
+    }
+    return status;
+}
+
+static jang_status check_batch(model *m, const batch_desc *batch) {
+    if (batch->n_tok < 1 || batch->n_tok > m->n_reserved) {
+        return ctx_fail(m->ctx, JANG_ERR_ARGUMENT, "a step of %d tokens; 1 to %d are allowed",
+                        batch->n_tok, m->n_reserved);
+    }
+    for (int32_t i = 0; i < batch->n_tok; i++) {
+        if (batch->ids[i] < 0 || batch->ids[i] >= m->facts.n_vocab) {
+            return ctx_fail(m->ctx, JANG_ERR_ARGUMENT,
+                            "token id %d is out of range; the model knows 0 to %d", batch->ids[i],
+                            m->facts.n_vocab - 1);
+        }
+    }
+    return JANG_OK;
+}
+
+jang_status model_step(model *m, const batch_desc *batch, ops_kv *kv) {
+    jang_status status = check_batch(m, batch);
+    if (status == JANG_OK) {
+        status = m->o->table->batch_set(m->o, m->batch, batch);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    m->body->run(m, batch, kv);
+    m->n_out = batch->n_out;
+    return m->o->table->finish(m->o);
+}
+
+jang_status model_logits(model *m, int32_t first, int32_t n, float *logits) {
+    if (first < 0 || n < 0 || n > m->n_out || first > m->n_out - n) {
+        return ctx_fail(m->ctx, JANG_ERR_ARGUMENT, "logits %d..%d of %d", first, first + n,
+                        m->n_out);
+    }
+    size_t n_vocab = (size_t)m->facts.n_vocab;
+    while (n > 0) {
+        int32_t k = n < MODEL_LOGIT_ROWS ? n : MODEL_LOGIT_ROWS;
+        ops_mat y = {m->logits, 0, m->facts.n_vocab, k, m->facts.n_vocab};
+        m->body->logits(m, first, y);
+        jang_status status = m->o->table->finish(m->o);
+        if (status == JANG_OK) {
+            status =
+                m->o->table->read(m->o, m->logits, 0, logits, (size_t)k * n_vocab * sizeof *logits);
+        }
+        if (status != JANG_OK) {
+            return status;
+        }
+        first += k;
+        n -= k;
+        logits += (size_t)k * n_vocab;
+    }
+    return JANG_OK;
+}

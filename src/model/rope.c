@@ -1,0 +1,284 @@
+/* rope.c - rotary position embeddings: from a config's settings to frequencies. */
+#include "model/rope.h"
+
+#include <math.h>
+#include <string.h>
+
+#define PI 3.14159265358979323846
+
+/* What the scalings read besides rope_theta. */
+typedef struct scaling {
+    json_at at;
+    double theta, factor;
+    double original_context; /* tokens the model was first trained for */
+    int64_t n_context;
+    int n_rot;
+    double attention_factor; /* out: for cos and sin */
+} scaling;
+
+typedef jang_status (*scaling_fn)(scaling *s, float *inv_freq);
+
+/* ---- The scalings; inv_freq holds the plain frequencies and is changed in place ---- */
+
+static jang_status scale_none(scaling *s, float *inv_freq) {
+    (void)s, (void)inv_freq;
+    return JANG_OK;
+}
+
+static jang_status need_factor(scaling *s) {
+    jang_status status = json_get_double(&s->factor, s->at, "factor", 0);
+    if (status == JANG_OK && !(s->factor > 0 && isfinite(s->factor))) {
+        status = ctx_fail(s->at.ctx, JANG_ERR_FORMAT,
+                          "%s: rope scaling: factor must be a number above 0", s->at.what);
+    }
+    return status;
+}
+
+static jang_status scale_linear(scaling *s, float *inv_freq) {
+    jang_status status = need_factor(s);
+    for (int i = 0; status == JANG_OK && i < s->n_rot / 2; i++) {
+        inv_freq[i] /= (float)s->factor;
+    }
+    return status;
+}
+
+/* "dynamic" stretches only past max_position_embeddings, which is where a session ends here: the
+ * frequencies within are the plain ones. */
+static jang_status scale_dynamic(scaling *s, float *inv_freq) {
+    (void)inv_freq;
+    return need_factor(s);
+}
+
+static jang_status scale_llama3(scaling *s, float *inv_freq) {
+    double low, high;
+    jang_status status = need_factor(s);
+    if (status == JANG_OK) {
+        status = json_get_double(&low, s->at, "low_freq_factor", 1);
+    }
+    if (status == JANG_OK) {
+        status = json_get_double(&high, s->at, "high_freq_factor", 4);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    if (!(low > 0 && high > low)) {
+        return ctx_fail(s->at.ctx, JANG_ERR_FORMAT,
+                        "%s: rope scaling: 0 < low_freq_factor < high_freq_factor is needed",
+                        s->at.what);
+    }
+    for (int i = 0; i < s->n_rot / 2; i++) {
+        float f = inv_freq[i], factor = (float)s->factor;
+        float wavelength = (float)(2 * PI) / f;
+        if (wavelength > (float)(s->original_context / low)) {
+            inv_freq[i] = f / factor;
+        } else if (wavelength >= (float)(s->original_context / high)) {
+            float smooth =
+                ((float)s->original_context / wavelength - (float)low) / (float)(high - low);
+            inv_freq[i] = (1 - smooth) * f / factor + smooth * f;
+        }
+    }
+    return JANG_OK;
+}
+
+static double yarn_mscale(double scale, double mscale) {
+    return scale <= 1 ? 1 : 0.1 * mscale * log(scale) + 1;
+}
+
+/* The dimension that makes n_turns over the original context (arXiv:2309.00071, section 3.2). */
+static double yarn_dimension(const scaling *s, double n_turns) {
+    return s->n_rot * log(s->original_context / (n_turns * 2 * PI)) / (2 * log(s->theta));
+}
+
+typedef struct yarn_settings {
+    double attention_factor, mscale, mscale_all_dim, beta_fast, beta_slow;
+    bool truncate;
+} yarn_settings;
+
+static jang_status yarn_read(yarn_settings *y, scaling *s) {
+    const struct {
+        const char *key;
+        double *out, fallback;
+    } keys[] = {
+        {"factor", &s->factor, 0},        {"attention_factor", &y->attention_factor, 0},
+        {"mscale", &y->mscale, 0},        {"mscale_all_dim", &y->mscale_all_dim, 0},
+        {"beta_fast", &y->beta_fast, 32}, {"beta_slow", &y->beta_slow, 1},
+    };
+    jang_status status = json_get_bool(&y->truncate, s->at, "truncate", true);
+    for (size_t i = 0; status == JANG_OK && i < sizeof keys / sizeof keys[0]; i++) {
+        status = json_get_double(keys[i].out, s->at, keys[i].key, keys[i].fallback);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    if (s->factor == 0) {
+        s->factor = (double)s->n_context / s->original_context;
+    }
+    if (!(s->factor > 0 && y->beta_fast > 0 && y->beta_slow > 0)) {
+        return ctx_fail(s->at.ctx, JANG_ERR_FORMAT,
+                        "%s: rope scaling: factor and betas must be above 0", s->at.what);
+    }
+    if (y->attention_factor == 0) {
+        y->attention_factor =
+            y->mscale != 0 && y->mscale_all_dim != 0
+                ? yarn_mscale(s->factor, y->mscale) / yarn_mscale(s->factor, y->mscale_all_dim)
+                : yarn_mscale(s->factor, 1);
+    }
+    return JANG_OK;
+}
+
+static jang_status scale_yarn(scaling *s, float *inv_freq) {
+    yarn_settings y;
+    jang_status status = yarn_read(&y, s);
+    if (status != JANG_OK) {
+        return status;
+    }
+    double low = yarn_dimension(s, y.beta_fast), high = yarn_dimension(s, y.beta_slow);
+    low = fmax(y.truncate ? floor(low) : low, 0);
+    high = fmin(y.truncate ? ceil(high) : high, s->n_rot - 1);
+    high += low == high ? 0.001 : 0;
+    for (int i = 0; i < s->n_rot / 2; i++) {
+        float ramp = ((float)i - (float)low) / (float)(high - low);
+        float keep = 1 - fminf(fmaxf(ramp, 0), 1);
+        float plain = inv_freq[i], stretched = plain / (float)s->factor;
+        inv_freq[i] = stretched * (1 - keep) + plain * keep;
+    }
+    s->attention_factor = y.attention_factor;
+    return JANG_OK;
+}
+
+static const struct {
+    const char *name;
+    scaling_fn apply;
+} scalings[] = {
+    {"default", scale_none},  {"linear", scale_linear}, {"dynamic", scale_dynamic},
+    {"llama3", scale_llama3}, {"yarn", scale_yarn},
+};
+
+/* ---- Reading ---- */
+
+static jang_status find_scaling(scaling_fn *out, json_at at, const char *name) {
+    for (size_t i = 0; i < sizeof scalings / sizeof scalings[0]; i++) {
+        if (strcmp(scalings[i].name, name) == 0) {
+            *out = scalings[i].apply;
+            return JANG_OK;
+        }
+    }
+    return ctx_fail(at.ctx, JANG_ERR_UNSUPPORTED,
+                    "%s: rope scaling of type %s is not supported for this family; supported are "
+                    "default, linear, dynamic, llama3, yarn",
+                    at.what, name);
+}
+
+/* Finds the object with the settings: rope_parameters, rope_scaling, or none. */
+static jang_status find_settings(json_at *out, json_at config) {
+    const json_t *object;
+    jang_status status = json_get_object(&object, config, "rope_parameters");
+    if (status == JANG_OK && !object) {
+        status = json_get_object(&object, config, "rope_scaling");
+    }
+    *out = (json_at){config.ctx, config.what, object};
+    return status;
+}
+
+static jang_status read_scaling(scaling *s, const char **type, json_at config,
+                                double default_theta) {
+    double theta;
+    jang_status status = find_settings(&s->at, config);
+    if (status == JANG_OK) {
+        status = json_get_double(&theta, config, "rope_theta", default_theta);
+    }
+    if (status == JANG_OK) {
+        status = json_get_double(&s->theta, s->at, "rope_theta", theta);
+    }
+    if (status == JANG_OK) {
+        status = json_get_string(type, s->at, "type", "default");
+    }
+    if (status == JANG_OK) {
+        status = json_get_string(type, s->at, "rope_type", *type);
+    }
+    if (status == JANG_OK) {
+        status = json_get_double(&s->original_context, s->at, "original_max_position_embeddings",
+                                 (double)s->n_context);
+    }
+    if (status == JANG_OK) {
+        status = json_get_double(&s->original_context, config, "original_max_position_embeddings",
+                                 s->original_context);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    if (!(s->theta > 1 && isfinite(s->theta) && s->original_context >= 1)) {
+        return ctx_fail(config.ctx, JANG_ERR_FORMAT,
+                        "%s: rope_theta must be above 1 and original_max_position_embeddings at "
+                        "least 1",
+                        config.what);
+    }
+    return JANG_OK;
+}
+
+/* partial_rotary_factor stands beside rope_theta or in the settings. */
+static jang_status read_n_rot(int *out, json_at config, json_at settings, int head_dim) {
+    double part;
+    jang_status status = json_get_double(&part, config, "partial_rotary_factor", 1);
+    if (status == JANG_OK) {
+        status = json_get_double(&part, settings, "partial_rotary_factor", part);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    int n_rot = part > 0 && part <= 1 ? (int)(head_dim * part) : 0;
+    if (n_rot < 2 || n_rot % 2 != 0) {
+        return ctx_fail(
+            config.ctx, JANG_ERR_FORMAT,
+            "%s: partial_rotary_factor %g of a head of %d leaves no even number to turn",
+            config.what, part, head_dim);
+    }
+    *out = n_rot;
+    return JANG_OK;
+}
+
+jang_status rope_read(rope_config *out, json_at config, int head_dim, int64_t n_context,
+                      double default_theta) {
+    scaling s = {.n_context = n_context, .attention_factor = 1};
+    const char *type;
+    scaling_fn apply;
+    jang_status status = read_scaling(&s, &type, config, default_theta);
+    if (status == JANG_OK) {
+        status = read_n_rot(&s.n_rot, config, s.at, head_dim);
+    }
+    if (status == JANG_OK) {
+        status = find_scaling(&apply, s.at, type);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    float *inv_freq = ctx_array(config.ctx, (size_t)s.n_rot / 2, sizeof *inv_freq);
+    if (!inv_freq) {
+        return ctx_fail_memory(config.ctx, (size_t)s.n_rot * 2);
+    }
+    for (int i = 0; i < s.n_rot / 2; i++) { /* exponent and power in f32, as the reference */
+        inv_freq[i] = 1.0f / powf((float)s.theta, (float)(2 * i) / (float)s.n_rot);
+    }
+    status = apply(&s, inv_freq);
+    if (status != JANG_OK) {
+        ctx_free(config.ctx, inv_freq);
+        return status;
+    }
+    *out = (rope_config){s.theta, s.n_rot, (float)s.attention_factor, inv_freq};
+    return JANG_OK;
+}
+
+void rope_free(rope_config *rope, ctx_t *ctx) {
+    ctx_free(ctx, rope->inv_freq);
+    rope->inv_freq = NULL;
+}
+
+jang_status rope_load(rope_desc *out, loader *l, const rope_config *rope) {
+    ops_weight *inv_freq;
+    jang_status status =
+        load_computed(&inv_freq, l, rope->inv_freq, rope->n_rot / 2, "rope frequencies");
+    if (status == JANG_OK) {
+        *out = (rope_desc){.inv_freq = inv_freq, .n_rot = rope->n_rot, .scale = rope->scale};
+    }
+    return status;
+}
