@@ -1,8 +1,8 @@
 /* safetensors.h - one safetensors file: reading where it lies, and writing.
  *
  * Layout: u64 little-endian header length, header (a JSON object: name -> {dtype, shape,
- * data_offsets}, and "__metadata__": string -> string), then the tensors' bytes. Source:
- * the format description of huggingface/safetensors. */
+ * data_offsets}, and "__metadata__": string -> string), then the tensors' bytes without holes.
+ * Source: the format description of huggingface/safetensors. */
 #ifndef JANG_FORMAT_SAFETENSORS_H
 #define JANG_FORMAT_SAFETENSORS_H
 
@@ -16,22 +16,25 @@ typedef struct st_file {
     tensor_view *tensors; /* in order of their place in the file */
     size_t n_tensors;
     json_t *metadata; /* object of strings; NULL if there was none */
-    json_t *header;   /* owns the names */
+    char *names;      /* the tensors' names, each ended by a 0 byte */
 } st_file;
 
 /* Maps and checks a file: header within the file, every tensor's offsets within the data, sizes
- * equal to dtype and shape, no overlap, no duplicate name. Errors name file and tensor. */
+ * equal to dtype and shape, no overlap, no hole, no duplicate name. Errors name file and tensor. */
 JANG_MUST_CHECK jang_status st_open(st_file *out, ctx_t *ctx, const char *path);
 void st_close(st_file *f);
 
 /* ---- Writing ---- */
 
 /* Writes one file: all tensors are declared first, then their bytes are written, in any order and
- * from any thread (each byte once). Tensors are laid out in the order of declaration, aligned to 64
- * bytes where align is set (the format allows no holes: padding goes into the header and into the
- * order; see the .c file), and begin at a multiple of their element size always. */
+ * from any thread (each byte once). The format allows no holes, so alignment comes from the order:
+ * the data begins at a multiple of 64 bytes, and tensors are laid out by the largest power of two
+ * up to 64 that divides their size, falling; among equals in the order of declaration. So every
+ * tensor begins at a multiple of its element's size, and those whose size is a multiple of 64, that
+ * is all large ones, at a multiple of 64. */
 typedef struct st_writer st_writer;
 
+/* The file is made, or emptied, at once. */
 JANG_MUST_CHECK jang_status st_writer_new(st_writer **out, ctx_t *ctx, const char *path);
 /* shape is copied; name too. Returns the tensor's number through *index. */
 JANG_MUST_CHECK jang_status st_writer_add(st_writer *w, const char *name, dtype type, int n_dim,
@@ -42,7 +45,8 @@ JANG_MUST_CHECK jang_status st_writer_begin(st_writer *w, const json_t *metadata
 /* Writes n_bytes of tensor index at byte offset at within it. */
 JANG_MUST_CHECK jang_status st_writer_put(st_writer *w, int index, size_t at, const void *data,
                                           size_t n_bytes);
-/* Syncs and closes; w is gone afterwards, also on failure (the file is then removed). */
+/* Syncs and closes; w is gone afterwards, also on failure (the file is then removed). Fails when
+ * bytes of a tensor were not written. */
 JANG_MUST_CHECK jang_status st_writer_finish(st_writer *w);
 /* Removes the unfinished file. NULL is fine. */
 void st_writer_discard(st_writer *w);
