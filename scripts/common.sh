@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # common.sh - what the scripts share: where things lie, and how they speak. Sourced, not run.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
