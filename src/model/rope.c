@@ -241,7 +241,7 @@ jang_status rope_read(rope_config *out, json_at config, int head_dim, int64_t n_
                       double default_theta) {
     scaling s = {.n_context = n_context, .attention_factor = 1};
     const char *type;
-    scaling_fn apply;
+    scaling_fn apply = scale_none;
     jang_status status = read_scaling(&s, &type, config, default_theta);
     if (status == JANG_OK) {
         status = read_n_rot(&s.n_rot, config, s.at, head_dim);
