@@ -97,9 +97,7 @@ typedef struct jang_context_options {
 
 JANG_API jang_context_options jang_context_options_default(void);
 
-/* Makes a context. Errors: JANG_ERR_MEMORY; JANG_ERR_UNSUPPORTED when the environment variable
- * JANG_ISA names an instruction set that this machine or build lacks (the reason is then logged).
- */
+/* Makes a context and its threads. Errors: JANG_ERR_MEMORY, JANG_ERR_ARGUMENT (n_threads). */
 JANG_API JANG_MUST_CHECK jang_status jang_context_new(jang_context **out,
                                                       const jang_context_options *options);
 JANG_API void jang_context_free(jang_context *ctx);
@@ -284,7 +282,8 @@ typedef struct jang_sampling {
 /* Fills in the model's own defaults (generation_config.json). */
 JANG_API jang_sampling jang_sampling_default(const jang_model *model);
 
-/* Receives text as it is made, whole characters only. Returns false to stop. */
+/* Receives text as it is made, whole characters only; between the passes over a long prompt it is
+ * called with n_bytes 0. Returns false to stop. */
 typedef bool (*jang_text_fn)(void *user, const char *piece, size_t n_bytes);
 
 typedef enum jang_finish {
