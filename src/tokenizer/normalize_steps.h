@@ -1,0 +1,29 @@
+/* normalize_steps.h - the single normalizers; each is a norm_fn. */
+#ifndef JANG_TOKENIZER_NORMALIZE_STEPS_H
+#define JANG_TOKENIZER_NORMALIZE_STEPS_H
+
+#include "tokenizer/normalize.h"
+
+#include <utf8proc.h>
+
+/* norm_form: the four Unicode normalization forms, by utf8proc. */
+#define NORM_NFC (UTF8PROC_COMPOSE)
+#define NORM_NFD (UTF8PROC_DECOMPOSE)
+#define NORM_NFKC (UTF8PROC_COMPOSE | UTF8PROC_COMPAT)
+#define NORM_NFKD (UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT)
+
+jang_status norm_form(const norm_step *step, norm_scratch *s, buf *out, const char *text, size_t n);
+jang_status norm_replace(const norm_step *step, norm_scratch *s, buf *out, const char *text,
+                         size_t n);
+jang_status norm_prepend(const norm_step *step, norm_scratch *s, buf *out, const char *text,
+                         size_t n);
+jang_status norm_append(const norm_step *step, norm_scratch *s, buf *out, const char *text,
+                        size_t n);
+
+/* Appends text with every match of a pattern (a regex, or the fixed string) replaced; decoders use
+ * it as well. */
+JANG_MUST_CHECK jang_status norm_replace_all(buf *out, tok_regex_scratch *s, const tok_regex *regex,
+                                             const char *from, size_t n_from, const char *to,
+                                             size_t n_to, const char *text, size_t n);
+
+#endif

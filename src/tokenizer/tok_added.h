@@ -1,0 +1,64 @@
+/* tok_added.h - added tokens: found in the text before anything else looks at it. */
+#ifndef JANG_TOKENIZER_TOK_ADDED_H
+#define JANG_TOKENIZER_TOK_ADDED_H
+
+#include "base/jsonpull.h"
+#include "tokenizer/tok_vocab.h"
+
+typedef struct added_token {
+    char *content; /* owned */
+    size_t n_content;
+    char *normalized_content; /* what the normalizer makes of it, where that differs; owned; NULL */
+    size_t n_normalized;
+    int32_t id;
+    bool single_word, lstrip, rstrip, normalized, special;
+} added_token;
+
+/* Finds the longest of its words at a place. Nodes of a byte trie; a node's children are one run
+ * of edges in order of byte. */
+typedef struct added_trie {
+    struct added_node *nodes;
+    struct added_edge *edges;
+    uint32_t n_nodes, n_edges;
+    bool first[256]; /* bytes with which a word begins */
+} added_trie;
+
+typedef struct tok_added {
+    ctx_t *ctx;
+    added_token *tokens;
+    size_t n, capacity;
+    tok_vocab map;  /* content to id */
+    int32_t *by_id; /* [n_ids] index into tokens, -1 */
+    int32_t n_ids;
+    added_trie plain, normal; /* over tokens with normalized false, true */
+} tok_added;
+
+void added_init(tok_added *a, ctx_t *ctx);
+void added_free(tok_added *a);
+
+/* Reads the list "added_tokens". model is the model's vocabulary, n_model its size as the
+ * reference counts it: a token it lacks gets the next free id. */
+JANG_MUST_CHECK jang_status added_read(tok_added *a, jsonpull *p, const tok_vocab *model);
+/* Builds what matching needs, after the normalized spellings are set. */
+JANG_MUST_CHECK jang_status added_finish(tok_added *a);
+
+const added_token *added_of_id(const tok_added *a, int32_t id);
+
+/* A match: bytes start to end of the text, stripped spaces included. */
+typedef struct added_match {
+    size_t start, end;
+    int32_t id;
+} added_match;
+
+/* Where a search stands; starts as zeros. */
+typedef struct added_search {
+    size_t at;   /* where to look on */
+    size_t done; /* end of what has been handed out */
+} added_search;
+
+/* Finds the next token in text. Returns false when there is none. With no_special, special tokens
+ * are plain text. */
+bool added_next(const tok_added *a, const added_trie *trie, const char *text, size_t n,
+                bool no_special, added_search *search, added_match *out);
+
+#endif

@@ -1,0 +1,54 @@
+/* tok_impl.h - the parts of a tokenizer, for the files of this folder.
+ *
+ * Encoding is a chain: added tokens cut the text into pieces; each piece is normalized, cut again
+ * by the added tokens that match normalized text, then sent through the steps of the
+ * pre-tokenizer, each of which passes parts on to the next; the last one hands words to the model.
+ * Decoding is a chain of filters on token spellings (tok_decode.c). */
+#ifndef JANG_TOKENIZER_TOK_IMPL_H
+#define JANG_TOKENIZER_TOK_IMPL_H
+
+#include "tokenizer/bpe.h"
+#include "tokenizer/normalize.h"
+#include "tokenizer/pretok.h"
+#include "tokenizer/tok_added.h"
+#include "tokenizer/tok_decode.h"
+#include "tokenizer/tok_regex.h"
+#include "tokenizer/tokenizer.h"
+
+#include <pthread.h>
+
+/* Working memory of one encoding; kept and reused, so that its cache stays warm. */
+typedef struct tok_encoder {
+    const tok *t;
+    tok_ids *out;
+    pre_scratch pre;
+    norm_scratch norm;
+    bpe_scratch bpe;
+    buf repaired; /* the text, where it was not valid UTF-8 */
+    unsigned flags;
+    struct tok_encoder *next;
+} tok_encoder;
+
+struct tok {
+    ctx_t *ctx;
+    tok_vocab vocab; /* the model's */
+    bpe_model bpe;
+    tok_added added;
+    norm_chain norm;
+    pre_chain pre;
+    dec_chain dec;
+    int32_t *post; /* what the post-processor makes of one text: ids, and -1 for the text's */
+    size_t n_post, n_post_texts;
+    json_t *config;
+    int32_t size; /* 1 + the largest id */
+    pthread_mutex_t lock;
+    tok_encoder *idle; /* encoders nobody uses */
+};
+
+/* tok_post.c: reads the post-processor (an object or NULL) into t->post. */
+JANG_MUST_CHECK jang_status tok_read_post(tok *t, const char *what, const json_t *json);
+
+/* tok_encode.c */
+void tok_encoder_free(tok_encoder *e);
+
+#endif

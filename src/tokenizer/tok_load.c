@@ -1,0 +1,349 @@
+/* tok_load.c - tokenizer.json to a tokenizer.
+ *
+ * The vocabulary and the merges, nearly all of the file, are read straight from the text into
+ * their tables. The small parts are noted where they lie and parsed afterwards: normalizer,
+ * pre-tokenizer, decoder and post-processor by jansson, the added tokens by a second pull reader
+ * once the model's vocabulary is known. */
+#include "tokenizer/tok_impl.h"
+
+#include <string.h>
+
+/* Where the parts of the file lie; data NULL: absent or null. */
+typedef struct tok_parts {
+    jsonpull_str normalizer, pre_tokenizer, post_processor, decoder, added_tokens, merges;
+    bool have_model, have_vocab, have_merges;
+    char type[16];
+    char *unk_token;
+} tok_parts;
+
+/* ---- The model ---- */
+
+static jang_status read_vocab(tok *t, jsonpull *p) {
+    /* a line of vocabulary or merges takes about 30 bytes */
+    jang_status status = vocab_reserve(&t->vocab, p->n_bytes / 128, p->n_bytes / 16);
+    if (status == JANG_OK) {
+        status = jsonpull_enter(p, '{');
+    }
+    while (status == JANG_OK && jsonpull_next(p, &status)) {
+        int64_t id = 0;
+        status = jsonpull_int(p, &id);
+        if (status == JANG_OK && (id < 0 || id >= TOK_MAX_IDS)) {
+            status = jsonpull_fail(p, "a token's id is out of range");
+        }
+        if (status == JANG_OK) {
+            status = vocab_add(&t->vocab, p->key.data, p->key.n_bytes, (int32_t)id);
+        }
+    }
+    return status;
+}
+
+/* A string member that may be null; an empty one counts as none. */
+static jang_status read_affix(tok *t, jsonpull *p, char **out) {
+    if (jsonpull_null(p)) {
+        return JANG_OK;
+    }
+    jsonpull_str s;
+    jang_status status = jsonpull_string(p, &s);
+    if (status == JANG_OK && s.n_bytes > 0 && !*out) {
+        *out = ctx_strndup(t->ctx, s.data, s.n_bytes);
+        status = *out ? JANG_OK : ctx_fail_memory(t->ctx, s.n_bytes);
+    }
+    return status;
+}
+
+static jang_status read_flag(jsonpull *p, bool *out) {
+    return jsonpull_null(p) ? JANG_OK : jsonpull_bool(p, out);
+}
+
+static jang_status read_type(jsonpull *p, tok_parts *parts) {
+    jsonpull_str s;
+    jang_status status = jsonpull_string(p, &s);
+    if (status == JANG_OK && s.n_bytes < sizeof parts->type) {
+        memcpy(parts->type, s.data, s.n_bytes);
+        parts->type[s.n_bytes] = 0;
+    }
+    return status;
+}
+
+static jang_status read_merges(tok *t, jsonpull *p, tok_parts *parts) {
+    parts->have_merges = true;
+    if (!parts->have_vocab) {
+        return jsonpull_raw(p, &parts->merges); /* their tokens are not known yet */
+    }
+    return bpe_read_merges(&t->bpe, p);
+}
+
+static jang_status read_model_member(tok *t, jsonpull *p, tok_parts *parts) {
+    if (jsonpull_key_is(p, "type")) {
+        return read_type(p, parts);
+    }
+    if (jsonpull_key_is(p, "vocab")) {
+        parts->have_vocab = true;
+        return read_vocab(t, p);
+    }
+    if (jsonpull_key_is(p, "merges")) {
+        return read_merges(t, p, parts);
+    }
+    if (jsonpull_key_is(p, "unk_token")) {
+        return read_affix(t, p, &parts->unk_token);
+    }
+    if (jsonpull_key_is(p, "continuing_subword_prefix")) {
+        return read_affix(t, p, &t->bpe.prefix);
+    }
+    if (jsonpull_key_is(p, "end_of_word_suffix")) {
+        return read_affix(t, p, &t->bpe.suffix);
+    }
+    if (jsonpull_key_is(p, "fuse_unk")) {
+        return read_flag(p, &t->bpe.fuse_unk);
+    }
+    if (jsonpull_key_is(p, "byte_fallback")) {
+        return read_flag(p, &t->bpe.byte_fallback);
+    }
+    if (jsonpull_key_is(p, "ignore_merges")) {
+        return read_flag(p, &t->bpe.ignore_merges);
+    }
+    return jsonpull_skip(p);
+}
+
+static jang_status read_model(tok *t, jsonpull *p, tok_parts *parts) {
+    parts->have_model = true;
+    jang_status status = jsonpull_enter(p, '{');
+    while (status == JANG_OK && jsonpull_next(p, &status)) {
+        status = read_model_member(t, p, parts);
+    }
+    if (status == JANG_OK && parts->type[0] && strcmp(parts->type, "BPE") != 0) {
+        return ctx_fail(t->ctx, JANG_ERR_UNSUPPORTED, "%s: model type '%s' is unknown", p->what,
+                        parts->type);
+    }
+    if (status == JANG_OK && (!parts->have_vocab || !parts->have_merges)) {
+        status = ctx_fail(t->ctx, JANG_ERR_FORMAT, "%s: the model has no %s", p->what,
+                          parts->have_vocab ? "merges" : "vocab");
+    }
+    if (status == JANG_OK && parts->merges.data) {
+        jsonpull merges;
+        jsonpull_init(&merges, t->ctx, p->what, parts->merges.data, parts->merges.n_bytes);
+        status = bpe_read_merges(&t->bpe, &merges);
+        jsonpull_free(&merges);
+    }
+    return status;
+}
+
+/* ---- The file ---- */
+
+static jang_status read_top(tok *t, jsonpull *p, tok_parts *parts) {
+    const struct {
+        const char *key;
+        jsonpull_str *where;
+    } small[] = {{"normalizer", &parts->normalizer},
+                 {"pre_tokenizer", &parts->pre_tokenizer},
+                 {"post_processor", &parts->post_processor},
+                 {"decoder", &parts->decoder},
+                 {"added_tokens", &parts->added_tokens}};
+    jang_status status = jsonpull_enter(p, '{');
+    while (status == JANG_OK && jsonpull_next(p, &status)) {
+        jsonpull_str *where = NULL;
+        for (size_t i = 0; i < sizeof small / sizeof *small; i++) {
+            where = jsonpull_key_is(p, small[i].key) ? small[i].where : where;
+        }
+        if (where && jsonpull_null(p)) {
+            continue;
+        }
+        if (where) {
+            status = jsonpull_raw(p, where);
+        } else if (jsonpull_key_is(p, "model") && !parts->have_model) {
+            status = read_model(t, p, parts);
+        } else {
+            status = jsonpull_skip(p);
+        }
+    }
+    if (status == JANG_OK) {
+        status = jsonpull_end(p);
+    }
+    if (status == JANG_OK && !parts->have_model) {
+        status = ctx_fail(t->ctx, JANG_ERR_FORMAT, "%s: there is no model", p->what);
+    }
+    return status;
+}
+
+/* Parses one of the small parts; *out is NULL when it is absent. */
+static jang_status parse_part(tok *t, const char *what, jsonpull_str where, json_t **out) {
+    *out = NULL;
+    return where.data ? json_parse(out, t->ctx, what, where.data, where.n_bytes) : JANG_OK;
+}
+
+static jang_status read_small_parts(tok *t, const char *what, const tok_parts *parts) {
+    json_t *json = NULL;
+    jang_status status = parse_part(t, what, parts->normalizer, &json);
+    if (status == JANG_OK) {
+        status = norm_read(&t->norm, t->ctx, what, json);
+        json_decref(json);
+    }
+    if (status == JANG_OK) {
+        status = parse_part(t, what, parts->pre_tokenizer, &json);
+    }
+    if (status == JANG_OK) {
+        status = pre_read(&t->pre, t->ctx, what, json);
+        json_decref(json);
+    }
+    if (status == JANG_OK) {
+        status = parse_part(t, what, parts->decoder, &json);
+    }
+    if (status == JANG_OK) {
+        status = dec_read(&t->dec, t->ctx, what, json);
+        json_decref(json);
+    }
+    if (status == JANG_OK) {
+        status = parse_part(t, what, parts->post_processor, &json);
+    }
+    if (status == JANG_OK) {
+        status = tok_read_post(t, what, json);
+        json_decref(json);
+    }
+    return status;
+}
+
+/* ---- Finishing ---- */
+
+/* The spellings that added tokens have after normalization. */
+static jang_status normalize_added(tok *t) {
+    norm_scratch scratch;
+    norm_scratch_init(&scratch, t->ctx);
+    jang_status status = JANG_OK;
+    for (size_t i = 0; status == JANG_OK && t->norm.n_steps > 0 && i < t->added.n; i++) {
+        added_token *a = &t->added.tokens[i];
+        const char *text;
+        size_t n;
+        if (!a->normalized) {
+            continue;
+        }
+        status = norm_run(&t->norm, &scratch, a->content, a->n_content, &text, &n);
+        if (status == JANG_OK && (n != a->n_content || memcmp(text, a->content, n) != 0)) {
+            a->normalized_content = ctx_strndup(t->ctx, text, n);
+            a->n_normalized = n;
+            status = a->normalized_content ? JANG_OK : ctx_fail_memory(t->ctx, n);
+        }
+    }
+    norm_scratch_free(&scratch);
+    return status;
+}
+
+static jang_status read_added(tok *t, const char *what, const tok_parts *parts) {
+    jang_status status = JANG_OK;
+    if (parts->added_tokens.data) {
+        jsonpull p;
+        jsonpull_init(&p, t->ctx, what, parts->added_tokens.data, parts->added_tokens.n_bytes);
+        status = added_read(&t->added, &p, &t->vocab);
+        jsonpull_free(&p);
+    }
+    if (status == JANG_OK) {
+        status = normalize_added(t);
+    }
+    return status == JANG_OK ? added_finish(&t->added) : status;
+}
+
+static jang_status finish(tok *t, const char *what, const tok_parts *parts) {
+    t->bpe.unk =
+        parts->unk_token ? vocab_get(&t->vocab, parts->unk_token, strlen(parts->unk_token)) : -1;
+    /* a last step that spells bytes as characters is left out: the model takes the bytes */
+    pre_chain *pre = &t->pre;
+    bool bytes = pre->n_steps > 0 && pre->steps[pre->n_steps - 1].kind == PRE_BYTE_CHARS;
+    jang_status status = bpe_finish(&t->bpe, bytes);
+    if (status == JANG_OK && t->bpe.raw) {
+        pre->n_steps--;
+    }
+    t->size = t->vocab.n_ids;
+    for (size_t i = 0; i < t->added.n; i++) {
+        t->size = t->added.tokens[i].id >= t->size ? t->added.tokens[i].id + 1 : t->size;
+    }
+    (void)what;
+    return status;
+}
+
+jang_status tok_open(tok **out, ctx_t *ctx, const char *what, const char *json, size_t n_json,
+                     const char *config, size_t n_config) {
+    tok *t = ctx_zero(ctx, 1, sizeof *t);
+    if (!t) {
+        return ctx_fail_memory(ctx, sizeof *t);
+    }
+    t->ctx = ctx;
+    pthread_mutex_init(&t->lock, NULL);
+    vocab_init(&t->vocab, ctx);
+    bpe_init(&t->bpe, ctx, &t->vocab);
+    added_init(&t->added, ctx);
+    tok_parts parts = {.have_model = false};
+    jsonpull p;
+    jsonpull_init(&p, ctx, what, json, n_json);
+    jang_status status = read_top(t, &p, &parts);
+    jsonpull_free(&p);
+    if (status == JANG_OK) {
+        status = read_small_parts(t, what, &parts);
+    }
+    if (status == JANG_OK) {
+        status = read_added(t, what, &parts);
+    }
+    if (status == JANG_OK) {
+        status = finish(t, what, &parts);
+    }
+    if (status == JANG_OK && config) {
+        status = json_parse(&t->config, ctx, "tokenizer_config.json", config, n_config);
+    }
+    ctx_free(ctx, parts.unk_token);
+    if (status != JANG_OK) {
+        tok_close(t);
+        return status;
+    }
+    *out = t;
+    return JANG_OK;
+}
+
+void tok_close(tok *t) {
+    if (!t) {
+        return;
+    }
+    while (t->idle) {
+        tok_encoder *e = t->idle;
+        t->idle = e->next;
+        tok_encoder_free(e);
+    }
+    pthread_mutex_destroy(&t->lock);
+    norm_free(&t->norm);
+    pre_free(&t->pre);
+    dec_free(&t->dec);
+    added_free(&t->added);
+    bpe_free(&t->bpe);
+    vocab_free(&t->vocab);
+    ctx_free(t->ctx, t->post);
+    json_decref(t->config);
+    ctx_free(t->ctx, t);
+}
+
+/* ---- Looking up ---- */
+
+int32_t tok_size(const tok *t) {
+    return t->size;
+}
+
+int32_t tok_id(const tok *t, const char *token, size_t n_bytes) {
+    int32_t id = vocab_get(&t->added.map, token, n_bytes);
+    return id >= 0 ? id : vocab_get(&t->vocab, token, n_bytes);
+}
+
+const char *tok_token(const tok *t, int32_t id, size_t *n_bytes) {
+    const added_token *a = added_of_id(&t->added, id);
+    if (!a) {
+        return vocab_text(&t->vocab, id, n_bytes);
+    }
+    if (n_bytes) {
+        *n_bytes = a->normalized_content ? a->n_normalized : a->n_content;
+    }
+    return a->normalized_content ? a->normalized_content : a->content;
+}
+
+bool tok_is_special(const tok *t, int32_t id) {
+    const added_token *a = added_of_id(&t->added, id);
+    return a && a->special;
+}
+
+const json_t *tok_config(const tok *t) {
+    return t->config;
+}

@@ -1,0 +1,109 @@
+/* test_tok_golden.c - small tokenizers of every kind against the ids and texts that the Python
+ * package tokenizers made (scripts/fixtures/tokenizer_small.py). */
+#include "support.h"
+
+#include "base/file.h"
+#include "tokenizer/tokenizer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static tok *open_golden(ctx_t *ctx, const char *kind) {
+    char name[128];
+    snprintf(name, sizeof name, "tokenizer/%s.json", kind);
+    char *text;
+    size_t n;
+    tok *t;
+    assert_ok(ctx, file_read(&text, &n, ctx, test_path(TEST_DATA, name), 1 << 20));
+    assert_ok(ctx, tok_open(&t, ctx, name, text, n, NULL, 0));
+    ctx_free(ctx, text); /* not needed any more */
+    return t;
+}
+
+static json_t *read_cases(ctx_t *ctx, const char *kind) {
+    char name[128];
+    snprintf(name, sizeof name, "tokenizer/%s.cases.json", kind);
+    json_t *cases;
+    assert_ok(ctx, json_read(&cases, ctx, test_path(TEST_DATA, name)));
+    return cases;
+}
+
+static void check_ids(ctx_t *ctx, const tok *t, const json_t *text, const json_t *expected,
+                      unsigned flags, const char *kind) {
+    tok_ids ids = {0};
+    assert_ok(ctx, tok_encode(t, &ids, json_string_value(text), json_string_length(text), flags));
+    bool same = ids.n == json_array_size(expected);
+    for (size_t i = 0; same && i < ids.n; i++) {
+        same = ids.ids[i] == json_integer_value(json_array_get(expected, i));
+    }
+    if (!same) {
+        fail_msg("%s: ids differ for '%s'", kind, json_string_value(text));
+    }
+    tok_ids_free(ctx, &ids);
+}
+
+static void check_text(const buf *got, const json_t *expected, const char *kind, const char *how) {
+    if (got->size != json_string_length(expected) ||
+        memcmp(got->data, json_string_value(expected), got->size) != 0) {
+        fail_msg("%s: %s: '%s', expected '%s'", kind, how, got->data, json_string_value(expected));
+    }
+}
+
+static void check_decoding(ctx_t *ctx, const tok *t, const json_t *ids, const json_t *expected,
+                           unsigned flags, const char *kind) {
+    size_t n = json_array_size(ids);
+    int32_t *list = calloc(n + 1, sizeof *list);
+    for (size_t i = 0; i < n; i++) {
+        list[i] = (int32_t)json_integer_value(json_array_get(ids, i));
+    }
+    buf out;
+    buf_init(&out, ctx, BUF_NO_LIMIT);
+    assert_ok(ctx, tok_decode(t, &out, list, n, flags));
+    check_text(&out, expected, kind, "decoded");
+    buf_clear(&out);
+    tok_stream *stream;
+    assert_ok(ctx, tok_stream_new(&stream, t, flags));
+    for (size_t i = 0; i < n; i++) {
+        assert_ok(ctx, tok_stream_push(stream, &out, list[i]));
+    }
+    assert_ok(ctx, tok_stream_finish(stream, &out));
+    check_text(&out, expected, kind, "streamed");
+    tok_stream_free(stream);
+    buf_free(&out);
+    free(list);
+}
+
+static void check_kind(const char *kind) {
+    ctx_t *ctx = test_context();
+    tok *t = open_golden(ctx, kind);
+    json_t *cases = read_cases(ctx, kind), *one;
+    size_t i;
+    assert_true(json_array_size(cases) > 50);
+    json_array_foreach(cases, i, one) {
+        const json_t *text = json_array_get(one, 0), *ids = json_array_get(one, 1);
+        check_ids(ctx, t, text, ids, 0, kind);
+        check_ids(ctx, t, text, json_array_get(one, 2), TOK_ADD_SPECIAL, kind);
+        check_decoding(ctx, t, ids, json_array_get(one, 3), 0, kind);
+        check_decoding(ctx, t, ids, json_array_get(one, 4), TOK_SKIP_SPECIAL, kind);
+    }
+    json_decref(cases);
+    tok_close(t);
+    jang_context_free(ctx);
+}
+
+static void test_tok_golden_equals_tokenizers(void **state) {
+    (void)state;
+    static const char *const kinds[] = {"smollm2", "llama3", "qwen2", "gpt2_prefix",
+                                        "sentencepiece_bpe"};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        check_kind(kinds[i]);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tok_golden_equals_tokenizers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
