@@ -5,12 +5,13 @@
 #include <string.h>
 
 typedef struct decoder_layer {
-    const ops_weight *attention_norm; // (n_embd)
-    const ops_weight *wq, *wk, *wv;   // (n_head | n_kv_head * head_dim, n_embd)
-    const ops_weight *wo;             // (n_embd, n_head * head_dim)
-    const ops_weight *mlp_norm;       // (n_embd)
-    const ops_weight *gate, *up;      // (n_ff, n_embd)
-    const ops_weight *down;           // (n_embd, n_ff)
+    const ops_weight *attention_norm;  // (n_embd)
+    const ops_weight *wq, *wk, *wv;    // (n_head | n_kv_head * head_dim, n_embd)
+    const ops_weight *wo;              // (n_embd, n_head * head_dim)
+    const ops_weight *q_norm, *k_norm; // (head_dim) or NULL
+    const ops_weight *mlp_norm;        // (n_embd)
+    const ops_weight *gate, *up;       // (n_ff, n_embd)
+    const ops_weight *down;            // (n_embd, n_ff)
     attention_desc attention;
 } decoder_layer;
 
@@ -62,7 +63,9 @@ static jang_status read_sizes(decoder_config *c, json_at at, const decoder_defau
     jang_status status =
         json_get_int(&c->n_kv_head, at, "num_key_value_heads", c->n_head, 1, c->n_head);
     if (status == JANG_OK) {
-        status = json_get_int(&c->head_dim, at, "head_dim", c->n_embd / c->n_head, 2, 1 << 12);
+        status = json_get_int(&c->head_dim, at, "head_dim",
+                              defaults->head_dim ? defaults->head_dim : c->n_embd / c->n_head, 2,
+                              1 << 12);
     }
     if (status != JANG_OK) {
         return status;
@@ -124,6 +127,21 @@ jang_status decoder_read_config(decoder_config *out, json_at at, const decoder_d
     return status;
 }
 
+jang_status decoder_read_windows(decoder_config *c, json_at config) {
+    bool sliding;
+    jang_status status = json_get_bool(&sliding, config, "use_sliding_window", false);
+    if (status == JANG_OK && sliding) {
+        status = json_get_int(&c->window, config, "sliding_window", 4096, 1, 1 << 28);
+    }
+    if (status == JANG_OK) {
+        status = json_get_int(&c->first_window_layer, config, "max_window_layers", 28, 0, 1 << 12);
+    }
+    if (status == JANG_OK) {
+        status = json_get_array(&c->layer_types, config, "layer_types");
+    }
+    return status;
+}
+
 /* ---- Weights ---- */
 
 static jang_status read_window(int32_t *out, loader *l, const decoder_config *c, int64_t layer) {
@@ -155,6 +173,33 @@ typedef struct matrix_row {
     bias_rule bias;
 } matrix_row;
 
+typedef struct vector_row {
+    const ops_weight **out;
+    const char *name;
+    int64_t n;
+} vector_row;
+
+static jang_status load_norms(decoder_layer *layer, loader *l, const decoder_config *c, int i) {
+    const vector_row norms[] = {
+        {&layer->attention_norm, "input_layernorm", c->n_embd},
+        {&layer->mlp_norm, "post_attention_layernorm", c->n_embd},
+        {&layer->q_norm, "self_attn.q_norm", c->qk_norm ? c->head_dim : 0},
+        {&layer->k_norm, "self_attn.k_norm", c->qk_norm ? c->head_dim : 0},
+    };
+    for (size_t j = 0; j < sizeof norms / sizeof norms[0]; j++) {
+        if (norms[j].n == 0) {
+            continue;
+        }
+        ops_weight *w;
+        jang_status status = load_vector(&w, l, norms[j].n, "layers.%d.%s", i, norms[j].name);
+        if (status != JANG_OK) {
+            return status;
+        }
+        *norms[j].out = w;
+    }
+    return JANG_OK;
+}
+
 static jang_status load_layer(decoder_layer *layer, loader *l, const decoder_config *c, int i) {
     int64_t q_width = c->n_head * c->head_dim, kv_width = c->n_kv_head * c->head_dim;
     const matrix_row matrices[] = {
@@ -176,16 +221,10 @@ static jang_status load_layer(decoder_layer *layer, loader *l, const decoder_con
         }
         *m->out = w;
     }
-    ops_weight *attention_norm, *mlp_norm;
-    jang_status status = load_vector(&attention_norm, l, c->n_embd, "layers.%d.input_layernorm", i);
-    if (status == JANG_OK) {
-        status = load_vector(&mlp_norm, l, c->n_embd, "layers.%d.post_attention_layernorm", i);
-    }
+    jang_status status = load_norms(layer, l, c, i);
     if (status != JANG_OK) {
         return status;
     }
-    layer->attention_norm = attention_norm;
-    layer->mlp_norm = mlp_norm;
     layer->attention = (attention_desc){
         .n_head = (int)c->n_head,
         .n_kv_head = (int)c->n_kv_head,
@@ -275,6 +314,10 @@ static void attention_block(model *m, const decoder *d, int i, ops_mat x, ops_kv
     t->rms_norm(m->o, layer->attention_norm, d->norm_eps, 0, x, h);
     const linear_item qkv[] = {{layer->wq, q, false}, {layer->wk, k, false}, {layer->wv, v, false}};
     t->linear(m->o, h, qkv, 3);
+    if (layer->q_norm) {
+        t->rms_norm(m->o, layer->q_norm, d->norm_eps, 0, q, q);
+        t->rms_norm(m->o, layer->k_norm, d->norm_eps, 0, k, k);
+    }
     t->rope(m->o, &d->rope, m->batch, q, d->n_head, d->head_dim);
     t->rope(m->o, &d->rope, m->batch, k, d->n_kv_head, d->head_dim);
     t->kv_store(m->o, kv, i, m->batch, k, v);

@@ -19,6 +19,7 @@ typedef struct decoder_config {
     activation act;
     bool tied; /* the embedding is the output matrix */
     bias_rule qkv_bias, o_bias, mlp_bias;
+    bool qk_norm; /* q and k are normed head by head before RoPE */
     /* Layers from first_window_layer on see window tokens; 0: all. layer_types, where the config
      * has it, decides layer by layer instead ("sliding_attention"). */
     int64_t window, first_window_layer;
@@ -29,6 +30,7 @@ typedef struct decoder_config {
 /* Defaults that a family's reference class has for keys that are absent. */
 typedef struct decoder_defaults {
     int64_t n_context;
+    int64_t head_dim; /* 0: hidden_size / num_attention_heads */
     double rope_theta;
     bool tied;
 } decoder_defaults;
@@ -36,6 +38,10 @@ typedef struct decoder_defaults {
 /* Reads the keys that all such families share, checks ranges, and the scaling of RoPE. */
 JANG_MUST_CHECK jang_status decoder_read_config(decoder_config *out, json_at config,
                                                 const decoder_defaults *defaults);
+
+/* Qwen's way to say which layers have a sliding window: use_sliding_window, sliding_window,
+ * max_window_layers, layer_types. */
+JANG_MUST_CHECK jang_status decoder_read_windows(decoder_config *c, json_at config);
 
 /* Loads the weights and makes m run. Frees config's rope, also on failure. */
 JANG_MUST_CHECK jang_status decoder_open(model *m, loader *l, decoder_config *config);

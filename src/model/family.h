@@ -40,6 +40,6 @@ typedef struct model_family {
     jang_status (*open)(model *m, loader *l);
 } model_family;
 
-extern const model_family family_llama, family_mistral, family_qwen2;
+extern const model_family family_llama, family_mistral, family_qwen2, family_qwen3;
 
 #endif

@@ -5,21 +5,6 @@
  * Reference: transformers, models/qwen2; arXiv:2407.10671. */
 #include "model/decoder.h"
 
-static jang_status read_windows(decoder_config *c, json_at config) {
-    bool sliding;
-    jang_status status = json_get_bool(&sliding, config, "use_sliding_window", false);
-    if (status == JANG_OK && sliding) {
-        status = json_get_int(&c->window, config, "sliding_window", 4096, 1, 1 << 28);
-    }
-    if (status == JANG_OK) {
-        status = json_get_int(&c->first_window_layer, config, "max_window_layers", 28, 0, 1 << 12);
-    }
-    if (status == JANG_OK) {
-        status = json_get_array(&c->layer_types, config, "layer_types");
-    }
-    return status;
-}
-
 static jang_status qwen2_open(model *m, loader *l) {
     static const decoder_defaults defaults = {.n_context = 32768, .rope_theta = 10000};
     decoder_config c;
@@ -27,7 +12,7 @@ static jang_status qwen2_open(model *m, loader *l) {
     if (status != JANG_OK) {
         return status;
     }
-    status = read_windows(&c, l->config);
+    status = decoder_read_windows(&c, l->config);
     if (status != JANG_OK) {
         rope_free(&c.rope, m->ctx);
         return status;

@@ -7,6 +7,7 @@ static const model_family *const families[] = {
     &family_llama,
     &family_mistral,
     &family_qwen2,
+    &family_qwen3,
 };
 #define N_FAMILIES (sizeof families / sizeof families[0])
 
