@@ -1,0 +1,128 @@
+/* main.c - the jang program: the table of commands, and the way from an argument list to one of
+ * them. It sees nothing of the library but jang.h. */
+#include "command.h"
+#include "jang.h"
+#include "open_model.h"
+#include "terminal.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const cli_command *const commands[] = {
+    &cmd_convert, &cmd_run, &cmd_inspect, &cmd_logits, &cmd_tokenize, &cmd_template, &cmd_bench,
+};
+#define N_COMMANDS (sizeof commands / sizeof commands[0])
+
+static const char *command_name_at(const void *table, size_t i) {
+    return ((const cli_command *const *)table)[i]->name;
+}
+
+static const cli_command *find_command(const char *name) {
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        if (!strcmp(commands[i]->name, name)) {
+            return commands[i];
+        }
+    }
+    return NULL;
+}
+
+static int unknown_command(const char *name) {
+    const char *nearest = opt_nearest(name, command_name_at, commands, N_COMMANDS);
+    if (nearest) {
+        return cli_misused(NULL, "unknown command '%s'; did you mean '%s'?", name, nearest);
+    }
+    return cli_misused(NULL, "unknown command '%s'; 'jang --help' lists them", name);
+}
+
+static int print_overview(void) {
+    puts("jang " JANG_VERSION " - converts language models to mixed-precision quantized models and"
+         " runs them\n\n"
+         "Usage: jang COMMAND [OPTIONS]\n\n"
+         "Commands:");
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    }
+    puts("\n'jang COMMAND --help' (or 'jang help COMMAND') tells about a command;\n"
+         "'jang --version' prints version, instruction set, backends and libraries.\n"
+         "Exit codes: 0 done, 1 failed, 2 wrong usage.\n\n"
+         "Example:\n"
+         "  jang convert --model SmolLM2-135M-Instruct --profile JANG_4M --output smol-4m\n"
+         "  jang run --model smol-4m");
+    return CLI_DONE;
+}
+
+static int print_version(void) {
+    printf("jang %s\n", jang_version());
+    jang_context *ctx = open_context(0);
+    if (!ctx) {
+        return CLI_FAILED;
+    }
+    const char *info = jang_build_info(ctx);
+    size_t n = strlen(info);
+    print_text(stdout, info, n);
+    if (n && info[n - 1] != '\n') {
+        putchar('\n');
+    }
+    jang_context_free(ctx);
+    return CLI_DONE;
+}
+
+static int run_command(const cli_command *command, int argc, char **argv) {
+    void *arguments = malloc(command->n_default_bytes);
+    if (!arguments) {
+        return cli_failed("out of memory");
+    }
+    memcpy(arguments, command->defaults, command->n_default_bytes);
+    int code = CLI_DONE;
+    opt_result result = opt_parse(command, argc, argv, arguments);
+    if (result == OPT_RUN) {
+        code = command->run(arguments);
+    } else if (result == OPT_WRONG) {
+        code = CLI_MISUSED;
+    }
+    free(arguments);
+    return code;
+}
+
+static int print_help_of(int argc, char **argv) {
+    if (argc == 0) {
+        return print_overview();
+    }
+    const cli_command *command = find_command(argv[0]);
+    if (!command) {
+        return unknown_command(argv[0]);
+    }
+    opt_print_help(command, stdout);
+    return CLI_DONE;
+}
+
+static int dispatch(int argc, char **argv) {
+    if (argc < 2) {
+        return cli_misused(NULL, "no command; 'jang --help' lists them");
+    }
+    const char *name = argv[1];
+    if (!strcmp(name, "--help") || !strcmp(name, "-h")) {
+        return print_overview();
+    }
+    if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
+        return print_version();
+    }
+    if (!strcmp(name, "help")) {
+        return print_help_of(argc - 2, argv + 2);
+    }
+    const cli_command *command = find_command(name);
+    return command ? run_command(command, argc - 2, argv + 2) : unknown_command(name);
+}
+
+int main(int argc, char **argv) {
+    setlocale(LC_CTYPE, ""); /* for line editing; numbers keep the C locale's point */
+    int code = dispatch(argc, argv);
+    errno = 0;
+    if ((fflush(stdout) || ferror(stdout)) && code == CLI_DONE) {
+        code = cli_failed("cannot write to standard output%s%s", errno ? ": " : "",
+                          errno ? strerror(errno) : "");
+    }
+    return code;
+}

@@ -1,0 +1,35 @@
+/* open_model.h - the context and the model of a command, with the errors printed. */
+#ifndef JANG_CLI_OPEN_MODEL_H
+#define JANG_CLI_OPEN_MODEL_H
+
+#include "jang.h"
+#include "options.h"
+
+/* Makes the context whose messages go to stderr. n_threads 0: one per core. NULL after having
+ * printed why. Freed with jang_context_free. */
+jang_context *open_context(int64_t n_threads);
+
+/* Opens a model. NULL after having printed why. */
+jang_model *open_model(jang_context *ctx, const char *path, bool exact);
+
+/* Prints the context's last error; returns CLI_FAILED. */
+int library_failed(jang_context *ctx, jang_status status);
+
+/* Prints to stderr one line: name, profile, average bits, size, load time, backend. */
+void print_model_line(const jang_model *model);
+
+/* The option of every command that computes; its struct has int64_t n_threads. */
+#define THREADS_OPTION(type)                                                                       \
+    {                                                                                              \
+        .name = "threads", .letter = 't', .kind = OPT_INT, .value = "N",                           \
+        .target = offsetof(type, n_threads), .max = 256,                                           \
+        .help = "Threads to compute with; 0: one per core."                                        \
+    }
+
+#define MODEL_OPTION(type)                                                                         \
+    {                                                                                              \
+        .name = "model", .letter = 'm', .kind = OPT_TEXT, .required = true, .value = "MODEL",      \
+        .target = offsetof(type, model), .help = "Model directory or .jang file."                  \
+    }
+
+#endif
