@@ -1,0 +1,236 @@
+/* cmd_convert.c - jang convert: a model in, a quantized model and the table of its plan out. */
+#include "command.h"
+#include "interrupt.h"
+#include "jang.h"
+#include "open_model.h"
+#include "progress_bar.h"
+#include "terminal.h"
+#include "text_table.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct convert_arguments {
+    const char *model, *profile, *output;
+    int64_t bits;
+    int group_size, method; /* indexes into the choices */
+    int64_t n_threads;
+    bool plan_only, force;
+} convert_arguments;
+
+static const convert_arguments convert_defaults = {.group_size = 1};
+
+static const char *const group_size_names[] = {"32", "64", "128", NULL};
+static const int group_sizes[] = {32, 64, 128};
+static const char *const method_names[] = {"rtn", NULL};
+
+static const opt_spec convert_options[] = {
+    {.name = "model",
+     .letter = 'm',
+     .kind = OPT_TEXT,
+     .required = true,
+     .value = "SOURCE",
+     .target = offsetof(convert_arguments, model),
+     .help = "What to convert: a Hugging Face or MLX directory, a .jang or a GGUF file."},
+    {.name = "profile",
+     .letter = 'p',
+     .kind = OPT_TEXT,
+     .value = "NAME",
+     .target = offsetof(convert_arguments, profile),
+     .help = "Bits for each kind of tensor, by name (list below)."},
+    {.name = "bits",
+     .letter = 'b',
+     .kind = OPT_INT,
+     .value = "N",
+     .target = offsetof(convert_arguments, bits),
+     .min = 2,
+     .max = 8,
+     .help = "The same width for every quantized tensor, instead of a profile; not 7."},
+    {.name = "output",
+     .letter = 'o',
+     .kind = OPT_TEXT,
+     .value = "DIR",
+     .target = offsetof(convert_arguments, output),
+     .help = "Directory to make. It appears whole or not at all."},
+    {.name = "method",
+     .kind = OPT_CHOICE,
+     .value = "NAME",
+     .target = offsetof(convert_arguments, method),
+     .choices = method_names,
+     .help = "How codes are found: rtn rounds to the nearest."},
+    {.name = "group-size",
+     .kind = OPT_CHOICE,
+     .value = "N",
+     .target = offsetof(convert_arguments, group_size),
+     .choices = group_size_names,
+     .help = "Weights that share a scale and a bias."},
+    THREADS_OPTION(convert_arguments),
+    {.name = "plan",
+     .kind = OPT_FLAG,
+     .target = offsetof(convert_arguments, plan_only),
+     .help = "Print the plan and write nothing."},
+    {.name = "force",
+     .letter = 'f',
+     .kind = OPT_FLAG,
+     .target = offsetof(convert_arguments, force),
+     .help = "Replace an output directory that is not empty."},
+};
+
+/* ---- The plan's table ---- */
+
+static double number_of(const json_t *object, const char *key) {
+    return json_number_value(json_object_get(object, key));
+}
+
+static const char *string_of(const json_t *object, const char *key) {
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "-";
+}
+
+static void add_plan_row(text_table *table, const json_t *row) {
+    table_row *to = table_add(table);
+    const json_t *bits = json_object_get(row, "bits");
+    table_set(to, 0, "%s", string_of(row, "role"));
+    table_set(to, 1, "%s", string_of(row, "tier"));
+    if (json_is_string(bits)) {
+        table_set(to, 2, "%s", json_string_value(bits));
+    } else {
+        table_set(to, 2, "%g", json_number_value(bits));
+    }
+    table_set(to, 3, "%.0f", number_of(row, "tensors"));
+    table_set(to, 4, "%.0f", number_of(row, "params"));
+    table_set(to, 5, "%s", human_bytes(number_of(row, "bytes")).text);
+}
+
+static int print_plan(const char *text, size_t n_bytes) {
+    json_error_t error;
+    json_t *plan = json_loadb(text, n_bytes, 0, &error);
+    if (!plan) {
+        return cli_failed("the plan is not JSON: %s", error.text);
+    }
+    static const char *const titles[] = {"role",        "tier",   ">bits", ">tensors",
+                                         ">parameters", ">bytes", NULL};
+    text_table table;
+    table_init(&table, titles);
+    size_t i;
+    json_t *row;
+    json_array_foreach(json_object_get(plan, "rows"), i, row) {
+        add_plan_row(&table, row);
+    }
+    table_print(&table, stdout);
+    table_free(&table);
+    char line[512];
+    snprintf(line, sizeof line,
+             "%s: %.2f bits a weight on nominal average (codes alone), %.2f true (scales, biases "
+             "and unquantized tensors included), %s\n",
+             string_of(plan, "profile"), number_of(plan, "nominal_bits"),
+             number_of(plan, "true_bits"), human_bytes(number_of(plan, "weight_bytes")).text);
+    print_text(stdout, line, strlen(line));
+    json_decref(plan);
+    return CLI_DONE;
+}
+
+/* ---- Converting ---- */
+
+typedef struct convert_watch {
+    progress_bar bar;
+    uint64_t total;
+} convert_watch;
+
+static bool on_progress(void *user, const jang_progress *progress) {
+    convert_watch *watch = user;
+    watch->total = progress->total;
+    if (interrupt_seen()) {
+        return false;
+    }
+    progress_bar_update(&watch->bar, progress);
+    return true;
+}
+
+static int check_arguments(const convert_arguments *a) {
+    if (!a->profile && !a->bits) {
+        return cli_misused("convert", "--profile NAME or --bits N is missing");
+    }
+    if (a->profile && a->bits) {
+        return cli_misused("convert", "--profile and --bits exclude each other");
+    }
+    if (a->bits == 7) {
+        return cli_misused("convert", "--bits 7: must be one of 2, 3, 4, 5, 6, 8");
+    }
+    if (!a->output && !a->plan_only) {
+        return cli_misused("convert", "--output DIR is missing (or --plan, which writes nothing)");
+    }
+    return CLI_DONE;
+}
+
+static int convert_with(jang_context *ctx, const convert_arguments *a) {
+    convert_watch watch = {0};
+    progress_bar_init(&watch.bar, stderr);
+    jang_convert_options o = jang_convert_options_default();
+    o.source = a->model;
+    o.output = a->plan_only ? NULL : a->output;
+    o.profile = a->profile;
+    o.bits = (int)a->bits;
+    o.group_size = group_sizes[a->group_size];
+    o.method = method_names[a->method];
+    o.force = a->force;
+    o.plan_only = a->plan_only;
+    o.on_progress = on_progress;
+    o.user = &watch;
+    interrupt_catch();
+    char *plan = NULL;
+    double start = now_seconds();
+    jang_status status = jang_convert(&plan, ctx, &o);
+    progress_bar_finish(&watch.bar);
+    if (status == JANG_ERR_CANCELLED) {
+        return cli_failed("stopped; nothing was written");
+    }
+    if (status == JANG_ERR_ARGUMENT) {
+        return cli_misused("convert", "%s", jang_context_error(ctx));
+    }
+    if (status != JANG_OK) {
+        return library_failed(ctx, status);
+    }
+    int code = print_plan(plan, strlen(plan));
+    jang_free(ctx, plan);
+    if (!a->plan_only) {
+        double seconds = now_seconds() - start;
+        char line[512];
+        snprintf(line, sizeof line, "wrote %s in %.1f s (%s/s of the source)\n", a->output, seconds,
+                 human_bytes((double)watch.total / (seconds > 0 ? seconds : 1)).text);
+        print_text(stdout, line, strlen(line));
+    }
+    return code;
+}
+
+static int convert_run(const void *arguments) {
+    const convert_arguments *a = arguments;
+    int code = check_arguments(a);
+    if (code != CLI_DONE) {
+        return code;
+    }
+    jang_context *ctx = open_context(a->n_threads);
+    if (!ctx) {
+        return CLI_FAILED;
+    }
+    code = convert_with(ctx, a);
+    jang_context_free(ctx);
+    return code;
+}
+
+const cli_command cmd_convert = {
+    .name = "convert",
+    .summary = "make a quantized model from a Hugging Face, MLX or GGUF model",
+    .details = "Prints the plan as a table: role, tier, bits, tensors, parameters, bytes. Ctrl-C "
+               "stops and leaves nothing behind.",
+    .names_title = "Profiles",
+    .names = jang_profile_names,
+    .example = "  jang convert --model SmolLM2-135M-Instruct --profile JANG_4M --output smol-4m\n"
+               "  jang convert --model model.gguf --bits 4 --plan\n",
+    .options = convert_options,
+    .n_options = sizeof convert_options / sizeof convert_options[0],
+    .defaults = &convert_defaults,
+    .n_default_bytes = sizeof convert_defaults,
+    .run = convert_run,
+};
