@@ -1,0 +1,35 @@
+/* names.h - the tensors of each model family, under the names that mlx-lm gives them.
+ *
+ * A conversion writes mlx-lm's names and leaves out what mlx-lm's `sanitize` leaves out. For the
+ * families here Hugging Face's names are already mlx-lm's. A family is one row in names.c. */
+#ifndef JANG_QUANT_NAMES_H
+#define JANG_QUANT_NAMES_H
+
+#include "quant/parts.h"
+
+typedef struct name_family name_family;
+
+/* Finds the family of a config.json. JANG_ERR_UNSUPPORTED names the model_type and those known. */
+JANG_MUST_CHECK jang_status names_find(const name_family **out, ctx_t *ctx, const char *model_type);
+
+typedef struct name_model {
+    const name_family *family;
+    int n_layer;
+    bool tied; /* one matrix is embedding and lm_head */
+} name_model;
+
+/* Finds out whether embeddings are tied and how many layers there are: config.json, and where it
+ * says nothing, whether there is an lm_head. */
+JANG_MUST_CHECK jang_status names_model(name_model *out, ctx_t *ctx, const json_t *config,
+                                        const char *what, const part_list *parts);
+
+/* Checks that every tensor the family needs is there. */
+JANG_MUST_CHECK jang_status names_check(ctx_t *ctx, const name_model *model,
+                                        const part_list *parts);
+
+/* Whether a part is written. Sets *keep to false for what mlx-lm drops; fails for a tensor the
+ * family does not have, since leaving it out would change the model. */
+JANG_MUST_CHECK jang_status names_keep(bool *keep, ctx_t *ctx, const name_model *model,
+                                       const char *name);
+
+#endif

@@ -1,0 +1,58 @@
+/* plan.h - what a conversion will do with each parameter, and the figures of the result.
+ *
+ * Two averages are told apart everywhere:
+ * - nominal bits: the mean width of the codes over the quantized parameters alone; scales, biases
+ *   and what stays in floating point are not counted. Uniform 4-bit is 4.00. (Where nothing is
+ *   quantized it is the mean over all.)
+ * - true bits: all bytes of all weight tensors times 8, divided by the number of parameters. */
+#ifndef JANG_QUANT_PLAN_H
+#define JANG_QUANT_PLAN_H
+
+#include "quant/parts.h"
+#include "quant/profiles.h"
+
+typedef struct plan_item {
+    const model_part *part;
+    int bits, group;  /* 0: not quantized */
+    dtype type;       /* of scales and biases, or of the whole unquantized tensor */
+    const char *note; /* why a matrix is not treated as its tier says, or NULL */
+} plan_item;
+
+typedef struct plan_totals {
+    int64_t params, quantized_params;
+    uint64_t bytes;
+    double nominal_bits, true_bits;
+} plan_totals;
+
+typedef struct quant_plan {
+    ctx_t *ctx;
+    char profile[32];
+    int group; /* as asked for; of a stored model the largest */
+    plan_item *items;
+    size_t n_items;
+    plan_totals totals;
+} quant_plan;
+
+#define PLAN_DEFAULT_GROUP 64
+
+/* Plans n parts, all of which are written. group 0: the default. Rows that the group size does not
+ * divide get a smaller one, or stay in floating point. JANG_ERR_ARGUMENT: the group size is none,
+ * or was asked for and divides no row of a model that has quantizable matrices. */
+JANG_MUST_CHECK jang_status plan_make(quant_plan *out, ctx_t *ctx, const profile *p,
+                                      const profile_model *model, int group,
+                                      const model_part *const *parts, size_t n);
+
+/* Describes parts as they are stored: the plan of a model that exists. */
+JANG_MUST_CHECK jang_status plan_of_stored(quant_plan *out, ctx_t *ctx, const char *profile,
+                                           const part_list *list);
+void plan_free(quant_plan *plan);
+
+/* Bytes of an item's codes (or of the unquantized tensor), and of its scales, as of its biases. */
+size_t plan_item_weight_bytes(const plan_item *item);
+size_t plan_item_scale_bytes(const plan_item *item);
+
+/* Adds the figures and the table to a JSON object: profile, group_size, params, nominal_bits,
+ * true_bits, weight_bytes, rows [{role, tier, bits, tensors, params, bytes}], notes. */
+JANG_MUST_CHECK jang_status plan_to_json(json_t *object, const quant_plan *plan);
+
+#endif

@@ -1,0 +1,37 @@
+/* profiles.h - the named ways to spend bits: a width for every role, in every layer. */
+#ifndef JANG_QUANT_PROFILES_H
+#define JANG_QUANT_PROFILES_H
+
+#include "base/tensor.h"
+#include "quant/roles.h"
+
+typedef enum profile_kind {
+    PROFILE_TIERED,  /* JANG_*: a width for each tier */
+    PROFILE_UNIFORM, /* the same width everywhere */
+    PROFILE_MIXED,   /* MLX's mixed recipes: two widths, the layer decides */
+    PROFILE_FLOAT,   /* no quantization, all tensors in one floating type */
+} profile_kind;
+
+typedef struct profile {
+    char name[16]; /* "JANG_4M", "4-bit", "mixed_3_6", "bf16" */
+    profile_kind kind;
+    int8_t bits[TIER_COUNT]; /* tiered, uniform: by tier */
+    int8_t low, high;        /* mixed */
+    dtype type;              /* float */
+    double target;           /* the width of most weights: 4 for JANG_4M and mixed_4_6 */
+} profile;
+
+/* Finds a profile by name, case disregarded, "JANG_" optional; where name is NULL, the uniform one
+ * of this width. JANG_ERR_ARGUMENT names what is known. */
+JANG_MUST_CHECK jang_status profile_find(profile *out, ctx_t *ctx, const char *name, int bits);
+
+/* What a profile's choice may depend on besides the tensor. */
+typedef struct profile_model {
+    int n_layer;
+    bool tied; /* one matrix is both embedding and lm_head */
+} profile_model;
+
+/* Width of a matrix; 0: keep it in floating point. */
+int profile_bits(const profile *p, const profile_model *model, const char *name, tensor_role role);
+
+#endif

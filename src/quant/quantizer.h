@@ -1,0 +1,38 @@
+/* quantizer.h - the methods that turn rows of weights into codes, scales and biases.
+ *
+ * A method is a function and a row of the table in quantizer.c. It sees rows of f32 that are known
+ * to be finite, and gives codes and, in f32, the scale and bias of each group. The caller rounds
+ * those to their stored type and packs the codes. */
+#ifndef JANG_QUANT_QUANTIZER_H
+#define JANG_QUANT_QUANTIZER_H
+
+#include "base/cpu.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A block of rows: w [n_rows, n_cols]; codes [n_rows, n_cols]; scales, biases
+ * [n_rows, n_cols / group]. group (32, 64, 128) divides n_cols; w is finite. */
+typedef struct quant_block {
+    const float *w;
+    int64_t n_rows, n_cols;
+    int bits, group;
+    uint8_t *codes;
+    float *scales, *biases;
+} quant_block;
+
+/* May be called from several threads at once. */
+typedef void (*quant_fn)(const quant_block *block);
+
+typedef struct quantizer {
+    const char *name;
+    quant_fn fn[CPU_N_ISA]; /* NULL: not made for this instruction set; CPU_SCALAR is always set */
+} quantizer;
+
+/* Finds a method by name. JANG_ERR_ARGUMENT names the methods there are. */
+JANG_MUST_CHECK jang_status quantizer_find(const quantizer **out, ctx_t *ctx, const char *name);
+
+/* The method's function for an instruction set: the best that was made for it. */
+quant_fn quantizer_function(const quantizer *q, cpu_isa isa);
+
+#endif
