@@ -74,8 +74,8 @@ static jang_status take_file_tensors(checkpoint *c) {
     return JANG_OK;
 }
 
-jang_status checkpoint_collect(checkpoint *c) {
-    jang_status status = take_file_tensors(c);
+static jang_status collect_tensors(checkpoint *c) {
+    jang_status status = c->gguf ? checkpoint_take_gguf(c) : take_file_tensors(c);
     if (status == JANG_OK) {
         status = sort_tensors(c);
     }
@@ -133,10 +133,6 @@ static jang_status open_jang_file(checkpoint *c) {
     return JANG_OK;
 }
 
-static jang_status open_gguf_file(checkpoint *c) {
-    return ctx_fail(c->ctx, JANG_ERR_UNSUPPORTED, "%s: GGUF files cannot be read yet", c->path);
-}
-
 static jang_status open_container(checkpoint *c) {
     jang_status status;
     if (!file_exists(c->path)) {
@@ -145,12 +141,12 @@ static jang_status open_container(checkpoint *c) {
     if (file_is_directory(c->path)) {
         status = open_directory(c);
     } else if (has_magic(c->ctx, c->path, "GGUF")) {
-        status = open_gguf_file(c);
+        status = checkpoint_open_gguf(c);
     } else {
         status = open_jang_file(c);
     }
     if (status == JANG_OK && !(c->flags & CHECKPOINT_TEXT_ONLY)) {
-        status = checkpoint_collect(c);
+        status = collect_tensors(c);
     }
     return status;
 }
@@ -196,6 +192,7 @@ void checkpoint_close(checkpoint *c) {
         st_close(&c->files[i]);
     }
     ctx_free(ctx, c->files);
+    gguf_close(c->gguf);
     strmap_free(&c->by_name);
     ctx_free(ctx, c->tensors);
     ctx_free(ctx, c->names);
@@ -286,6 +283,9 @@ static jang_status copy_text(char **text, size_t *n, ctx_t *ctx, const char *fro
 static jang_status make_text(char **text, size_t *n, checkpoint *c, const char *name) {
     if (c->kind == CHECKPOINT_DIRECTORY) {
         return read_directory_text(text, n, c, name);
+    }
+    if (c->kind == CHECKPOINT_GGUF) {
+        return checkpoint_make_gguf_text(text, n, c, name);
     }
     const json_t *value = json_object_get(c->files[0].metadata, name);
     return value ? copy_text(text, n, c->ctx, json_string_value(value), json_string_length(value))
@@ -394,9 +394,17 @@ static jang_status copy_directory_texts(checkpoint *c, const char *directory) {
 }
 
 jang_status checkpoint_copy_texts(checkpoint *c, const char *directory) {
+    static const char *const of_gguf[] = {"generation_config.json", "tokenizer.json",
+                                          "tokenizer_config.json"};
     jang_status status = JANG_OK;
     if (c->kind == CHECKPOINT_DIRECTORY) {
         return copy_directory_texts(c, directory);
+    }
+    if (c->kind == CHECKPOINT_GGUF) {
+        for (size_t i = 0; status == JANG_OK && i < sizeof of_gguf / sizeof of_gguf[0]; i++) {
+            status = copy_one(c, of_gguf[i], directory);
+        }
+        return status;
     }
     const char *name;
     json_t *value;

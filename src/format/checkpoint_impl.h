@@ -35,13 +35,18 @@ struct checkpoint {
     size_t n_texts;
 };
 
-/* "DIR: " stands before messages of these. */
-
 /* Opens the directory's safetensors files: those of the index, or model.safetensors, or all. */
 JANG_MUST_CHECK jang_status checkpoint_open_shards(checkpoint *c);
 /* Fails for a legacy JANG v1 directory. */
 JANG_MUST_CHECK jang_status checkpoint_refuse_v1(checkpoint *c);
-/* Makes the table of tensors from the open files or the GGUF. */
-JANG_MUST_CHECK jang_status checkpoint_collect(checkpoint *c);
+
+/* ---- GGUF (checkpoint_gguf.c) ---- */
+
+JANG_MUST_CHECK jang_status checkpoint_open_gguf(checkpoint *c);
+/* Fills c->tensors, unsorted, under Hugging Face's names. */
+JANG_MUST_CHECK jang_status checkpoint_take_gguf(checkpoint *c);
+/* The text of one of Hugging Face's small files; *text stays as it is where there is none. */
+JANG_MUST_CHECK jang_status checkpoint_make_gguf_text(char **text, size_t *n, checkpoint *c,
+                                                      const char *name);
 
 #endif

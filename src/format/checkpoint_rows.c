@@ -1,6 +1,7 @@
 /* checkpoint_rows.c - rows of weights as f32, and letting go of their pages. */
 #include "base/half.h"
 #include "format/checkpoint_impl.h"
+#include "format/gguf_blocks.h"
 
 #include <assert.h>
 #include <string.h>
@@ -65,7 +66,7 @@ static int64_t interleaved_row(int64_t r, int64_t head_rows) {
 
 jang_status checkpoint_rows_f32(float *out, const checkpoint *c, const tensor_view *t,
                                 int64_t first, int64_t n) {
-    read_fn reader = readers[t->type];
+    read_fn reader = readers[t->type] ? readers[t->type] : gguf_blocks_reader(t->type);
     int64_t n_rows = tensor_rows(t), n_columns = tensor_columns(t);
     assert(first >= 0 && n >= 0 && first + n <= n_rows);
     if (!reader) {
@@ -73,13 +74,18 @@ jang_status checkpoint_rows_f32(float *out, const checkpoint *c, const tensor_vi
                         "%s: tensor %s: type %s is not a type of weights", c->path, t->name,
                         dtype_table[t->type].name);
     }
+    if (t->row_heads && t->n_dim == 1) { /* a bias: its elements are the rows */
+        n_rows = n_columns;
+        n *= n_columns;
+        n_columns = 1;
+    }
     size_t row_bytes = n_rows ? t->n_bytes / (size_t)n_rows : 0;
     if (!t->row_heads) {
         reader(out, t->data + (size_t)first * row_bytes, n * n_columns);
         return JANG_OK;
     }
     int64_t head_rows = n_rows / t->row_heads;
-    if (n_rows % t->row_heads || head_rows % 2) {
+    if (n_rows % t->row_heads || head_rows % 2 || n_columns % dtype_table[t->type].block) {
         return ctx_fail(c->ctx, JANG_ERR_FORMAT,
                         "%s: tensor %s: %lld rows are not %d heads of an even size", c->path,
                         t->name, (long long)n_rows, t->row_heads);
@@ -91,14 +97,28 @@ jang_status checkpoint_rows_f32(float *out, const checkpoint *c, const tensor_vi
     return JANG_OK;
 }
 
-void checkpoint_drop_rows(const checkpoint *c, const tensor_view *t, int64_t first, int64_t n) {
-    int64_t n_rows = tensor_rows(t);
-    size_t row_bytes = n_rows ? t->n_bytes / (size_t)n_rows : 0;
+/* The mapping that holds an address. */
+static const file_map *map_of(const checkpoint *c, const uint8_t *data) {
+    uintptr_t at = (uintptr_t)data;
+    if (c->gguf) {
+        return gguf_map(c->gguf);
+    }
     for (size_t i = 0; i < c->n_files; i++) {
         const file_map *map = &c->files[i].map;
-        uintptr_t begin = (uintptr_t)map->data, at = (uintptr_t)t->data;
+        uintptr_t begin = (uintptr_t)map->data;
         if (at >= begin && at < begin + map->n_bytes) {
-            file_map_drop(map, at - begin + (size_t)first * row_bytes, (size_t)n * row_bytes);
+            return map;
         }
+    }
+    return NULL;
+}
+
+void checkpoint_drop_rows(const checkpoint *c, const tensor_view *t, int64_t first, int64_t n) {
+    const file_map *map = map_of(c, t->data);
+    int64_t n_rows = tensor_rows(t);
+    if (map && n_rows) {
+        size_t row_bytes = t->n_bytes / (size_t)n_rows;
+        size_t at = (size_t)(t->data - map->data) + (size_t)first * row_bytes;
+        file_map_drop(map, at, (size_t)n * row_bytes);
     }
 }

@@ -1,0 +1,662 @@
+/* gguf_tokenizer.c - tokenizer.json and tokenizer_config.json from a GGUF's vocabulary.
+ *
+ * Two models: "gpt2", byte-level BPE, whose merges the file lists and whose way to split text into
+ * words it only names (tokenizer.ggml.pre, see splits[]); and "llama", SentencePiece BPE, whose
+ * merges follow from the scores: every way to cut a token into two tokens is a merge, and merges
+ * rank by the score of what they make. */
+#include "format/gguf_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* tokenizer.ggml.token_type */
+enum { TOKEN_NORMAL = 1, TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_USER, TOKEN_UNUSED, TOKEN_BYTE };
+
+/* Longer tokens are not cut into merges; real ones stay below 200 bytes. */
+#define MERGE_MAX_BYTES 1024
+
+typedef struct token {
+    const char *text;
+    size_t n_bytes;
+    int type;
+    bool shadowed; /* a later token has the same text and gets its place */
+} token;
+
+typedef struct vocabulary {
+    const gguf_file *g;
+    token *tokens;
+    size_t n;
+    strmap by_text;
+    const gguf_value *scores; /* NULL: none */
+    bool add_bos, add_eos;
+    token bos, eos; /* text NULL: none */
+    int64_t bos_id, eos_id;
+} vocabulary;
+
+/* ---- How the named splits are written in tokenizer.json ---- */
+
+#define BYTE_LEVEL(regex)                                                                          \
+    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_"              \
+    "regex\":" regex "}"
+#define SEQUENCE(first)                                                                            \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[" first "," BYTE_LEVEL("false") "]}"
+#define SPLIT(regex)                                                                               \
+    SEQUENCE("{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex                                 \
+             "\"},\"behavior\":\"Isolated\",\"invert\":false}")
+
+#define WORDS_GPT2 BYTE_LEVEL("true")
+#define WORDS_DIGITS                                                                               \
+    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true}"   \
+    "," BYTE_LEVEL("true") "]}"
+
+#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+#define REST " ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define WORDS_LLAMA3                                                                               \
+    SPLIT(CONTRACTIONS "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}|" REST)
+#define WORDS_QWEN2 SPLIT(CONTRACTIONS "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}|" REST)
+
+/* Words of letters by case: an upper part, then a lower one. */
+#define UPPER "[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+#define LOWER "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
+#define BEFORE "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?"
+#define REST_SLASH                                                                                 \
+    " ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+#define WORDS_TEKKEN                                                                               \
+    SPLIT(BEFORE UPPER "*" LOWER "+|" BEFORE UPPER "+" LOWER "*|\\\\p{N}|" REST_SLASH)
+#define WORDS_GPT4O                                                                                \
+    SPLIT(BEFORE UPPER "*" LOWER "+" CONTRACTIONS "?|" BEFORE UPPER "+" LOWER "*" CONTRACTIONS     \
+                       "?|\\\\p{N}{1,3}|" REST_SLASH)
+
+typedef struct split {
+    const char *name; /* tokenizer.ggml.pre */
+    const char *words;
+    bool nfc;           /* the text is normalized first */
+    bool ignore_merges; /* a word that is a token is taken whole */
+    bool add_bos;       /* where the file does not say */
+} split;
+
+/* Names and meanings as in llama.cpp, llama-vocab.cpp; the patterns are those of the models' own
+ * tokenizer.json files. */
+static const split splits[] = {
+    {"default", WORDS_GPT2, false, false, false},
+    {"gpt-2", WORDS_GPT2, false, false, false},
+    {"phi-2", WORDS_GPT2, false, false, false},
+    {"olmo", WORDS_GPT2, false, false, false},
+    {"mpt", WORDS_GPT2, false, false, false},
+    {"jais", WORDS_GPT2, false, false, false},
+    {"roberta-bpe", WORDS_GPT2, false, false, false},
+    {"smollm", WORDS_DIGITS, false, false, false},
+    {"starcoder", WORDS_DIGITS, false, false, false},
+    {"refact", WORDS_DIGITS, false, false, false},
+    {"codeshell", WORDS_DIGITS, false, false, false},
+    {"command-r", WORDS_DIGITS, false, false, false},
+    {"exaone", WORDS_DIGITS, false, false, false},
+    {"llama3", WORDS_LLAMA3, false, true, true},
+    {"llama-v3", WORDS_LLAMA3, false, true, true},
+    {"llama-bpe", WORDS_LLAMA3, false, true, true},
+    {"falcon3", WORDS_LLAMA3, false, true, true},
+    {"dbrx", WORDS_LLAMA3, false, false, false},
+    {"smaug-bpe", WORDS_LLAMA3, false, false, false},
+    {"qwen2", WORDS_QWEN2, true, false, false},
+    {"deepseek-r1-qwen", WORDS_QWEN2, true, false, false},
+    {"stablelm2", WORDS_QWEN2, false, false, false},
+    {"megrez", WORDS_QWEN2, true, false, false},
+    {"tekken", WORDS_TEKKEN, false, true, true},
+    {"gpt-4o", WORDS_GPT4O, false, false, false},
+};
+
+#define N_SPLITS (sizeof splits / sizeof splits[0])
+
+static jang_status find_split(const split **out, const gguf_file *g) {
+    const char *name;
+    size_t n;
+    jang_status status = gguf_get_string(&name, &n, g, "tokenizer.ggml.pre");
+    if (status != JANG_OK) {
+        return status;
+    }
+    if (!name) {
+        *out = &splits[0];
+        return JANG_OK;
+    }
+    for (size_t i = 0; i < N_SPLITS; i++) {
+        if (strlen(splits[i].name) == n && memcmp(splits[i].name, name, n) == 0) {
+            *out = &splits[i];
+            return JANG_OK;
+        }
+    }
+    buf known;
+    buf_init(&known, g->ctx, 2048);
+    for (size_t i = 0; i < N_SPLITS; i++) {
+        buf_printf(&known, "%s%s", i ? ", " : "", splits[i].name);
+    }
+    status = ctx_fail(g->ctx, JANG_ERR_UNSUPPORTED,
+                      "%s: tokenizer.ggml.pre \"%.*s\" is not known; known are %s", g->path,
+                      (int)(n < 40 ? n : 40), name, known.data);
+    buf_free(&known);
+    return status;
+}
+
+/* ---- Vocabulary ---- */
+
+static jang_status read_special(token *out, int64_t *id, const gguf_file *g, const char *key) {
+    return gguf_special_token(&out->text, &out->n_bytes, id, g, key);
+}
+
+jang_status gguf_special_token(const char **text, size_t *n_bytes, int64_t *id, const gguf_file *g,
+                               const char *key) {
+    const gguf_value *list;
+    jang_status status = gguf_get_int(id, g, key, -1, 0, UINT32_MAX);
+    if (status == JANG_OK) {
+        status = gguf_get_array(&list, g, "tokenizer.ggml.tokens", GGUF_STRING);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    *text = NULL;
+    *n_bytes = 0;
+    if (*id == UINT32_MAX || *id < 0 || !list) { /* some files write -1 */
+        return JANG_OK;
+    }
+    if ((uint64_t)*id >= list->n_items) {
+        return ctx_fail(g->ctx, JANG_ERR_FORMAT,
+                        "%s: metadata %s: token %lld, the vocabulary has %llu", g->path, key,
+                        (long long)*id, (unsigned long long)list->n_items);
+    }
+    size_t at = 0;
+    for (int64_t i = 0; i <= *id; i++) {
+        *text = gguf_next_string(list, &at, n_bytes);
+    }
+    return JANG_OK;
+}
+
+static jang_status read_tokens(vocabulary *v, const gguf_value *list, const gguf_value *types) {
+    ctx_t *ctx = v->g->ctx;
+    v->tokens = ctx_array(ctx, (size_t)list->n_items, sizeof *v->tokens);
+    if (!v->tokens) {
+        return ctx_fail_memory(ctx, (size_t)list->n_items * sizeof *v->tokens);
+    }
+    jang_status status = strmap_reserve(&v->by_text, (size_t)list->n_items);
+    size_t at = 0;
+    for (uint64_t i = 0; status == JANG_OK && i < list->n_items; i++) {
+        token *t = &v->tokens[i];
+        *t = (token){.type = types ? (int)gguf_item_number(types, i) : TOKEN_NORMAL};
+        t->text = gguf_next_string(list, &at, &t->n_bytes);
+        int32_t old = -1;
+        status = strmap_put(&v->by_text, t->text, t->n_bytes, (int32_t)i, &old);
+        if (old >= 0) {
+            v->tokens[old].shadowed = true;
+        }
+        v->n++;
+    }
+    return status;
+}
+
+static jang_status read_vocabulary(vocabulary *v, const gguf_value *list) {
+    const gguf_file *g = v->g;
+    const gguf_value *types;
+    jang_status status = gguf_get_array(&types, g, "tokenizer.ggml.token_type", GGUF_I32);
+    if (status == JANG_OK) {
+        status = gguf_get_array(&v->scores, g, "tokenizer.ggml.scores", GGUF_F32);
+    }
+    if (status == JANG_OK &&
+        ((types && types->n_items != list->n_items) ||
+         (v->scores && v->scores->n_items != list->n_items) || list->n_items > INT32_MAX)) {
+        status = ctx_fail(g->ctx, JANG_ERR_FORMAT,
+                          "%s: %llu tokens, but another number of types or scores", g->path,
+                          (unsigned long long)list->n_items);
+    }
+    if (status == JANG_OK) {
+        status = read_tokens(v, list, types);
+    }
+    if (status == JANG_OK) {
+        status = read_special(&v->bos, &v->bos_id, g, "tokenizer.ggml.bos_token_id");
+    }
+    if (status == JANG_OK) {
+        status = read_special(&v->eos, &v->eos_id, g, "tokenizer.ggml.eos_token_id");
+    }
+    return status;
+}
+
+/* ---- Writing JSON ---- */
+
+static void put_string(buf *b, const char *text, size_t n) {
+    buf_putc(b, '"');
+    size_t from = 0;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c >= 0x20 && c != '"' && c != '\\') {
+            continue;
+        }
+        buf_put(b, text + from, i - from);
+        from = i + 1;
+        if (c < 0x20) {
+            buf_printf(b, "\\u%04x", c);
+        } else {
+            buf_putc(b, '\\');
+            buf_putc(b, (char)c);
+        }
+    }
+    buf_put(b, text + from, n - from);
+    buf_putc(b, '"');
+}
+
+/* Control tokens are special; tokens of the user's are found in the text but are no command. */
+static void put_added_tokens(buf *b, const vocabulary *v) {
+    bool first = true;
+    buf_puts(b, "\"added_tokens\":[");
+    for (size_t i = 0; i < v->n; i++) {
+        const token *t = &v->tokens[i];
+        bool special = t->type == TOKEN_CONTROL || t->type == TOKEN_UNKNOWN;
+        if (t->shadowed || !t->n_bytes || (!special && t->type != TOKEN_USER)) {
+            continue;
+        }
+        buf_printf(b, "%s\n{\"id\":%zu,\"content\":", first ? "" : ",", i);
+        put_string(b, t->text, t->n_bytes);
+        buf_printf(b,
+                   ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,"
+                   "\"special\":%s}",
+                   special ? "true" : "false");
+        first = false;
+    }
+    buf_puts(b, "],\n");
+}
+
+static void put_vocabulary(buf *b, const vocabulary *v) {
+    bool first = true;
+    buf_puts(b, "\"vocab\":{");
+    for (size_t i = 0; i < v->n; i++) {
+        const token *t = &v->tokens[i];
+        if (!t->shadowed) {
+            buf_puts(b, first ? "\n" : ",\n");
+            put_string(b, t->text, t->n_bytes);
+            buf_printf(b, ":%zu", i);
+            first = false;
+        }
+    }
+    buf_puts(b, "},\n");
+}
+
+static void put_template_item(buf *b, const token *t, int type_id) {
+    buf_puts(b, "{\"SpecialToken\":{\"id\":");
+    put_string(b, t->text, t->n_bytes);
+    buf_printf(b, ",\"type_id\":%d}}", type_id);
+}
+
+/* begin-of-text, the text, end-of-text, for one text or for each of two. */
+static void put_template(buf *b, const vocabulary *v, int n_texts) {
+    buf_putc(b, '[');
+    for (int i = 0; i < n_texts; i++) {
+        buf_puts(b, i ? "," : "");
+        if (v->add_bos) {
+            put_template_item(b, &v->bos, i);
+            buf_putc(b, ',');
+        }
+        buf_printf(b, "{\"Sequence\":{\"id\":\"%c\",\"type_id\":%d}}", 'A' + i, i);
+        if (v->add_eos) {
+            buf_putc(b, ',');
+            put_template_item(b, &v->eos, i);
+        }
+    }
+    buf_putc(b, ']');
+}
+
+static void put_special(buf *b, const token *t, int64_t id) {
+    put_string(b, t->text, t->n_bytes);
+    buf_puts(b, ":{\"id\":");
+    put_string(b, t->text, t->n_bytes);
+    buf_printf(b, ",\"ids\":[%lld],\"tokens\":[", (long long)id);
+    put_string(b, t->text, t->n_bytes);
+    buf_puts(b, "]}");
+}
+
+static void put_post_processor(buf *b, const vocabulary *v) {
+    buf_puts(b, "\"post_processor\":");
+    if (!v->add_bos && !v->add_eos) {
+        buf_puts(b, "null,\n");
+        return;
+    }
+    buf_puts(b, "{\"type\":\"TemplateProcessing\",\"single\":");
+    put_template(b, v, 1);
+    buf_puts(b, ",\"pair\":");
+    put_template(b, v, 2);
+    buf_puts(b, ",\"special_tokens\":{");
+    if (v->add_bos) {
+        put_special(b, &v->bos, v->bos_id);
+    }
+    if (v->add_eos && !(v->add_bos && v->eos_id == v->bos_id)) {
+        buf_puts(b, v->add_bos ? "," : "");
+        put_special(b, &v->eos, v->eos_id);
+    }
+    buf_puts(b, "}},\n");
+}
+
+static void put_model_start(buf *b, const char *unknown, size_t n_unknown, bool sentencepiece,
+                            bool ignore_merges) {
+    buf_puts(b, "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":");
+    if (unknown) {
+        put_string(b, unknown, n_unknown);
+    } else {
+        buf_puts(b, "null");
+    }
+    buf_printf(b,
+               ",\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,\"fuse_unk\":%s,"
+               "\"byte_fallback\":%s,\"ignore_merges\":%s,\n",
+               sentencepiece ? "true" : "false", sentencepiece ? "true" : "false",
+               ignore_merges ? "true" : "false");
+}
+
+static void put_merge(buf *b, bool first, const char *left, size_t n_left, const char *right,
+                      size_t n_right) {
+    buf_puts(b, first ? "\n[" : ",\n[");
+    put_string(b, left, n_left);
+    buf_putc(b, ',');
+    put_string(b, right, n_right);
+    buf_putc(b, ']');
+}
+
+/* Whether add_bos_token and add_eos_token put anything there. */
+static jang_status read_template_flags(vocabulary *v, bool add_bos) {
+    jang_status status = gguf_get_bool(&v->add_bos, v->g, "tokenizer.ggml.add_bos_token", add_bos);
+    if (status == JANG_OK) {
+        status = gguf_get_bool(&v->add_eos, v->g, "tokenizer.ggml.add_eos_token", false);
+    }
+    v->add_bos = v->add_bos && v->bos.text;
+    v->add_eos = v->add_eos && v->eos.text;
+    return status;
+}
+
+/* ---- Byte-level BPE ---- */
+
+static jang_status put_listed_merges(buf *b, const gguf_file *g) {
+    const gguf_value *merges;
+    jang_status status = gguf_get_array(&merges, g, "tokenizer.ggml.merges", GGUF_STRING);
+    if (status == JANG_OK && !merges) {
+        status =
+            ctx_fail(g->ctx, JANG_ERR_FORMAT, "%s: no metadata tokenizer.ggml.merges", g->path);
+    }
+    size_t at = 0;
+    buf_puts(b, "\"merges\":[");
+    for (uint64_t i = 0; status == JANG_OK && i < merges->n_items; i++) {
+        size_t n;
+        const char *text = gguf_next_string(merges, &at, &n);
+        const char *space = n > 1 ? memchr(text + 1, ' ', n - 1) : NULL;
+        if (!space || space + 1 == text + n) {
+            return ctx_fail(g->ctx, JANG_ERR_FORMAT,
+                            "%s: tokenizer.ggml.merges: entry %llu is not two parts with a space "
+                            "between",
+                            g->path, (unsigned long long)i);
+        }
+        put_merge(b, i == 0, text, (size_t)(space - text), space + 1,
+                  n - (size_t)(space - text) - 1);
+    }
+    buf_puts(b, "]}}\n");
+    return status;
+}
+
+static jang_status make_byte_level(buf *b, vocabulary *v) {
+    const split *s = NULL;
+    jang_status status = find_split(&s, v->g);
+    if (status == JANG_OK) {
+        status = read_template_flags(v, s->add_bos);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    put_added_tokens(b, v);
+    buf_printf(b, "\"normalizer\":%s,\n\"pre_tokenizer\":%s,\n",
+               s->nfc ? "{\"type\":\"NFC\"}" : "null", s->words);
+    put_post_processor(b, v);
+    buf_puts(b,
+             "\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,"
+             "\"use_regex\":true},\n");
+    put_model_start(b, NULL, 0, false, s->ignore_merges);
+    put_vocabulary(b, v);
+    return put_listed_merges(b, v->g);
+}
+
+/* ---- SentencePiece BPE ---- */
+
+typedef struct merge {
+    int32_t left, right, whole;
+    float score;
+    uint32_t n_left; /* characters */
+} merge;
+
+/* By the score of the whole, falling; then by the length of the left part in characters, falling;
+ * then by id. This is the order in which transformers writes them. */
+static int compare_merges(const void *a, const void *b) {
+    const merge *p = a, *q = b;
+    if (p->score != q->score) {
+        return p->score > q->score ? -1 : 1;
+    }
+    if (p->n_left != q->n_left) {
+        return p->n_left > q->n_left ? -1 : 1;
+    }
+    if (p->whole != q->whole) {
+        return p->whole < q->whole ? -1 : 1;
+    }
+    return p->left < q->left ? -1 : p->left > q->left;
+}
+
+typedef struct merge_list {
+    ctx_t *ctx;
+    merge *items;
+    size_t n, capacity;
+} merge_list;
+
+static jang_status add_merge(merge_list *l, merge m) {
+    if (l->n == l->capacity) {
+        size_t capacity = l->capacity ? l->capacity * 2 : 4096;
+        merge *items = ctx_realloc(l->ctx, l->items, capacity * sizeof *items);
+        if (!items) {
+            return ctx_fail_memory(l->ctx, capacity * sizeof *items);
+        }
+        l->items = items;
+        l->capacity = capacity;
+    }
+    l->items[l->n++] = m;
+    return JANG_OK;
+}
+
+static bool is_piece(const token *t) {
+    return t->type == TOKEN_NORMAL || t->type == TOKEN_USER || t->type == TOKEN_UNUSED;
+}
+
+/* All cuts of token i into two tokens, at the borders of characters. */
+static jang_status cut_token(merge_list *l, const vocabulary *v, int32_t i) {
+    const token *t = &v->tokens[i];
+    uint32_t n_characters = 0;
+    if (!is_piece(t) || t->shadowed || t->n_bytes > MERGE_MAX_BYTES) {
+        return JANG_OK;
+    }
+    for (size_t cut = 1; cut < t->n_bytes; cut++) {
+        if (((unsigned char)t->text[cut] & 0xc0) == 0x80) {
+            continue;
+        }
+        n_characters++;
+        int32_t left = strmap_get(&v->by_text, t->text, cut);
+        int32_t right = left < 0 ? -1 : strmap_get(&v->by_text, t->text + cut, t->n_bytes - cut);
+        if (right < 0) {
+            continue;
+        }
+        float score = v->scores ? (float)gguf_item_number(v->scores, (uint64_t)i) : -(float)i;
+        merge m = {left, right, i, score == score ? score : 0.0f, n_characters};
+        jang_status status = add_merge(l, m);
+        if (status != JANG_OK) {
+            return status;
+        }
+    }
+    return JANG_OK;
+}
+
+static jang_status put_scored_merges(buf *b, const vocabulary *v) {
+    merge_list list = {.ctx = v->g->ctx};
+    jang_status status = JANG_OK;
+    for (size_t i = 0; status == JANG_OK && i < v->n; i++) {
+        status = cut_token(&list, v, (int32_t)i);
+    }
+    if (list.n) {
+        qsort(list.items, list.n, sizeof *list.items, compare_merges);
+    }
+    buf_puts(b, "\"merges\":[");
+    for (size_t i = 0; status == JANG_OK && i < list.n; i++) {
+        const token *left = &v->tokens[list.items[i].left],
+                    *right = &v->tokens[list.items[i].right];
+        put_merge(b, i == 0, left->text, left->n_bytes, right->text, right->n_bytes);
+    }
+    buf_puts(b, "]}}\n");
+    ctx_free(list.ctx, list.items);
+    return status;
+}
+
+static jang_status make_sentencepiece(buf *b, vocabulary *v) {
+    bool add_space;
+    token unknown = {0};
+    int64_t id;
+    jang_status status = gguf_get_bool(&add_space, v->g, "tokenizer.ggml.add_space_prefix", true);
+    if (status == JANG_OK) {
+        status = read_special(&unknown, &id, v->g, "tokenizer.ggml.unknown_token_id");
+    }
+    if (status == JANG_OK) {
+        status = read_template_flags(v, true);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    put_added_tokens(b, v);
+    buf_printf(b,
+               "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[%s{\"type\":\"Replace\","
+               "\"pattern\":{\"String\":\" \"},\"content\":\"\xe2\x96\x81\"}]},\n"
+               "\"pre_tokenizer\":null,\n",
+               add_space ? "{\"type\":\"Prepend\",\"prepend\":\"\xe2\x96\x81\"}," : "");
+    put_post_processor(b, v);
+    buf_printf(b,
+               "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":"
+               "{\"String\":\"\xe2\x96\x81\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},"
+               "{\"type\":\"Fuse\"}%s]},\n",
+               add_space ? ",{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}" : "");
+    put_model_start(b, unknown.text, unknown.n_bytes, true, false);
+    put_vocabulary(b, v);
+    return put_scored_merges(b, v);
+}
+
+/* ---- tokenizer.json ---- */
+
+static jang_status make_tokenizer(buf *b, vocabulary *v) {
+    const char *model;
+    size_t n;
+    jang_status status = gguf_get_string(&model, &n, v->g, "tokenizer.ggml.model");
+    if (status != JANG_OK) {
+        return status;
+    }
+    buf_puts(b, "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\n");
+    if (model && n == 4 && memcmp(model, "gpt2", 4) == 0) {
+        return make_byte_level(b, v);
+    }
+    if (model && n == 5 && memcmp(model, "llama", 5) == 0) {
+        return make_sentencepiece(b, v);
+    }
+    return ctx_fail(v->g->ctx, JANG_ERR_UNSUPPORTED,
+                    "%s: tokenizer.ggml.model \"%.*s\" is not known; gpt2 and llama are",
+                    v->g->path, (int)(n < 40 ? n : 40), model ? model : "");
+}
+
+jang_status gguf_tokenizer_json(const char **text, size_t *n_bytes, gguf_file *g) {
+    const gguf_value *list;
+    jang_status status = gguf_get_array(&list, g, "tokenizer.ggml.tokens", GGUF_STRING);
+    if (status != JANG_OK) {
+        return status;
+    }
+    if (list && !g->tokenizer_json) {
+        vocabulary v = {.g = g};
+        buf b;
+        buf_init(&b, g->ctx, BUF_NO_LIMIT);
+        strmap_init(&v.by_text, g->ctx);
+        status = read_vocabulary(&v, list);
+        if (status == JANG_OK) {
+            status = make_tokenizer(&b, &v);
+        }
+        if (status == JANG_OK) {
+            status = buf_take(&b, &g->tokenizer_json, &g->n_tokenizer_json);
+        }
+        buf_free(&b);
+        strmap_free(&v.by_text);
+        ctx_free(g->ctx, v.tokens);
+        if (status != JANG_OK) {
+            return status;
+        }
+    }
+    *text = g->tokenizer_json;
+    *n_bytes = g->n_tokenizer_json;
+    return JANG_OK;
+}
+
+/* ---- tokenizer_config.json ---- */
+
+static jang_status set_text(json_t *config, ctx_t *ctx, const char *key, const char *text,
+                            size_t n) {
+    json_t *value = text ? json_stringn(text, n) : NULL;
+    if (text && (!value || json_object_set_new(config, key, value) != 0)) {
+        return ctx_fail_memory(ctx, n);
+    }
+    return JANG_OK;
+}
+
+static jang_status set_special_tokens(json_t *config, const gguf_file *g) {
+    static const struct {
+        const char *gguf, *hf;
+    } names[] = {
+        {"tokenizer.ggml.bos_token_id", "bos_token"},
+        {"tokenizer.ggml.eos_token_id", "eos_token"},
+        {"tokenizer.ggml.unknown_token_id", "unk_token"},
+        {"tokenizer.ggml.padding_token_id", "pad_token"},
+    };
+    jang_status status = JANG_OK;
+    for (size_t i = 0; status == JANG_OK && i < sizeof names / sizeof names[0]; i++) {
+        const char *text;
+        size_t n;
+        int64_t id;
+        status = gguf_special_token(&text, &n, &id, g, names[i].gguf);
+        if (status == JANG_OK) {
+            status = set_text(config, g->ctx, names[i].hf, text, n);
+        }
+    }
+    return status;
+}
+
+static jang_status fill_tokenizer_config(json_t *config, gguf_file *g) {
+    const char *text;
+    size_t n;
+    jang_status status = set_special_tokens(config, g);
+    if (status == JANG_OK) {
+        status = gguf_get_string(&text, &n, g, "tokenizer.chat_template");
+    }
+    if (status == JANG_OK) {
+        status = set_text(config, g->ctx, "chat_template", text, n);
+    }
+    const json_t *model;
+    if (status == JANG_OK) {
+        status = gguf_config(&model, g);
+    }
+    json_t *longest = status == JANG_OK ? json_object_get(model, "max_position_embeddings") : NULL;
+    if (status == JANG_OK && json_object_set(config, "model_max_length", longest) != 0) {
+        status = ctx_fail_memory(g->ctx, 64);
+    }
+    return status;
+}
+
+jang_status gguf_tokenizer_config(const json_t **out, gguf_file *g) {
+    if (!g->tokenizer_config) {
+        json_t *config = json_pack("{s:s,s:b}", "tokenizer_class", "PreTrainedTokenizerFast",
+                                   "clean_up_tokenization_spaces", 0);
+        jang_status status =
+            config ? fill_tokenizer_config(config, g) : ctx_fail_memory(g->ctx, 256);
+        if (status != JANG_OK) {
+            json_decref(config);
+            return status;
+        }
+        g->tokenizer_config = config;
+    }
+    *out = g->tokenizer_config;
+    return JANG_OK;
+}
