@@ -19,7 +19,7 @@ typedef struct name_rule {
 
 struct name_family {
     const char *model_type;
-    const name_rule *rules; /* ended by a NULL name */
+    const name_rule *rules[3]; /* tables ended by a NULL name; the last is NULL */
 };
 
 static const name_rule llama_rules[] = {
@@ -48,10 +48,17 @@ static const name_rule llama_rules[] = {
     {NULL, false, NEED_NEVER},
 };
 
+static const name_rule qk_norm_rules[] = {
+    {"self_attn.q_norm.weight", true, NEED_ALWAYS},
+    {"self_attn.k_norm.weight", true, NEED_ALWAYS},
+    {NULL, false, NEED_NEVER},
+};
+
 static const name_family families[] = {
-    {"llama", llama_rules},
-    {"mistral", llama_rules},
-    {"qwen2", llama_rules},
+    {"llama", {llama_rules}},
+    {"mistral", {llama_rules}},
+    {"qwen2", {llama_rules}},
+    {"qwen3", {llama_rules, qk_norm_rules}},
 };
 
 #define N_FAMILIES (sizeof families / sizeof *families)
@@ -107,24 +114,27 @@ static bool is_needed(const name_rule *rule, const name_model *model) {
     return rule->need == NEED_ALWAYS || (rule->need == NEED_HEAD && !model->tied);
 }
 
-static jang_status require(ctx_t *ctx, const part_list *parts, const char *name) {
-    if (!part_find(parts, name)) {
-        return ctx_fail(ctx, JANG_ERR_FORMAT, "the model has no tensor %s", name);
+static jang_status check_rule(ctx_t *ctx, const name_model *model, const part_list *parts,
+                              const name_rule *rule) {
+    int n = !is_needed(rule, model) ? 0 : rule->in_layer ? model->n_layer : 1;
+    for (int i = 0; i < n; i++) {
+        char name[128];
+        if (rule->in_layer) {
+            snprintf(name, sizeof name, LAYERS "%d.%s", i, rule->name);
+        } else {
+            snprintf(name, sizeof name, "%s", rule->name);
+        }
+        if (!part_find(parts, name)) {
+            return ctx_fail(ctx, JANG_ERR_FORMAT, "the model has no tensor %s", name);
+        }
     }
     return JANG_OK;
 }
 
 jang_status names_check(ctx_t *ctx, const name_model *model, const part_list *parts) {
-    for (const name_rule *rule = model->family->rules; rule->name; rule++) {
-        int n = !is_needed(rule, model) ? 0 : rule->in_layer ? model->n_layer : 1;
-        for (int i = 0; i < n; i++) {
-            char name[128];
-            if (rule->in_layer) {
-                snprintf(name, sizeof name, LAYERS "%d.%s", i, rule->name);
-            } else {
-                snprintf(name, sizeof name, "%s", rule->name);
-            }
-            jang_status status = require(ctx, parts, name);
+    for (const name_rule *const *table = model->family->rules; *table; table++) {
+        for (const name_rule *rule = *table; rule->name; rule++) {
+            jang_status status = check_rule(ctx, model, parts, rule);
             if (status != JANG_OK) {
                 return status;
             }
@@ -142,17 +152,26 @@ static const char *after_layer(const char *name) {
     return dot ? dot + 1 : NULL;
 }
 
-jang_status names_keep(bool *keep, ctx_t *ctx, const name_model *model, const char *name) {
-    const char *local = after_layer(name);
-    int layer = local ? role_layer(name) : -1;
-    for (const name_rule *rule = model->family->rules; rule->name; rule++) {
-        if (rule->in_layer ? layer >= 0 && strcmp(local, rule->name) == 0
-                           : strcmp(name, rule->name) == 0) {
-            *keep = rule->need != NEED_DROP && !(rule->need == NEED_HEAD && model->tied) &&
-                    layer < model->n_layer;
-            return JANG_OK;
+static const name_rule *find_rule(const name_family *family, const char *name) {
+    const char *local = role_layer(name) >= 0 ? after_layer(name) : NULL;
+    for (const name_rule *const *table = family->rules; *table; table++) {
+        for (const name_rule *rule = *table; rule->name; rule++) {
+            const char *candidate = rule->in_layer ? local : name;
+            if (candidate && strcmp(candidate, rule->name) == 0) {
+                return rule;
+            }
         }
     }
-    return ctx_fail(ctx, JANG_ERR_UNSUPPORTED, "tensor %s: no such tensor in a %s model", name,
-                    model->family->model_type);
+    return NULL;
+}
+
+jang_status names_keep(bool *keep, ctx_t *ctx, const name_model *model, const char *name) {
+    const name_rule *rule = find_rule(model->family, name);
+    if (!rule) {
+        return ctx_fail(ctx, JANG_ERR_UNSUPPORTED, "tensor %s: no such tensor in a %s model", name,
+                        model->family->model_type);
+    }
+    *keep = rule->need != NEED_DROP && !(rule->need == NEED_HEAD && model->tied) &&
+            (!rule->in_layer || role_layer(name) < model->n_layer);
+    return JANG_OK;
 }

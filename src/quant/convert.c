@@ -1,0 +1,366 @@
+/* convert.c - a conversion from options to a finished directory.
+ *
+ * Checks come first: everything that can be found out without reading weights is found out before
+ * anything is written. Then the weights stream through the pipeline into a temporary directory, the
+ * small files follow, config.json last, and the directory gets its name. */
+#include "quant/convert.h"
+
+#include "base/json.h"
+#include "format/jang_config.h"
+#include "quant/names.h"
+#include "quant/output.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef struct conversion {
+    ctx_t *ctx;
+    const jang_convert_options *options;
+    uint64_t shard_bytes;
+    profile profile;
+    const quantizer *method;
+    quant_fn quantize;
+    checkpoint *source;
+    const json_t *config;
+    part_list parts;
+    const model_part **kept; /* those that are written */
+    size_t n_kept;
+    name_model model;
+    quant_plan plan;
+    output_dir output;
+} conversion;
+
+jang_convert_options jang_convert_options_default(void) {
+    return (jang_convert_options){.method = "rtn"};
+}
+
+/* ---- Before anything is read ---- */
+
+static jang_status check_options(conversion *c) {
+    const jang_convert_options *o = c->options;
+    ctx_t *ctx = c->ctx;
+    if (!o || !o->source) {
+        return ctx_fail(ctx, JANG_ERR_ARGUMENT, "no source model is given");
+    }
+    if (!o->plan_only && !o->output) {
+        return ctx_fail(ctx, JANG_ERR_ARGUMENT, "no output directory is given");
+    }
+    if (o->profile && o->bits) {
+        return ctx_fail(ctx, JANG_ERR_ARGUMENT,
+                        "give a profile or a number of bits, not both (%s and %d)", o->profile,
+                        o->bits);
+    }
+    if (!o->profile && !o->bits) {
+        return ctx_fail(ctx, JANG_ERR_ARGUMENT, "give a profile (JANG_4M) or a number of bits (4)");
+    }
+    jang_status status = profile_find(&c->profile, ctx, o->profile, o->bits);
+    if (status == JANG_OK) {
+        status = quantizer_find(&c->method, ctx, o->method ? o->method : "rtn");
+    }
+    cpu_isa isa;
+    if (status == JANG_OK) {
+        status = cpu_choose(&isa, ctx);
+    }
+    if (status == JANG_OK) {
+        c->quantize = quantizer_function(c->method, isa);
+    }
+    if (status == JANG_OK && !o->plan_only) {
+        status = output_check(ctx, o->output, o->force, o->source);
+    }
+    return status;
+}
+
+/* ---- The source ---- */
+
+/* Quantized checkpoints of other makers look like plain ones but for this section. */
+static jang_status check_quant_method(conversion *c) {
+    const json_t *section;
+    const char *method;
+    json_at at = {c->ctx, "config.json", c->config};
+    jang_status status = json_get_object(&section, at, "quantization_config");
+    if (status == JANG_OK) {
+        at.object = section;
+        status = json_get_string(&method, at, "quant_method", NULL);
+    }
+    if (status == JANG_OK && method) {
+        return ctx_fail(c->ctx, JANG_ERR_UNSUPPORTED,
+                        "%s: quantized by \"%s\", which cannot be converted yet; give the original "
+                        "model, or one quantized by MLX or JANG",
+                        c->options->source, method);
+    }
+    return status;
+}
+
+static jang_status choose_parts(conversion *c) {
+    c->kept = ctx_array(c->ctx, c->parts.n_parts + 1, sizeof(const model_part *));
+    if (!c->kept) {
+        return ctx_fail_memory(c->ctx, c->parts.n_parts * sizeof *c->kept);
+    }
+    for (size_t i = 0; i < c->parts.n_parts; i++) {
+        bool keep;
+        jang_status status = names_keep(&keep, c->ctx, &c->model, c->parts.parts[i].name);
+        if (status != JANG_OK) {
+            return status;
+        }
+        if (keep) {
+            c->kept[c->n_kept++] = &c->parts.parts[i];
+        }
+    }
+    return JANG_OK;
+}
+
+static jang_status read_source(conversion *c) {
+    jang_status status = checkpoint_open(&c->source, c->ctx, c->options->source, 0);
+    if (status == JANG_OK) {
+        status = checkpoint_json(&c->config, c->source, "config.json");
+    }
+    if (status == JANG_OK) {
+        status = check_quant_method(c);
+    }
+    if (status == JANG_OK) {
+        status = part_list_make(&c->parts, c->ctx, c->source);
+    }
+    if (status == JANG_OK) {
+        status = names_model(&c->model, c->ctx, c->config, "config.json", &c->parts);
+    }
+    if (status == JANG_OK) {
+        status = names_check(c->ctx, &c->model, &c->parts);
+    }
+    if (status == JANG_OK) {
+        status = choose_parts(c);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    profile_model model = {.n_layer = c->model.n_layer, .tied = c->model.tied};
+    return plan_make(&c->plan, c->ctx, &c->profile, &model, c->options->group_size, c->kept,
+                     c->n_kept);
+}
+
+/* ---- config.json and jang_config.json ---- */
+
+/* Modules of the plan with names that live as long as names_out. */
+static jang_status list_modules(quant_module **out, buf *names_out, const conversion *c) {
+    size_t n = c->plan.n_items;
+    quant_module *modules = ctx_zero(c->ctx, n + 1, sizeof *modules);
+    size_t *at = ctx_array(c->ctx, n + 1, sizeof *at);
+    jang_status status = modules && at ? JANG_OK : ctx_fail_memory(c->ctx, n * sizeof *modules);
+    for (size_t i = 0; i < n && status == JANG_OK; i++) {
+        const char *name = c->plan.items[i].part->name;
+        size_t length = strlen(name);
+        bool is_weight = path_has_suffix(name, ".weight");
+        at[i] = names_out->size;
+        buf_put(names_out, name, is_weight ? length - strlen(".weight") : length);
+        buf_putc(names_out, 0);
+    }
+    if (status == JANG_OK) {
+        status = buf_status(names_out);
+    }
+    for (size_t i = 0; i < n && status == JANG_OK; i++) {
+        const plan_item *item = &c->plan.items[i];
+        modules[i] = (quant_module){.module = names_out->data + at[i],
+                                    .bits = item->bits,
+                                    .group = item->group,
+                                    .n_weights = item->part->params};
+    }
+    ctx_free(c->ctx, at);
+    if (status != JANG_OK) {
+        ctx_free(c->ctx, modules);
+        return status;
+    }
+    *out = modules;
+    return JANG_OK;
+}
+
+static const char *torch_name(dtype type) {
+    static const char *const names[DT_COUNT] = {
+        [DT_F32] = "float32", [DT_F16] = "float16", [DT_BF16] = "bfloat16"};
+    return names[type] ? names[type] : dtype_table[type].name;
+}
+
+/* The type of most of the source's parameters: "bfloat16", "Q4_1". */
+static dtype source_type(const conversion *c) {
+    int64_t params[DT_COUNT] = {0};
+    dtype most = DT_F32;
+    for (size_t i = 0; i < c->n_kept; i++) {
+        dtype type = c->kept[i]->weight->type;
+        params[type] += c->kept[i]->params;
+        most = params[type] > params[most] ? type : most;
+    }
+    return most;
+}
+
+/* Newer configs keep RoPE's settings in "rope_parameters" alone, which mlx-lm does not read. */
+static int add_old_rope_keys(json_t *config) {
+    const json_t *rope = json_object_get(config, "rope_parameters");
+    if (!json_is_object(rope)) {
+        return 0;
+    }
+    int failed = 0;
+    json_t *theta = json_object_get(rope, "rope_theta");
+    if (json_is_number(theta) && !json_has(config, "rope_theta")) {
+        failed |= json_object_set(config, "rope_theta", theta);
+    }
+    const char *type = json_string_value(json_object_get(rope, "rope_type"));
+    if (type && strcmp(type, "default") != 0 && !json_has(config, "rope_scaling")) {
+        failed |= json_object_set_new(config, "rope_scaling", json_deep_copy(rope));
+    }
+    return failed;
+}
+
+static jang_status write_json(const conversion *c, const char *name, const json_t *value) {
+    buf text;
+    buf_init(&text, c->ctx, BUF_NO_LIMIT);
+    json_write(&text, value, 4);
+    buf_putc(&text, '\n');
+    jang_status status = buf_status(&text);
+    char *path = path_join(c->ctx, c->output.temp_path, name);
+    if (status == JANG_OK && !path) {
+        status = ctx_fail_memory(c->ctx, text.size);
+    }
+    if (status == JANG_OK) {
+        status = file_write(c->ctx, path, text.data, text.size);
+    }
+    ctx_free(c->ctx, path);
+    buf_free(&text);
+    return status;
+}
+
+static jang_status write_config(const conversion *c, const quant_module *modules) {
+    int bits, group;
+    jang_config_commonest(&bits, &group, modules, c->plan.n_items);
+    json_t *config = NULL;
+    jang_status status =
+        jang_config_quantized(&config, c->ctx, c->config, modules, c->plan.n_items, bits, group);
+    if (status != JANG_OK) {
+        return status;
+    }
+    json_object_del(config, "_name_or_path");
+    int failed = json_object_set_new(config, "tie_word_embeddings", json_boolean(c->model.tied));
+    failed |= add_old_rope_keys(config);
+    if (c->profile.kind == PROFILE_FLOAT) {
+        const char *key = json_has(config, "dtype") ? "dtype" : "torch_dtype";
+        failed |= json_object_set_new(config, key, json_string(torch_name(c->profile.type)));
+    }
+    status = failed ? ctx_fail_memory(c->ctx, 64) : write_json(c, "config.json", config);
+    json_decref(config);
+    return status;
+}
+
+static jang_status write_jang_config(const conversion *c, const quant_module *modules) {
+    char *name = path_base(c->ctx, c->options->source);
+    if (!name) {
+        return ctx_fail_memory(c->ctx, strlen(c->options->source));
+    }
+    jang_config_facts facts = {.method = c->method->name,
+                               .profile = c->plan.profile,
+                               .target_bits = c->profile.target,
+                               .actual_bits = c->plan.totals.nominal_bits,
+                               .block_size = c->plan.group,
+                               .source_name = name,
+                               .source_dtype = torch_name(source_type(c)),
+                               .n_params = c->plan.totals.params,
+                               .weight_bytes = c->plan.totals.bytes};
+    json_t *json = NULL;
+    jang_status status = jang_config_make(&json, c->ctx, &facts, modules, c->plan.n_items);
+    if (status == JANG_OK) {
+        status = write_json(c, "jang_config.json", json);
+        json_decref(json);
+    }
+    ctx_free(c->ctx, name);
+    return status;
+}
+
+/* Tokenizer and templates, jang_config.json, config.json: the last one makes it a model. */
+static jang_status write_texts(const conversion *c) {
+    quant_module *modules = NULL;
+    buf module_names;
+    buf_init(&module_names, c->ctx, BUF_NO_LIMIT);
+    jang_status status = checkpoint_copy_texts(c->source, c->output.temp_path);
+    if (status == JANG_OK) {
+        status = list_modules(&modules, &module_names, c);
+    }
+    if (status == JANG_OK && c->profile.kind != PROFILE_FLOAT) {
+        status = write_jang_config(c, modules);
+    }
+    if (status == JANG_OK) {
+        status = write_config(c, modules);
+    }
+    ctx_free(c->ctx, modules);
+    buf_free(&module_names);
+    return status;
+}
+
+/* ---- The whole ---- */
+
+#define TEXTS_BYTES (64u << 20) /* room for the small files, generously */
+
+static jang_status write_output(conversion *c) {
+    const jang_convert_options *o = c->options;
+    jang_status status = output_begin(&c->output, c->ctx, o->output, o->force, o->source,
+                                      c->plan.totals.bytes + TEXTS_BYTES);
+    if (status != JANG_OK) {
+        return status;
+    }
+    pipeline_options p = {.source = c->source,
+                          .plan = &c->plan,
+                          .quantize = c->quantize,
+                          .directory = c->output.temp_path,
+                          .shard_bytes = c->shard_bytes,
+                          .on_progress = o->on_progress,
+                          .user = o->user};
+    status = pipeline_run(c->ctx, &p);
+    if (status == JANG_OK) {
+        status = write_texts(c);
+    }
+    if (status == JANG_OK) {
+        status = output_commit(&c->output);
+    }
+    return status;
+}
+
+static jang_status plan_text(char **out, const conversion *c) {
+    buf text;
+    buf_init(&text, c->ctx, BUF_NO_LIMIT);
+    json_t *json = json_object();
+    jang_status status = json ? plan_to_json(json, &c->plan) : ctx_fail_memory(c->ctx, 64);
+    if (status == JANG_OK) {
+        json_write(&text, json, 0);
+        size_t n;
+        status = buf_take(&text, out, &n);
+    }
+    json_decref(json);
+    buf_free(&text);
+    return status;
+}
+
+jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options *options,
+                        uint64_t shard_bytes) {
+    conversion c = {.ctx = ctx, .options = options, .shard_bytes = shard_bytes};
+    char *text = NULL;
+    jang_status status = check_options(&c);
+    if (status == JANG_OK) {
+        status = read_source(&c);
+    }
+    if (status == JANG_OK && plan_json) {
+        status = plan_text(&text, &c);
+    }
+    if (status == JANG_OK && !options->plan_only) {
+        status = write_output(&c);
+    }
+    if (status == JANG_OK && plan_json) {
+        *plan_json = text;
+        text = NULL;
+    }
+    ctx_free(ctx, text);
+    output_end(&c.output);
+    plan_free(&c.plan);
+    ctx_free(ctx, c.kept);
+    part_list_free(&c.parts);
+    checkpoint_close(c.source);
+    return status;
+}
+
+jang_status jang_convert(char **plan_json, jang_context *ctx, const jang_convert_options *options) {
+    return convert_run(plan_json, ctx, options, PIPELINE_SHARD_BYTES);
+}
