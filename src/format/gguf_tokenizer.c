@@ -419,11 +419,11 @@ static jang_status make_byte_level(buf *b, vocabulary *v) {
 typedef struct merge {
     int32_t left, right, whole;
     float score;
-    uint32_t n_left; /* characters */
+    uint32_t n_left, n_whole; /* characters */
 } merge;
 
-/* By the score of the whole, falling; then by the length of the left part in characters, falling;
- * then by id. This is the order in which transformers writes them. */
+/* By the score of the whole, falling; then by the lengths of the left part and of the right part in
+ * characters, falling; then by id. This is the order in which transformers writes them. */
 static int compare_merges(const void *a, const void *b) {
     const merge *p = a, *q = b;
     if (p->score != q->score) {
@@ -431,6 +431,9 @@ static int compare_merges(const void *a, const void *b) {
     }
     if (p->n_left != q->n_left) {
         return p->n_left > q->n_left ? -1 : 1;
+    }
+    if (p->n_whole != q->n_whole) {
+        return p->n_whole > q->n_whole ? -1 : 1;
     }
     if (p->whole != q->whole) {
         return p->whole < q->whole ? -1 : 1;
@@ -462,10 +465,18 @@ static bool is_piece(const token *t) {
     return t->type == TOKEN_NORMAL || t->type == TOKEN_USER || t->type == TOKEN_UNUSED;
 }
 
+static uint32_t count_characters(const char *text, size_t n_bytes) {
+    uint32_t n = 0;
+    for (size_t i = 0; i < n_bytes; i++) {
+        n += ((unsigned char)text[i] & 0xc0) != 0x80;
+    }
+    return n;
+}
+
 /* All cuts of token i into two tokens, at the borders of characters. */
 static jang_status cut_token(merge_list *l, const vocabulary *v, int32_t i) {
     const token *t = &v->tokens[i];
-    uint32_t n_characters = 0;
+    uint32_t n_characters = 0, n_whole = count_characters(t->text, t->n_bytes);
     if (!is_piece(t) || t->shadowed || t->n_bytes > MERGE_MAX_BYTES) {
         return JANG_OK;
     }
@@ -480,7 +491,7 @@ static jang_status cut_token(merge_list *l, const vocabulary *v, int32_t i) {
             continue;
         }
         float score = v->scores ? (float)gguf_item_number(v->scores, (uint64_t)i) : -(float)i;
-        merge m = {left, right, i, score == score ? score : 0.0f, n_characters};
+        merge m = {left, right, i, score == score ? score : 0.0f, n_characters, n_whole};
         jang_status status = add_merge(l, m);
         if (status != JANG_OK) {
             return status;

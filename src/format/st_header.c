@@ -284,8 +284,8 @@ static jang_status read_tensor(scanner *s, const char *name) {
     return check_size(s, t, offsets);
 }
 
-/* Metadata is an object of strings: its end is the first '}' outside a string. mlx writes null where
- * it has none. */
+/* Metadata is an object of strings: its end is the first '}' outside a string. mlx writes null
+ * where it has none. */
 static jang_status read_metadata(scanner *s) {
     size_t begin = s->at;
     if (s->end - s->at >= 4 && memcmp(s->text + s->at, "null", 4) == 0) {
