@@ -107,13 +107,19 @@ static jang_status flush_text(generation *g) {
     return status;
 }
 
+/* Ids that may be drawn: models pad their vocabulary beyond what their tokenizer knows. */
+static int32_t n_drawable(const jang_model *m) {
+    int32_t n_vocab = model_get_facts(m->model)->n_vocab;
+    int32_t n_known = m->tokenizer ? jang_tokenizer_size(m->tokenizer) : n_vocab;
+    return n_known < n_vocab ? n_known : n_vocab;
+}
+
 jang_status jang_generate(jang_session *s, const int32_t *prompt, size_t n_prompt, size_t n_max,
                           const jang_sampling *sampling, jang_text_fn on_text, void *user,
                           jang_generate_stats *stats) {
     generation g = {.s = s, .on_text = on_text, .user = user};
     jang_sampling options = sampling ? *sampling : s->model->sampling;
-    int32_t n_vocab = model_get_facts(s->model->model)->n_vocab;
-    jang_status status = sampler_new(&g.sampler, s->ctx, &options, n_vocab);
+    jang_status status = sampler_new(&g.sampler, s->ctx, &options, n_drawable(s->model));
     if (status == JANG_OK && on_text && s->model->tokenizer) {
         status = jang_text_new(&g.text, s->model->tokenizer, JANG_TEXT_SKIP_SPECIAL);
     }
