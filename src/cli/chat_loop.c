@@ -142,7 +142,7 @@ static chat_next handle_message(conversation *c, const char *text) {
     }
     const char *content = text[0] == '/' ? text + 1 : text;
     bool ok = conversation_answer(c, content, strlen(content));
-    if (ok || interrupt_seen()) {
+    if (ok) {
         fputs("\n", c->out);
         fflush(c->out);
     }

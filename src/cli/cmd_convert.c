@@ -3,23 +3,24 @@
 #include "interrupt.h"
 #include "jang.h"
 #include "open_model.h"
+#include "plan_view.h"
 #include "progress_bar.h"
 #include "terminal.h"
-#include "text_table.h"
 
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 typedef struct convert_arguments {
     const char *model, *profile, *output;
     int64_t bits;
-    int group_size, method; /* indexes into the choices */
+    int group_size, method; /* indexes into the choices; -1: not given */
     int64_t n_threads;
     bool plan_only, force;
 } convert_arguments;
 
-static const convert_arguments convert_defaults = {.group_size = 1};
+static const convert_arguments convert_defaults = {.group_size = -1};
 
 static const char *const group_size_names[] = {"32", "64", "128", NULL};
 static const int group_sizes[] = {32, 64, 128};
@@ -64,7 +65,8 @@ static const opt_spec convert_options[] = {
      .value = "N",
      .target = offsetof(convert_arguments, group_size),
      .choices = group_size_names,
-     .help = "Weights that share a scale and a bias."},
+     .help =
+         "Weights that share a scale and a bias. Without it 64, or 32 where 64 divides no row."},
     THREADS_OPTION(convert_arguments),
     {.name = "plan",
      .kind = OPT_FLAG,
@@ -77,61 +79,18 @@ static const opt_spec convert_options[] = {
      .help = "Replace an output directory that is not empty."},
 };
 
-/* ---- The plan's table ---- */
+/* ---- Converting ---- */
 
-static double number_of(const json_t *object, const char *key) {
-    return json_number_value(json_object_get(object, key));
-}
-
-static const char *string_of(const json_t *object, const char *key) {
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : "-";
-}
-
-static void add_plan_row(text_table *table, const json_t *row) {
-    table_row *to = table_add(table);
-    const json_t *bits = json_object_get(row, "bits");
-    table_set(to, 0, "%s", string_of(row, "role"));
-    table_set(to, 1, "%s", string_of(row, "tier"));
-    if (json_is_string(bits)) {
-        table_set(to, 2, "%s", json_string_value(bits));
-    } else {
-        table_set(to, 2, "%g", json_number_value(bits));
-    }
-    table_set(to, 3, "%.0f", number_of(row, "tensors"));
-    table_set(to, 4, "%.0f", number_of(row, "params"));
-    table_set(to, 5, "%s", human_bytes(number_of(row, "bytes")).text);
-}
-
-static int print_plan(const char *text, size_t n_bytes) {
+static int print_plan(const char *text) {
     json_error_t error;
-    json_t *plan = json_loadb(text, n_bytes, 0, &error);
+    json_t *plan = json_loads(text, 0, &error);
     if (!plan) {
         return cli_failed("the plan is not JSON: %s", error.text);
     }
-    static const char *const titles[] = {"role",        "tier",   ">bits", ">tensors",
-                                         ">parameters", ">bytes", NULL};
-    text_table table;
-    table_init(&table, titles);
-    size_t i;
-    json_t *row;
-    json_array_foreach(json_object_get(plan, "rows"), i, row) {
-        add_plan_row(&table, row);
-    }
-    table_print(&table, stdout);
-    table_free(&table);
-    char line[512];
-    snprintf(line, sizeof line,
-             "%s: %.2f bits a weight on nominal average (codes alone), %.2f true (scales, biases "
-             "and unquantized tensors included), %s\n",
-             string_of(plan, "profile"), number_of(plan, "nominal_bits"),
-             number_of(plan, "true_bits"), human_bytes(number_of(plan, "weight_bytes")).text);
-    print_text(stdout, line, strlen(line));
+    plan_print(plan);
     json_decref(plan);
     return CLI_DONE;
 }
-
-/* ---- Converting ---- */
 
 typedef struct convert_watch {
     progress_bar bar;
@@ -164,6 +123,11 @@ static int check_arguments(const convert_arguments *a) {
     return CLI_DONE;
 }
 
+static bool is_directory(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 static int convert_with(jang_context *ctx, const convert_arguments *a) {
     convert_watch watch = {0};
     progress_bar_init(&watch.bar, stderr);
@@ -172,7 +136,7 @@ static int convert_with(jang_context *ctx, const convert_arguments *a) {
     o.output = a->plan_only ? NULL : a->output;
     o.profile = a->profile;
     o.bits = (int)a->bits;
-    o.group_size = group_sizes[a->group_size];
+    o.group_size = a->group_size >= 0 ? group_sizes[a->group_size] : 0;
     o.method = method_names[a->method];
     o.force = a->force;
     o.plan_only = a->plan_only;
@@ -186,13 +150,16 @@ static int convert_with(jang_context *ctx, const convert_arguments *a) {
     if (status == JANG_ERR_CANCELLED) {
         return cli_failed("stopped; nothing was written");
     }
+    if (status == JANG_ERR_EXISTS && !a->force && is_directory(a->output)) {
+        return cli_failed("%s exists and is not empty; --force replaces it", a->output);
+    }
     if (status == JANG_ERR_ARGUMENT) {
         return cli_misused("convert", "%s", jang_context_error(ctx));
     }
     if (status != JANG_OK) {
         return library_failed(ctx, status);
     }
-    int code = print_plan(plan, strlen(plan));
+    int code = print_plan(plan);
     jang_free(ctx, plan);
     if (!a->plan_only) {
         double seconds = now_seconds() - start;

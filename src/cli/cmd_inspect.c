@@ -2,6 +2,7 @@
 #include "command.h"
 #include "jang.h"
 #include "open_model.h"
+#include "plan_view.h"
 #include "terminal.h"
 #include "text_table.h"
 
@@ -44,46 +45,47 @@ static void format_value(char *out, size_t n_bytes, const json_t *value) {
 }
 
 static void print_tensors(const json_t *tensors) {
-    static const char *const titles[] = {"tensor", "role",  "tier",   ">bits",
-                                         "dtype",  "shape", ">bytes", NULL};
-    static const char *const keys[] = {"name", "role", "tier", "bits", "dtype", "shape"};
+    static const char *const titles[] = {"tensor", "role",  "tier",   ">bits", ">group",
+                                         "stored", "shape", ">bytes", NULL};
+    static const char *const keys[] = {"name",       "role",  "tier", "bits",
+                                       "group_size", "dtype", "shape"};
     text_table table;
     table_init(&table, titles);
     size_t i;
-    json_t *tensor;
+    const json_t *tensor;
     json_array_foreach(tensors, i, tensor) {
         table_row *row = table_add(&table);
-        for (size_t k = 0; k < sizeof keys / sizeof keys[0]; k++) {
+        size_t n_keys = sizeof keys / sizeof keys[0];
+        for (size_t k = 0; k < n_keys; k++) {
             char cell[TABLE_CELL_BYTES];
             format_value(cell, sizeof cell, json_object_get(tensor, keys[k]));
             table_set(row, k, "%s", cell[0] ? cell : "-");
         }
         double n_bytes = json_number_value(json_object_get(tensor, "bytes"));
-        table_set(row, 6, "%s", human_bytes(n_bytes).text);
+        table_set(row, n_keys, "%s", human_bytes(n_bytes).text);
     }
     table_print(&table, stdout);
     table_free(&table);
 }
 
-/* One "name: value" line for each member that is a plain value. */
-static void print_members(const json_t *object) {
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)object, key, value) {
-        char text[512], line[640];
-        if (json_is_object(value) || json_is_array(value) || json_is_null(value)) {
-            continue;
-        }
-        size_t n_key = strlen(key);
-        bool is_bytes = n_key >= 5 && !strcmp(key + n_key - 5, "bytes");
-        if (is_bytes && json_is_number(value)) {
-            snprintf(text, sizeof text, "%s", human_bytes(json_number_value(value)).text);
-        } else {
-            format_value(text, sizeof text, value);
-        }
-        snprintf(line, sizeof line, "%s: %s\n", key, text);
-        print_text(stdout, line, strlen(line));
+static void print_files(const json_t *files) {
+    size_t i;
+    const json_t *file;
+    json_array_foreach(files, i, file) {
+        const char *name = json_string_value(json_object_get(file, "name"));
+        double n_bytes = json_number_value(json_object_get(file, "bytes"));
+        printf("%10s  ", human_bytes(n_bytes).text);
+        print_text(stdout, name ? name : "-", strlen(name ? name : "-"));
+        putchar('\n');
     }
+}
+
+static void print_member(const json_t *root, const char *key) {
+    char text[512];
+    format_value(text, sizeof text, json_object_get(root, key));
+    printf("%s: ", key);
+    print_text(stdout, text, strlen(text));
+    putchar('\n');
 }
 
 static int print_description(const char *text, size_t n_bytes) {
@@ -92,9 +94,14 @@ static int print_description(const char *text, size_t n_bytes) {
     if (!root) {
         return cli_failed("the description is not JSON: %s", error.text);
     }
+    print_member(root, "path");
+    print_member(root, "container");
+    print_member(root, "family");
+    print_files(json_object_get(root, "files"));
+    putchar('\n');
     print_tensors(json_object_get(root, "tensors"));
     putchar('\n');
-    print_members(root);
+    plan_print(root);
     json_decref(root);
     return CLI_DONE;
 }

@@ -4,10 +4,10 @@
  * common with the turn before, so that only the new part is computed. */
 #include "conversation.h"
 
+#include "cli_utf8.h"
 #include "interrupt.h"
 #include "open_model.h"
 #include "terminal.h"
-#include "utf8_repair.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -39,7 +39,7 @@ void conversation_end(conversation *c) {
 /* Makes a message of text that may be no UTF-8. NULL when out of memory. */
 static json_t *message_new(const char *role, const char *text, size_t n_bytes) {
     size_t n = 0;
-    char *repaired = utf8_repair(&n, text, n_bytes);
+    char *repaired = cli_utf8_repair(&n, text, n_bytes);
     json_t *message =
         repaired ? json_pack("{s:s, s:o}", "role", role, "content", json_stringn(repaired, n))
                  : NULL;
@@ -152,6 +152,9 @@ static bool generate_answer(conversation *c, answer_sink *sink, const char *prom
     jang_status status = jang_generate(c->session, ids, n_ids, c->n_max, &c->sampling,
                                        on_answer_text, sink, &c->stats);
     jang_free(c->ctx, ids);
+    if (status != JANG_OK && sink->n) {
+        fputc('\n', sink->out); /* the message gets a line of its own */
+    }
     if (status != JANG_OK) {
         library_failed(c->ctx, status);
     } else if (sink->failed) {

@@ -32,6 +32,13 @@ struct line_editor {
     const char *prompt;
 };
 
+#define TEXT_OF(x) #x
+#define VERSION_TEXT(major, minor) "libedit " TEXT_OF(major) "." TEXT_OF(minor)
+
+const char *editor_version(void) {
+    return VERSION_TEXT(LIBEDIT_MAJOR, LIBEDIT_MINOR);
+}
+
 /* ---- History file ---- */
 
 /* Makes the directories of a path, which is changed and restored on the way. */
@@ -194,6 +201,10 @@ line_result editor_read(line_editor *editor, const char *prompt, char **line) {
 }
 
 #else /* without libedit */
+
+const char *editor_version(void) {
+    return "none (built without libedit)";
+}
 
 struct line_editor {
     char *line;

@@ -22,6 +22,9 @@ void editor_close(line_editor *editor);
 /* Reads a line without its line feed; *line is freed with free and set for LINE_TEXT only. */
 line_result editor_read(line_editor *editor, const char *prompt, char **line);
 
+/* Names the library that edits lines: "libedit 2.11", "none". */
+const char *editor_version(void);
+
 /* Keeps a line in the history. */
 void editor_remember(line_editor *editor, const char *line);
 

@@ -2,10 +2,12 @@
  * them. It sees nothing of the library but jang.h. */
 #include "command.h"
 #include "jang.h"
+#include "line_editor.h"
 #include "open_model.h"
 #include "terminal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <locale.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,6 +67,7 @@ static int print_version(void) {
     if (n && info[n - 1] != '\n') {
         putchar('\n');
     }
+    printf("line editing: %s\n", editor_version());
     jang_context_free(ctx);
     return CLI_DONE;
 }
@@ -116,7 +119,19 @@ static int dispatch(int argc, char **argv) {
     return command ? run_command(command, argc - 2, argv + 2) : unknown_command(name);
 }
 
+/* Where one of the three standard streams is closed, the next file opened would take its place, and
+ * messages would be written into it. The null device takes it instead; opened for reading, so that
+ * output which cannot be written still fails. */
+static void keep_standard_streams(void) {
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) < 0) {
+            (void)!open("/dev/null", O_RDONLY);
+        }
+    }
+}
+
 int main(int argc, char **argv) {
+    keep_standard_streams();
     setlocale(LC_CTYPE, ""); /* for line editing; numbers keep the C locale's point */
     int code = dispatch(argc, argv);
     errno = 0;

@@ -49,7 +49,8 @@ void print_model_line(const jang_model *model) {
     char line[1024];
     int n =
         snprintf(line, sizeof line,
-                 "%s: %s, %.2f bits a weight nominal, %.2f true, %s, loaded in %.2f s (%s)\n",
+                 "%s: %s, %.2f nominal average bits, %.2f true bits per weight, %s, loaded in "
+                 "%.2f s (%s)\n",
                  info->path, info->profile, info->nominal_bits, info->true_bits,
                  human_bytes((double)info->weight_bytes).text, info->load_seconds, info->backend);
     size_t n_bytes = n < (int)sizeof line ? (size_t)n : sizeof line - 1;

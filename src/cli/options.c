@@ -385,7 +385,10 @@ static void describe_value(const opt_spec *o, const void *defaults, char *out, s
     char allowed[256] = "", given[64] = "";
     if (o->kind == OPT_CHOICE) {
         join_choices(o, allowed, sizeof allowed);
-        snprintf(given, sizeof given, "default %s", o->choices[*(const int *)from]);
+        int index = *(const int *)from;
+        if (index >= 0) {
+            snprintf(given, sizeof given, "default %s", o->choices[index]);
+        }
     } else if (o->kind == OPT_INT) {
         if (o->max < INT32_MAX) {
             snprintf(allowed, sizeof allowed, "%" PRId64 " to %" PRId64, o->min, o->max);

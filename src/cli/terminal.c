@@ -1,8 +1,8 @@
 /* terminal.c - printing: error lines, sizes, and text from models made harmless for a terminal. */
 #include "terminal.h"
 
+#include "cli_utf8.h"
 #include "command.h"
-#include "utf8_repair.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -22,7 +22,7 @@ static size_t print_visible(FILE *to, const char *text, size_t n_bytes) {
         fputc(c ^ 0x40, to);
         return 1;
     }
-    size_t n = utf8_char_bytes(text, n_bytes);
+    size_t n = cli_utf8_bytes(text, n_bytes);
     bool is_c1 = n == 2 && c == 0xc2 && (unsigned char)text[1] < 0xa0;
     if (n == 0 || is_c1) {
         fputs("\xef\xbf\xbd", to); /* U+FFFD */

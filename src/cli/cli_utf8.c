@@ -1,10 +1,10 @@
-/* utf8_repair.c - UTF-8 checked byte by byte, and mended. */
-#include "utf8_repair.h"
+/* cli_utf8.c - UTF-8 checked byte by byte, and mended. */
+#include "cli_utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-size_t utf8_char_bytes(const char *text, size_t n_bytes) {
+size_t cli_utf8_bytes(const char *text, size_t n_bytes) {
     const unsigned char *s = (const unsigned char *)text;
     if (n_bytes == 0) {
         return 0;
@@ -27,14 +27,14 @@ size_t utf8_char_bytes(const char *text, size_t n_bytes) {
     return n;
 }
 
-char *utf8_repair(size_t *n_out, const char *text, size_t n_bytes) {
+char *cli_utf8_repair(size_t *n_out, const char *text, size_t n_bytes) {
     char *out = malloc(3 * n_bytes + 1);
     if (!out) {
         return NULL;
     }
     size_t n = 0;
     for (size_t at = 0; at < n_bytes;) {
-        size_t length = utf8_char_bytes(text + at, n_bytes - at);
+        size_t length = cli_utf8_bytes(text + at, n_bytes - at);
         if (length) {
             memcpy(out + n, text + at, length);
             n += length;
