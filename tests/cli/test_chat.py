@@ -1,0 +1,347 @@
+#!/usr/bin/env python3
+"""test_chat.py - the interactive side of jang, driven through a pseudo-terminal.
+
+    test_chat.py --jang PROGRAM [--models DIR]
+
+A Terminal starts the program, types, and waits for what must appear. The model has random weights:
+what it says is noise, so the tests look at everything but the words.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import pathlib
+import pty
+import re
+import select
+import shutil
+import signal
+import stat
+import struct
+import sys
+import tempfile
+import termios
+import time
+import traceback
+
+PATIENCE = 60  # seconds to wait for something to appear
+PROMPT = "\n> "  # after a line's end; the terminal's \r are taken out
+
+
+class Terminal:
+    """A program on a pseudo-terminal of 80 columns."""
+
+    def __init__(self, command, directory, stdout=None, **variables):
+        env = {"PATH": os.environ["PATH"], "TERM": "xterm", "LC_ALL": "C.UTF-8",
+               "HOME": str(directory), "XDG_STATE_HOME": str(directory / "state")}
+        env |= {k: v for k, v in os.environ.items() if k.endswith("SAN_OPTIONS")}
+        env |= variables
+        self.text = ""  # everything shown so far
+        self.seen = 0  # how much of it a wait has passed
+        self.status = None
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            if stdout:
+                os.dup2(os.open(stdout, os.O_WRONLY | os.O_CREAT, 0o600), 1)
+            os.execvpe(command[0], command, env)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+
+    def read_some(self, seconds):
+        """Reads what has come; False at the end of the program."""
+        ready, _, _ = select.select([self.fd], [], [], seconds)
+        if not ready:
+            return True
+        try:
+            data = os.read(self.fd, 65536)
+        except OSError:
+            return False
+        self.text += data.decode("utf-8", "replace").replace("\r", "")
+        return bool(data)
+
+    def wait(self, pattern):
+        """Waits until a regular expression matches after what was waited for last."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            match = re.compile(pattern).search(self.text, self.seen)
+            if match:
+                self.seen = match.end()
+                return match
+            more = self.read_some(0.05)
+            if not more or time.monotonic() > end:
+                raise AssertionError(f"{pattern!r} does not appear in {self.text[-2000:]!r}")
+
+    def type(self, keys):
+        os.write(self.fd, keys.encode())
+
+    def say(self, line):
+        self.type(line + "\r")
+
+    def resize(self, columns):
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+
+    def end(self):
+        """Waits for the program's end; returns its exit status."""
+        end = time.monotonic() + PATIENCE
+        while self.read_some(0.05):
+            if time.monotonic() > end:
+                os.kill(self.pid, signal.SIGKILL)
+                raise AssertionError(f"the program does not end: {self.text[-2000:]!r}")
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.fd)
+        self.status = os.waitstatus_to_exitcode(status)
+        return self.status
+
+
+class Suite:
+    def __init__(self, options):
+        self.jang = str(options.jang.resolve())
+        self.model = str(options.models / "llama-f32")
+
+    def chat(self, directory, *arguments, **variables):
+        terminal = Terminal([self.jang, "run", "--model", self.model, "--temp", "0", *arguments],
+                            directory, **variables)
+        terminal.wait(r"loaded in")
+        terminal.wait(r"/help lists")
+        terminal.wait(PROMPT)
+        return terminal
+
+    def long_answer(self, directory):
+        """A chat whose answers go on for a long time: a model that says it can hold very much."""
+        model = directory / "model"
+        shutil.copytree(self.model, model)
+        for path in (model / "config.json", model / "generation_config.json"):
+            config = json.loads(path.read_text()) | {"eos_token_id": 306}
+            if "max_position_embeddings" in config:
+                config["max_position_embeddings"] = 1 << 20
+            path.write_text(json.dumps(config))
+        return self.chat(directory, "--model", str(model), "--temp", "9", "--seed", "3")
+
+    # ---- Conversation ----
+
+    def test_commands(self, directory):
+        t = self.chat(directory, "-n", "4")
+        t.say("/help")
+        for name in ("/help", "/reset", "/system", "/stats", "/quit"):
+            t.wait(rf"\n  {name}\b")
+        t.wait(PROMPT)
+        t.say("/frobnicate now")
+        t.wait(r"Unknown command /frobnicate; /help lists them\." + PROMPT)
+        t.say("/system")
+        t.wait(r"There is no system message")
+        t.say("/system Be  brief")
+        t.wait(r"The system message is set")
+        t.say("/system")
+        t.wait(r"\nBe  brief" + PROMPT)
+        t.say("/stats")
+        t.wait(r"llama-f32: f32")
+        t.wait(r"context: 0 tokens")
+        t.wait(PROMPT)
+        t.say("")
+        t.wait(PROMPT)
+        t.say("/quit")
+        assert t.end() == 0
+
+    def test_turns_reuse_the_cache(self, directory):
+        t = self.chat(directory, "-n", "4")
+        t.say("The small boat")
+        t.wait(PROMPT)
+        t.say("/stats")
+        first = t.wait(r"prompt: (\d+) tokens \((\d+) from the cache\)")
+        t.say("The small boat")
+        t.wait(PROMPT)
+        t.say("/stats")
+        second = t.wait(r"prompt: (\d+) tokens \((\d+) from the cache\)")
+        assert int(first[2]) == 0
+        assert int(second[1]) > int(first[1]), "the second prompt holds the first turn"
+        assert int(second[2]) >= int(first[1]) - 8, "the first turn is still in the cache"
+        t.say("/reset")
+        t.wait(r"starts anew")
+        t.say("The small boat")
+        t.wait(PROMPT)
+        t.say("/stats")
+        third = t.wait(r"prompt: (\d+) tokens")
+        assert third[1] == first[1], "nothing of the conversation is left"
+        t.type("\x04")
+        assert t.end() == 0
+
+    def test_raw_prompts_stand_alone(self, directory):
+        t = self.chat(directory, "-n", "2", "--raw")
+        for _ in range(2):
+            t.say("The small boat")
+            t.wait(PROMPT)
+            t.say("/stats")
+            assert t.wait(r"prompt: (\d+) tokens")[1] == "5"
+            t.wait(PROMPT)
+        t.say("/system x")
+        t.wait(r"A raw prompt has no system message")
+        t.say("/quit")
+        assert t.end() == 0
+
+    def test_answers_alone_go_to_stdout(self, directory):
+        out = directory / "out"
+        t = self.chat(directory, "-n", "3", stdout=str(out))
+        t.say("The small boat")
+        t.wait(PROMPT)
+        t.say("/help")
+        t.wait(PROMPT)
+        t.say("/quit")
+        assert t.end() == 0
+        text = out.read_bytes()
+        assert text.endswith(b"\n") and b"/help" not in text and b"boat\n" not in text
+
+    # ---- Keys ----
+
+    def test_interrupt_stops_the_answer_only(self, directory):
+        t = self.long_answer(directory)
+        t.say("The small boat")
+        t.wait(r"boat\n(?s:.){40}")  # some of the answer
+        t.type("\x03")
+        t.wait(PROMPT)
+        t.say("/stats")
+        t.wait(r"stopped; seed \d+")
+        t.wait(PROMPT)
+        t.say("again")
+        t.wait(r"again\n(?s:.){40}")
+        t.type("\x03")
+        t.wait(PROMPT)
+        t.say("/quit")
+        assert t.end() == 0
+
+    def test_interrupt_at_the_prompt(self, directory):
+        t = self.chat(directory)
+        t.type("half a line")
+        t.wait("half a line")
+        t.type("\x03")
+        t.wait(r"\^C \(once more" + r"[^\n]*" + PROMPT)
+        t.say("/system")  # not appended to the half line; and it resets the count
+        t.wait(r"There is no system message")
+        t.wait(PROMPT)
+        t.type("\x03")
+        t.wait(PROMPT)
+        t.type("\x03")
+        assert t.end() == 0
+
+    def test_editing_and_continued_lines(self, directory):
+        t = self.chat(directory, "-n", "2")
+        t.type("/systm\x1b[De\x05 \u00e4b\x7f\r")  # cursor left, insert, end, erase
+        t.wait("The system message is set")
+        t.wait(PROMPT)
+        t.say("/system")
+        t.wait("\n\u00e4" + PROMPT)
+        t.say("/system one \\")
+        t.wait(r"\n\. ")
+        t.say("two")
+        t.wait(r"is set")
+        t.say("/system")
+        t.wait(r"\none \ntwo" + PROMPT)
+        t.type("\x1b[A\r")  # the line before
+        t.wait(r"\none \ntwo" + PROMPT)
+        t.say("/quit")
+        assert t.end() == 0
+
+    def test_resize_keeps_the_line(self, directory):
+        t = self.chat(directory)
+        t.type("/sys")
+        t.wait("/sys")
+        t.resize(40)
+        time.sleep(0.3)
+        t.say("tem")
+        t.wait(r"There is no system message")
+        t.say("/quit")
+        assert t.end() == 0
+
+    # ---- History ----
+
+    def test_history_is_private_and_kept(self, directory):
+        t = self.chat(directory)
+        t.say("/system remember me")
+        t.wait(r"is set")
+        t.say("/quit")
+        assert t.end() == 0
+        path = directory / "state/jang/history"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert "remember me" in path.read_text().replace("\\040", " ")
+        path.chmod(0o644)  # somebody opened it up: the next run closes it again
+        t = self.chat(directory)
+        t.type("\x1b[A\x1b[A\r")  # /quit, and before it /system
+        t.wait(r"is set")
+        t.say("/quit")
+        assert t.end() == 0
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+    def test_history_that_cannot_be_kept_is_no_error(self, directory):
+        (directory / "state").write_text("a file, not a directory")
+        t = self.chat(directory)
+        t.say("/system")
+        t.wait(r"There is no system message")
+        t.say("/quit")
+        assert t.end() == 0
+
+    # ---- Terminals are not steered by models ----
+
+    def test_control_characters_do_not_reach_the_terminal(self, directory):
+        template = directory / "t.jinja"
+        template.write_text("{{ x }}")
+        context = directory / "c.json"
+        context.write_text(json.dumps({"x": "a\x1b[31mb\x07\x9b2J\x7f\rc\td\ne\u00e4"}))
+        command = [self.jang, "template", "--file", str(template), "--input", str(context)]
+        t = Terminal(command, directory)
+        assert t.end() == 0
+        assert t.text == "a^[[31mb^G\ufffd2J^?^Mc\td\ne\u00e4", repr(t.text)
+
+    def test_words_of_the_model_do_not_steer_the_terminal(self, directory):
+        """A tokenizer whose words are escape sequences: the answer must show none of them raw."""
+        model = directory / "model"
+        shutil.copytree(self.model, model)
+        path = model / "tokenizer.json"
+        tok = json.loads(path.read_text())
+        escape = "\u011b"  # byte 0x1b in byte-level BPE's alphabet
+        for token in list(tok["model"]["vocab"]):
+            if len(token) == 1 and token.isalpha() and token.isascii():
+                tok["model"]["vocab"].pop(escape, None)
+                tok["model"]["vocab"][escape] = tok["model"]["vocab"].pop(token)
+                break
+        tok["model"]["merges"] = []
+        path.write_text(json.dumps(tok))
+        t = Terminal([self.jang, "run", "--model", str(model), "--raw", "-p", "xyz", "--temp", "50",
+                      "--seed", "1", "-n", "2000"], directory)
+        t.end()
+        shown = t.text.partition("\n")[2]
+        assert "\x1b" not in shown.partition("prompt: ")[0], repr(shown)
+
+    # ---- Other commands on a terminal ----
+
+    def test_progress_bar(self, directory):
+        out = directory / "out"
+        t = Terminal([self.jang, "convert", "--model", self.model, "--bits", "4", "--output",
+                      str(out)], directory)
+        assert t.end() == 0
+        assert "wrote " in t.text and (out / "config.json").exists()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    here = pathlib.Path(__file__).resolve().parent
+    parser.add_argument("--jang", type=pathlib.Path, required=True)
+    parser.add_argument("--models", type=pathlib.Path, default=here.parent / "golden/models")
+    parser.add_argument("only", nargs="*")
+    options = parser.parse_args()
+    suite = Suite(options)
+    failed = 0
+    for name in dir(suite):
+        if not name.startswith("test_") or (options.only and name not in options.only):
+            continue
+        with tempfile.TemporaryDirectory(prefix="jang-chat-") as directory:
+            try:
+                getattr(suite, name)(pathlib.Path(directory))
+                print(f"ok   {name}", flush=True)
+            except Exception:  # a test that fails must not keep the others from running
+                failed += 1
+                print(f"FAIL {name}\n{traceback.format_exc()}", flush=True)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
