@@ -163,6 +163,7 @@ jang_status host_batch_set(ops *o, ops_batch *batch, const batch_desc *desc) {
     if (status) {
         return status;
     }
+    batch->serial = ++host_of(o)->last_serial;
     batch->n_tok = desc->n_tok;
     batch->n_seq = desc->n_seq;
     batch->n_out = desc->n_out;

@@ -22,6 +22,7 @@ typedef struct host_ops {
     ops base;
     host_block *blocks;
     jang_status status; /* of the operators since the last finish */
+    uint64_t last_serial;
 } host_ops;
 
 static inline host_ops *host_of(ops *o) {
@@ -61,6 +62,7 @@ static inline float *host_row(ops_mat m, int64_t i) {
 
 struct ops_batch {
     host_block *block; /* holds all that the pointers below lead to */
+    uint64_t serial;   /* of the step: no two of a backend are alike; never 0 */
     int32_t n_tok, n_seq, n_out;
     int32_t *ids;    /* [n_tok] */
     int32_t *pos;    /* [n_tok] position of a token in its sequence */

@@ -2,6 +2,7 @@
 #include "ops/ops.h"
 
 #include "base/buf.h"
+#include "ops/cpu/cpu_ops.h"
 #include "ops/ref/ref.h"
 
 #include <string.h>
@@ -9,8 +10,8 @@
 typedef jang_status (*backend_open)(ops **out, ctx_t *ctx, const ops_options *options);
 
 /* The first is the one taken when none is named. */
-static const backend_open openers[] = {ref_open};
-static const char *const names[] = {"ref", NULL};
+static const backend_open openers[] = {cpu_ops_open, ref_open};
+static const char *const names[] = {"cpu", "ref", NULL};
 
 #define N_BACKENDS ((int)(sizeof openers / sizeof openers[0]))
 

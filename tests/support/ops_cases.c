@@ -3,6 +3,7 @@
 
 #include "base/half.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,7 +35,8 @@ case_weight case_weight_new(test_rng *rng, int64_t n_out, int64_t n_in, int bits
     size_t n_groups = bits ? (size_t)(n_out * n_in / group) : 0, size = type_bytes(type);
     size_t codes = row * (size_t)n_out, scales = n_groups * size;
     case_weight w = {.memory = calloc(1, codes + 2 * scales + (size_t)n_out * size + 1),
-                     .dense = malloc((size_t)(n_out * n_in) * sizeof(float))};
+                     .dense = malloc((size_t)(n_out * n_in) * sizeof(float)),
+                     .size = malloc((size_t)(n_out * n_in) * sizeof(float))};
     uint8_t *data = w.memory + 1; /* an odd address */
     w.desc = (weight_desc){.name = "case",
                            .n_out = n_out,
@@ -52,6 +54,7 @@ case_weight case_weight_new(test_rng *rng, int64_t n_out, int64_t n_in, int bits
     for (int64_t i = 0; i < n_out * n_in; i++) {
         if (!bits) {
             w.dense[i] = put(data + (size_t)i * size, type, 0.05f * rng_normal(rng));
+            w.size[i] = fabsf(w.dense[i]);
             continue;
         }
         if (i % group == 0) {
@@ -62,6 +65,7 @@ case_weight case_weight_new(test_rng *rng, int64_t n_out, int64_t n_in, int bits
         unsigned code = (unsigned)rng_below(rng, 1 << bits);
         put_code(data + (size_t)(i / n_in) * row, i % n_in, bits, code);
         w.dense[i] = (float)code * scale + bias;
+        w.size[i] = fabsf((float)code * scale) + fabsf(bias);
     }
     for (int64_t i = 0; with_bias && i < n_out; i++) {
         put(data + codes + 2 * scales + (size_t)i * size, type, rng_normal(rng));
@@ -72,6 +76,7 @@ case_weight case_weight_new(test_rng *rng, int64_t n_out, int64_t n_in, int bits
 void case_weight_free(case_weight *w) {
     free(w->memory);
     free(w->dense);
+    free(w->size);
 }
 
 ops_mat case_mat(ops *o, int64_t n_row, int64_t width, const float *data) {

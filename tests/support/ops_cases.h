@@ -10,6 +10,7 @@ typedef struct case_weight {
     weight_desc desc;
     uint8_t *memory; /* of all parts */
     float *dense;    /* [n_out, n_in] what it stands for, computed here */
+    float *size;     /* [n_out, n_in] |code * scale| + |bias|, or |w|: for bounds of errors */
 } case_weight;
 
 /* bits 0: dense of type; else affine, scales of type. with_bias adds a bias of type. */

@@ -1,0 +1,438 @@
+/* cpu_attention.c - the cache of keys and values, and attention over it.
+ *
+ * A page holds [layer][kv head], each K [head_dim][64 tokens] and V [64 tokens][head_dim]: scores
+ * of 64 tokens come from whole vectors of K, sums of values from whole vectors of V.
+ *
+ * The queries of one sequence that share a kv head, up to 64 of them, go through its pages
+ * together. Positions are cut into pieces of 1024 at fixed places; each piece is an online softmax
+ * of its own, and their results are merged in order. So pieces may run on different threads (as
+ * they do when a step has few queries) without a change of any bit. */
+#include "ops/cpu/cpu_ops.h"
+
+#include <math.h>
+#include <string.h>
+
+#define PIECE_PAGES 16
+#define ROWS 64                        /* queries of a task at most */
+#define CONVERT_ROWS 8                 /* from here on f16 pages are converted first */
+#define STATES_BYTES ((size_t)4 << 20) /* for the states of pieces run apart */
+#define STORE_SPLIT 16384              /* elements from which on heads are stored by all threads */
+
+struct ops_kv {
+    kv_desc d;
+    int32_t n_pages;
+    host_block **pages;
+};
+
+/* A thread's memory. */
+typedef struct attn_thread {
+    float *q, *acc, *total; /* [ROWS][head_dim] */
+    float *k, *v;           /* a page as f32 */
+    float scores[ROWS * OPS_PAGE_TOKENS];
+    float max[ROWS], sum[ROWS], total_max[ROWS], total_sum[ROWS];
+    int32_t from[ROWS], to[ROWS];
+} attn_thread;
+
+typedef struct attn_scratch {
+    int head_dim; /* for heads up to this */
+    attn_thread *threads;
+    float *vectors; /* what the threads' pointers lead to */
+    float *states;  /* [query head][piece][head_dim + 2] acc, max, sum */
+} attn_scratch;
+
+/* ---- The cache --------------------------------------------------------------------------------
+ */
+
+static size_t element_bytes(const ops_kv *kv) {
+    return kv->d.type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+/* Elements of K, or of V, of one head in a page. */
+static size_t head_plane(const ops_kv *kv) {
+    return (size_t)OPS_PAGE_TOKENS * (size_t)kv->d.head_dim;
+}
+
+static uint8_t *keys_at(const ops_kv *kv, int32_t page, int layer, int head) {
+    size_t at = 2 * ((size_t)layer * (size_t)kv->d.n_kv_head + (size_t)head) * head_plane(kv);
+    return kv->pages[page]->data + at * element_bytes(kv);
+}
+
+static uint8_t *values_at(const ops_kv *kv, int32_t page, int layer, int head) {
+    return keys_at(kv, page, layer, head) + head_plane(kv) * element_bytes(kv);
+}
+
+void cpu_free_attention(cpu_ops *c) {
+    ctx_t *ctx = c->host.base.ctx;
+    if (c->attention) {
+        ctx_free_aligned(ctx, c->attention->threads);
+        ctx_free_aligned(ctx, c->attention->vectors);
+        ctx_free_aligned(ctx, c->attention->states);
+        ctx_free(ctx, c->attention);
+        c->attention = NULL;
+    }
+}
+
+static jang_status reserve_attention(cpu_ops *c, int head_dim) {
+    ctx_t *ctx = c->host.base.ctx;
+    if (c->attention && head_dim <= c->attention->head_dim) {
+        return JANG_OK;
+    }
+    cpu_free_attention(c);
+    size_t n_threads = (size_t)pool_threads(c->pool);
+    size_t rows = (size_t)ROWS * (size_t)head_dim;
+    size_t page = (size_t)OPS_PAGE_TOKENS * (size_t)head_dim;
+    size_t vectors = (3 * rows + 2 * page) * n_threads * sizeof(float);
+    attn_scratch *a = ctx_zero(ctx, 1, sizeof *a);
+    if (!a) {
+        return ctx_fail_memory(ctx, sizeof *a);
+    }
+    c->attention = a;
+    a->threads = ctx_alloc_aligned(ctx, n_threads * sizeof *a->threads, 64);
+    a->vectors = ctx_alloc_aligned(ctx, vectors, 64);
+    a->states = ctx_alloc_aligned(ctx, STATES_BYTES, 64);
+    if (!a->threads || !a->vectors || !a->states) {
+        cpu_free_attention(c);
+        return ctx_fail_memory(ctx, vectors + STATES_BYTES);
+    }
+    float *at = a->vectors;
+    for (size_t i = 0; i < n_threads; i++) {
+        attn_thread *t = &a->threads[i];
+        t->q = at;
+        t->acc = at + rows;
+        t->total = at + 2 * rows;
+        t->k = at + 3 * rows;
+        t->v = t->k + page;
+        at = t->v + page;
+    }
+    a->head_dim = head_dim;
+    return JANG_OK;
+}
+
+jang_status cpu_kv_new(ops_kv **out, ops *o, const kv_desc *desc) {
+    jang_status status = host_kv_check(o, desc);
+    if (!status) {
+        status = reserve_attention(cpu_of(o), desc->head_dim);
+    }
+    if (status) {
+        return status;
+    }
+    ops_kv *kv = ctx_zero(o->ctx, 1, sizeof *kv);
+    if (!kv) {
+        return ctx_fail_memory(o->ctx, sizeof *kv);
+    }
+    kv->d = *desc;
+    *out = kv;
+    return JANG_OK;
+}
+
+void cpu_kv_free(ops *o, ops_kv *kv) {
+    if (!kv) {
+        return;
+    }
+    for (int32_t i = 0; i < kv->n_pages; i++) {
+        host_block_free(o, kv->pages[i]);
+    }
+    ctx_free(o->ctx, kv->pages);
+    ctx_free(o->ctx, kv);
+}
+
+jang_status cpu_kv_grow(ops *o, ops_kv *kv, int32_t n_pages) {
+    if (n_pages <= kv->n_pages) {
+        return JANG_OK;
+    }
+    host_block **pages = ctx_realloc(o->ctx, kv->pages, (size_t)n_pages * sizeof *pages);
+    if (!pages) {
+        return ctx_fail_memory(o->ctx, (size_t)n_pages * sizeof *pages);
+    }
+    kv->pages = pages;
+    size_t heads = (size_t)kv->d.n_layer * (size_t)kv->d.n_kv_head;
+    for (; kv->n_pages < n_pages; kv->n_pages++) {
+        jang_status status =
+            host_block_new(&pages[kv->n_pages], o, 2 * heads * head_plane(kv) * element_bytes(kv));
+        if (status) {
+            return status;
+        }
+    }
+    return JANG_OK;
+}
+
+void cpu_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to) {
+    (void)o;
+    memcpy(kv->pages[to]->data, kv->pages[from]->data, kv->pages[to]->n_bytes);
+}
+
+typedef struct store_job {
+    cpu_ops *c;
+    const ops_kv *kv;
+    int layer;
+    const ops_batch *batch;
+    ops_mat k, v;
+} store_job;
+
+/* Puts one token's keys into their column of the page, and its values into their row. */
+static void store_token(const store_job *job, int head, int32_t t) {
+    const ops_kv *kv = job->kv;
+    int n = kv->d.head_dim;
+    int32_t pos = job->batch->pos[t], at = pos % OPS_PAGE_TOKENS;
+    int32_t page = job->batch->seqs[job->batch->seq_of[t]].pages[pos / OPS_PAGE_TOKENS];
+    const float *k = host_row(job->k, t) + (int64_t)head * n;
+    const float *v = host_row(job->v, t) + (int64_t)head * n;
+    void *keys = keys_at(kv, page, job->layer, head);
+    void *values = values_at(kv, page, job->layer, head);
+    if (kv->d.type == KV_F16) {
+        uint16_t half[512];
+        job->c->kernels->floats->to_f16(half, k, n);
+        for (int i = 0; i < n; i++) {
+            ((uint16_t *)keys)[i * OPS_PAGE_TOKENS + at] = half[i];
+        }
+        job->c->kernels->floats->to_f16((uint16_t *)values + (int64_t)at * n, v, n);
+    } else {
+        for (int i = 0; i < n; i++) {
+            ((float *)keys)[i * OPS_PAGE_TOKENS + at] = k[i];
+        }
+        memcpy((float *)values + (int64_t)at * n, v, (size_t)n * sizeof *v);
+    }
+}
+
+static void store_head(void *arg, int head, int thread) {
+    const store_job *job = arg;
+    (void)thread;
+    for (int32_t t = 0; t < job->batch->n_tok; t++) {
+        store_token(job, head, t);
+    }
+}
+
+void cpu_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v) {
+    store_job job = {.c = cpu_of(o), .kv = kv, .layer = layer, .batch = batch, .k = k, .v = v};
+    int heads = kv->d.n_kv_head;
+    if ((int64_t)batch->n_tok * heads * kv->d.head_dim > STORE_SPLIT) {
+        pool_run(job.c->pool, store_head, &job, heads);
+        return;
+    }
+    for (int h = 0; h < heads; h++) {
+        store_head(&job, h, 0);
+    }
+}
+
+/* ---- Attention --------------------------------------------------------------------------------
+ */
+
+typedef struct attn_job {
+    cpu_ops *c;
+    const attention_desc *d;
+    const ops_kv *kv;
+    int layer;
+    const ops_batch *batch;
+    ops_mat q, out;
+    bool apart;       /* each piece is a task of its own and leaves its state in scratch */
+    int32_t n_pieces; /* of the longest sequence */
+} attn_job;
+
+/* A task's share: up to ROWS queries of a sequence and kv head. Query r of the sequence is head
+ * r % share of token r / share. */
+typedef struct attn_part {
+    const batch_seq *seq;
+    int kv_head, share;
+    int32_t first, n_row;
+    int32_t piece; /* when apart */
+} attn_part;
+
+static int32_t piece_count(const batch_seq *seq) {
+    int32_t n = PIECE_PAGES * OPS_PAGE_TOKENS;
+    return (seq->n_past + seq->n_tok + n - 1) / n;
+}
+
+static int32_t slice_count(const attn_job *job, const batch_seq *seq) {
+    int64_t rows = (int64_t)seq->n_tok * (job->d->n_head / job->d->n_kv_head);
+    return (int32_t)((rows + ROWS - 1) / ROWS);
+}
+
+static int32_t task_count(const attn_job *job, const batch_seq *seq) {
+    return job->d->n_kv_head * slice_count(job, seq) * (job->apart ? piece_count(seq) : 1);
+}
+
+static attn_part find_part(const attn_job *job, int32_t task) {
+    attn_part p = {.seq = job->batch->seqs, .share = job->d->n_head / job->d->n_kv_head};
+    for (; task >= task_count(job, p.seq); p.seq++) {
+        task -= task_count(job, p.seq);
+    }
+    /* later slices see more: they come first, so that the threads end together */
+    int32_t slices = slice_count(job, p.seq), pieces = job->apart ? piece_count(p.seq) : 1;
+    p.piece = task % pieces;
+    p.kv_head = task / pieces % job->d->n_kv_head;
+    p.first = (slices - 1 - task / pieces / job->d->n_kv_head) * ROWS;
+    int64_t left = (int64_t)p.seq->n_tok * p.share - p.first;
+    p.n_row = left < ROWS ? (int32_t)left : ROWS;
+    return p;
+}
+
+/* Where query r of a part lies in q and out. */
+static float *query_row(const attn_part *p, ops_mat m, int head_dim, int32_t r) {
+    int32_t row = p->first + r;
+    int64_t head = (int64_t)p->kv_head * p->share + row % p->share;
+    return host_row(m, p->seq->first + row / p->share) + head * head_dim;
+}
+
+/* The state of a query's piece in scratch: acc [head_dim], max, sum. */
+static float *state_of(const attn_job *job, const attn_part *p, int32_t r, int32_t piece) {
+    int32_t row = p->first + r;
+    int64_t query = (int64_t)(p->seq->first + row / p->share) * job->d->n_head +
+                    p->kv_head * p->share + row % p->share;
+    return job->c->attention->states + (query * job->n_pieces + piece) * (job->d->head_dim + 2);
+}
+
+/* First position that query r sees, and the one after its last. */
+static void sight(const attn_job *job, const attn_part *p, int32_t r, int32_t *from, int32_t *to) {
+    *to = p->seq->n_past + (p->first + r) / p->share + 1;
+    *from = job->d->window > 0 && *to > job->d->window ? *to - job->d->window : 0;
+}
+
+/* One page for the queries of the part; rows->from and to are filled here. */
+static void attend_page(const attn_job *job, const attn_part *p, attn_thread *t,
+                        const attn_rows *rows, int32_t page) {
+    const float_kernels *k = job->c->kernels->floats;
+    int32_t start = page * OPS_PAGE_TOKENS;
+    for (int32_t r = 0; r < p->n_row; r++) {
+        int32_t from, to;
+        sight(job, p, r, &from, &to);
+        from -= start;
+        to -= start;
+        t->from[r] = from < 0 ? 0 : from > OPS_PAGE_TOKENS ? OPS_PAGE_TOKENS : from;
+        t->to[r] = to < 0 ? 0 : to > OPS_PAGE_TOKENS ? OPS_PAGE_TOKENS : to;
+    }
+    int32_t where = p->seq->pages[page];
+    kv_page view = {.k = keys_at(job->kv, where, job->layer, p->kv_head),
+                    .v = values_at(job->kv, where, job->layer, p->kv_head),
+                    .half = job->kv->d.type == KV_F16};
+    if (view.half && p->n_row >= CONVERT_ROWS) {
+        int64_t n = (int64_t)OPS_PAGE_TOKENS * job->d->head_dim;
+        k->from_f16(t->k, view.k, n);
+        k->from_f16(t->v, view.v, n);
+        view = (kv_page){.k = t->k, .v = t->v};
+    }
+    k->attend_page(rows, &view);
+}
+
+/* Adds a piece's state to the total of the pieces before it. */
+static void merge_row(const attn_job *job, float *total, float *total_max, float *total_sum,
+                      const float *acc, float max, float sum) {
+    int n = job->d->head_dim;
+    if (sum == 0) {
+        return; /* the query sees nothing of the piece */
+    }
+    if (*total_sum == 0) {
+        memcpy(total, acc, (size_t)n * sizeof *total);
+        *total_max = max;
+        *total_sum = sum;
+        return;
+    }
+    job->c->kernels->floats->attend_merge(total, total_max, total_sum, acc, max, sum, n);
+}
+
+static void clear_rows(float *sum, float *max, float *acc, int32_t n_row, int head_dim) {
+    memset(acc, 0, (size_t)n_row * (size_t)head_dim * sizeof *acc);
+    for (int32_t r = 0; r < n_row; r++) {
+        max[r] = -INFINITY;
+        sum[r] = 0;
+    }
+}
+
+/* Runs the part's queries, already in t->q, through one piece. */
+static void attend_piece(const attn_job *job, const attn_part *p, attn_thread *t, int32_t piece) {
+    int n = job->d->head_dim;
+    attn_rows rows = {.n_row = p->n_row,
+                      .head_dim = n,
+                      .q = t->q,
+                      .acc = t->acc,
+                      .max = t->max,
+                      .sum = t->sum,
+                      .scores = t->scores,
+                      .from = t->from,
+                      .to = t->to};
+    int32_t from, to, none;
+    sight(job, p, 0, &from, &none);
+    sight(job, p, p->n_row - 1, &none, &to);
+    int32_t page = from / OPS_PAGE_TOKENS, end = (to + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
+    page = page > piece * PIECE_PAGES ? page : piece * PIECE_PAGES;
+    end = end < (piece + 1) * PIECE_PAGES ? end : (piece + 1) * PIECE_PAGES;
+    clear_rows(t->sum, t->max, t->acc, p->n_row, n);
+    for (; page < end; page++) {
+        attend_page(job, p, t, &rows, page);
+    }
+}
+
+static void attend_task(void *arg, int task, int thread) {
+    const attn_job *job = arg;
+    attn_part p = find_part(job, task);
+    attn_thread *t = &job->c->attention->threads[thread];
+    const float_kernels *k = job->c->kernels->floats;
+    int n = job->d->head_dim;
+    for (int32_t r = 0; r < p.n_row; r++) {
+        k->scale(t->q + r * n, query_row(&p, job->q, n, r), n, job->d->scale);
+    }
+    if (job->apart) {
+        attend_piece(job, &p, t, p.piece);
+        for (int32_t r = 0; r < p.n_row; r++) {
+            float *state = state_of(job, &p, r, p.piece);
+            memcpy(state, t->acc + r * n, (size_t)n * sizeof *state);
+            state[n] = t->max[r];
+            state[n + 1] = t->sum[r];
+        }
+        return;
+    }
+    clear_rows(t->total_sum, t->total_max, t->total, p.n_row, n);
+    for (int32_t piece = 0; piece < piece_count(p.seq); piece++) {
+        attend_piece(job, &p, t, piece);
+        for (int32_t r = 0; r < p.n_row; r++) {
+            merge_row(job, t->total + r * n, &t->total_max[r], &t->total_sum[r], t->acc + r * n,
+                      t->max[r], t->sum[r]);
+        }
+    }
+    for (int32_t r = 0; r < p.n_row; r++) {
+        k->scale(query_row(&p, job->out, n, r), t->total + r * n, n, 1.0f / t->total_sum[r]);
+    }
+}
+
+/* Merges the pieces that ran apart, of one sequence and kv head. */
+static void merge_part(const attn_job *job, attn_part p) {
+    int n = job->d->head_dim;
+    attn_thread *t = &job->c->attention->threads[0];
+    for (int32_t r = 0; r < p.n_row; r++) {
+        float max = -INFINITY, sum = 0;
+        for (int32_t piece = 0; piece < piece_count(p.seq); piece++) {
+            const float *state = state_of(job, &p, r, piece);
+            merge_row(job, t->total, &max, &sum, state, state[n], state[n + 1]);
+        }
+        job->c->kernels->floats->scale(query_row(&p, job->out, n, r), t->total, n, 1.0f / sum);
+    }
+}
+
+void cpu_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
+                   const ops_batch *batch, ops_mat q, ops_mat out) {
+    attn_job job = {
+        .c = cpu_of(o), .d = desc, .kv = kv, .layer = layer, .batch = batch, .q = q, .out = out};
+    int32_t n_tasks = 0, threads = pool_threads(job.c->pool);
+    for (int32_t s = 0; s < batch->n_seq; s++) {
+        int32_t pieces = piece_count(&batch->seqs[s]);
+        n_tasks += task_count(&job, &batch->seqs[s]);
+        job.n_pieces = pieces > job.n_pieces ? pieces : job.n_pieces;
+    }
+    size_t states = (size_t)batch->n_tok * (size_t)desc->n_head * (size_t)job.n_pieces;
+    job.apart = job.n_pieces > 1 && n_tasks < 8 * threads &&
+                states <= STATES_BYTES / sizeof(float) / (size_t)(desc->head_dim + 2);
+    if (!job.apart) {
+        pool_run(job.c->pool, attend_task, &job, n_tasks);
+        return;
+    }
+    n_tasks = 0;
+    for (int32_t s = 0; s < batch->n_seq; s++) {
+        n_tasks += task_count(&job, &batch->seqs[s]);
+    }
+    pool_run(job.c->pool, attend_task, &job, n_tasks);
+    for (int32_t task = 0; task < n_tasks; task++) {
+        attn_part p = find_part(&job, task);
+        if (p.piece == 0) {
+            merge_part(&job, p);
+        }
+    }
+}

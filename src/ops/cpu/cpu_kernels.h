@@ -1,0 +1,116 @@
+/* cpu_kernels.h - what an instruction set offers to the cpu backend: two tables of kernels.
+ *
+ * The tables are constant; kernel_table.c lists them and is the only place that chooses. A kernel
+ * works on plain memory and runs in whatever thread calls it; splitting work is the callers' part.
+ *
+ * All kernels of one instruction set keep one order of f32 additions for each result, whatever the
+ * number of rows they are given, so that a token's results never depend on its batch. */
+#ifndef JANG_OPS_CPU_KERNELS_H
+#define JANG_OPS_CPU_KERNELS_H
+
+#include "base/cpu.h"
+#include "ops/ops.h"
+
+/* ---- Affine products: 8-bit activations -------------------------------------------------------
+ */
+
+/* The two orders in which the codes of a row of activations are kept. */
+typedef enum q8_order {
+    Q8_FOR_GEMV, /* as the kernel's unpacking of packed weights delivers them */
+    Q8_FOR_GEMM  /* as the panels of unpacked weights are laid out */
+} q8_order;
+
+/* Activations rounded to 8 bits, with scale and scale * (sum of codes) of each group. */
+typedef struct q8_rows {
+    int8_t *codes;        /* [n_row][code_stride] */
+    float *scales, *sums; /* [n_row][group_stride] */
+    int64_t code_stride, group_stride;
+    int64_t n_row;
+} q8_rows;
+
+typedef struct affine_kernels {
+    /* Widths with equal numbers here share the order of activations. */
+    uint8_t planes[9];
+    /* Rounds x [n] into row `row` of out, for weights of these bits and this group size. Writes
+     * what the order asks for, up to the padding of n to Q8_PAD. */
+    void (*quantize)(const q8_rows *out, int64_t row, const float *x, int64_t n, int bits,
+                     int group, q8_order order);
+    /* y[t * y_stride + r - from] = row r of w times row t of x, for rows from .. to-1 and all rows
+     * of x, for which it is the better choice up to gemv_max rows (0: never; then it may be NULL).
+     * x in Q8_FOR_GEMV order. */
+    void (*gemv)(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to, float *y,
+                 int64_t y_stride);
+    int gemv_max;
+    /* The same for any number of rows of x in Q8_FOR_GEMM order and at most gemm_rows rows of w.
+     * panel: gemm_panel_bytes of scratch at a multiple of 64. */
+    void (*gemm)(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to, float *y,
+                 int64_t y_stride, uint8_t *panel);
+    int gemm_rows;
+    int gemm_tile; /* rows of x that share memory in the Q8_FOR_GEMM order */
+    size_t (*gemm_panel_bytes)(int64_t n_in);
+} affine_kernels;
+
+/* Codes of a row of activations are padded to a multiple of this, groups to a multiple of 16. */
+#define Q8_PAD 256
+
+/* ---- f32 kernels ------------------------------------------------------------------------------
+ */
+
+/* Keys or values of one page: K as [head_dim][OPS_PAGE_TOKENS], V as [OPS_PAGE_TOKENS][head_dim].
+ * half: elements are f16, else f32. */
+typedef struct kv_page {
+    const void *k, *v;
+    bool half;
+} kv_page;
+
+/* Rows of queries that go through the cache together; the row's own state beside it. */
+typedef struct attn_rows {
+    int n_row, head_dim;
+    const float *q;           /* [n_row][head_dim], scaled */
+    float *acc;               /* [n_row][head_dim] sum of weight * value */
+    float *max;               /* [n_row] */
+    float *sum;               /* [n_row] sum of weights */
+    float *scores;            /* [n_row][OPS_PAGE_TOKENS] scratch */
+    const int32_t *from, *to; /* [n_row] tokens of the page that a row sees: from .. to-1 */
+} attn_rows;
+
+typedef struct float_kernels {
+    /* y[t * y_stride + r - from] = rows from .. to-1 of a dense weight times n_tok rows of x. */
+    void (*dense)(const weight_desc *w, const float *x, int64_t x_stride, int64_t n_tok,
+                  int64_t from, int64_t to, float *y, int64_t y_stride);
+    /* y = x * factor * (w + offset), factor = 1 / sqrt(mean(x^2) + eps) */
+    void (*rms_norm)(float *y, const float *x, const void *w, dtype type, int64_t n, float eps,
+                     float offset);
+    /* Turns one head by cos and sin [n_rot / 2]. */
+    void (*rope)(float *x, const float *cosines, const float *sines, int n_rot, bool interleaved);
+    /* y = act(gate) * up */
+    void (*gated)(float *y, const float *gate, const float *up, int64_t n, activation act);
+    /* y = x * scale; y may be x */
+    void (*scale)(float *y, const float *x, int64_t n, float scale);
+    void (*to_f16)(uint16_t *y, const float *x, int64_t n);
+    void (*from_f16)(float *y, const uint16_t *x, int64_t n);
+    /* One page of online softmax attention: updates acc, max and sum of every row that sees some
+     * of it. A row starts with acc 0, max -infinity, sum 0. */
+    void (*attend_page)(const attn_rows *rows, const kv_page *page);
+    /* Adds the state (acc, max, sum) of later pages to that of earlier ones. */
+    void (*attend_merge)(float *acc, float *max, float *sum, const float *acc2, float max2,
+                         float sum2, int head_dim);
+} float_kernels;
+
+typedef struct cpu_kernels {
+    cpu_isa isa;
+    const char *name; /* of the backend with it: "cpu avx512" */
+    const affine_kernels *affine;
+    const float_kernels *floats;
+} cpu_kernels;
+
+/* The row of the table for an instruction set: its own, or the next simpler one of this build. */
+const cpu_kernels *cpu_kernels_for(cpu_isa isa);
+
+/* Unpacks n codes of b bits, from an LSB-first bit stream; n is a multiple of 32. */
+void unpack_codes(uint8_t *restrict codes, const uint8_t *restrict packed, int64_t n, int bits);
+
+/* Row r of a weight as f32 [n_in]: converted, or code * scale + bias, both rounded. */
+void weight_row_f32(float *restrict out, const weight_desc *w, int64_t r);
+
+#endif

@@ -1,0 +1,247 @@
+/* cpu_linear.c - products with weights: quantizing the input, splitting rows over the threads.
+ *
+ * The rows of all items that read the same form of the input are one list of work, cut into pieces
+ * of similar bytes that the threads take one by one. A piece belongs to one item; its results go
+ * straight to y, or through the thread's scratch when something is added to them. */
+#include "ops/cpu/cpu_ops.h"
+
+#include <string.h>
+
+#define DIRECT_BYTES 16384   /* weights below this are multiplied by the calling thread alone */
+#define PIECE_BYTES 131072   /* a piece at most, for few rows of x */
+#define PIECES_A_THREAD 8    /* as many pieces at least, if they are not tiny */
+#define OUT_ROWS 64          /* rows of the weight whose results a thread holds back */
+#define EXACT_ROWS 8         /* rows dequantized together */
+#define QUANTIZE_SPLIT 65536 /* inputs of more elements are quantized by all threads */
+#define MAX_ITEMS 64
+
+/* ---- Scratch ----------------------------------------------------------------------------------
+ */
+
+/* Kernels may read this much beyond the last row, to no effect. */
+#define Q8_SLACK 4096
+
+static size_t round_up(size_t n, size_t to) {
+    return (n + to - 1) / to * to;
+}
+
+void cpu_free_linear(cpu_ops *c) {
+    ctx_t *ctx = c->host.base.ctx;
+    ctx_free_aligned(ctx, c->q8.codes);
+    ctx_free_aligned(ctx, c->q8.scales);
+    ctx_free_aligned(ctx, c->thread_bytes);
+    c->q8 = (q8_rows){0};
+    c->thread_bytes = NULL;
+    c->n_tok = 0;
+}
+
+jang_status cpu_reserve_linear(cpu_ops *c, int64_t n_tok, int64_t max_in) {
+    ctx_t *ctx = c->host.base.ctx;
+    if (n_tok <= c->n_tok && max_in <= c->max_in && c->thread_bytes) {
+        return JANG_OK;
+    }
+    cpu_free_linear(c);
+    c->max_in = max_in > c->max_in ? max_in : c->max_in;
+    if (n_tok == 0) {
+        return JANG_OK;
+    }
+    const affine_kernels *k = c->kernels->affine;
+    size_t rows = (size_t)n_tok, n_in = (size_t)c->max_in;
+    size_t codes = round_up(n_in, Q8_PAD), groups = round_up(n_in / 32 + 1, 16);
+    size_t panel = k->gemm_panel_bytes(c->max_in), exact = EXACT_ROWS * n_in * sizeof(float);
+    size_t out_rows = k->gemm_rows > OUT_ROWS ? (size_t)k->gemm_rows : OUT_ROWS;
+    c->thread_out = round_up(panel > exact ? panel : exact, 64);
+    c->thread_stride = round_up(c->thread_out + out_rows * rows * sizeof(float) + 64, 4096);
+    c->q8.codes = ctx_alloc_aligned(ctx, rows * codes + Q8_SLACK, 64);
+    c->q8.scales = ctx_alloc_aligned(ctx, 2 * rows * groups * sizeof(float) + Q8_SLACK, 64);
+    c->thread_bytes =
+        ctx_alloc_aligned(ctx, c->thread_stride * (size_t)pool_threads(c->pool), 4096);
+    if (!c->q8.codes || !c->q8.scales || !c->thread_bytes) {
+        cpu_free_linear(c);
+        return ctx_fail_memory(ctx, rows * codes + c->thread_stride);
+    }
+    c->q8.sums = c->q8.scales + rows * groups;
+    c->n_tok = n_tok;
+    return JANG_OK;
+}
+
+/* ---- One piece --------------------------------------------------------------------------------
+ */
+
+/* How the items of a run read x. */
+typedef enum x_form { X_F32, X_GEMV, X_GEMM } x_form;
+
+typedef struct linear_run {
+    cpu_ops *c;
+    ops_mat x;
+    x_form form;
+    const linear_item *items[MAX_ITEMS];
+    int64_t piece[MAX_ITEMS]; /* rows of a piece of this item */
+    int first[MAX_ITEMS + 1]; /* number of the item's first piece */
+    int n_items;
+} linear_run;
+
+/* Adds what the item asks for to results [n_tok][n_rows] and puts them into y. */
+static void put_results(const linear_run *run, const linear_item *item, int64_t from,
+                        int64_t n_rows, const float *results) {
+    const weight_desc *d = &item->weight->d;
+    float bias[OUT_ROWS];
+    for (int64_t r = 0; r < n_rows; r++) {
+        bias[r] = d->bias ? host_element(d->bias, d->bias_type, from + r) : 0;
+    }
+    for (int64_t t = 0; t < run->x.n_row; t++) {
+        float *y = host_row(item->y, t) + from;
+        const float *result = results + t * n_rows;
+        for (int64_t r = 0; r < n_rows; r++) {
+            float sum = result[r] + bias[r];
+            y[r] = item->accumulate ? y[r] + sum : sum;
+        }
+    }
+}
+
+/* Rows from .. to-1 with f32 activations; affine ones are dequantized a few at a time. */
+static void exact_rows(const linear_run *run, const weight_desc *d, int64_t from, int64_t to,
+                       float *y, int64_t y_stride, float *scratch) {
+    const float_kernels *k = run->c->kernels->floats;
+    const float *x = host_row(run->x, 0);
+    if (!d->bits) {
+        k->dense(d, x, run->x.stride, run->x.n_row, from, to, y, y_stride);
+        return;
+    }
+    weight_desc dense = {.n_in = d->n_in, .type = DT_F32, .data = scratch};
+    for (int64_t r = from; r < to; r += EXACT_ROWS) {
+        int64_t n = to - r < EXACT_ROWS ? to - r : EXACT_ROWS;
+        for (int64_t i = 0; i < n; i++) {
+            weight_row_f32(scratch + i * d->n_in, d, r + i);
+        }
+        k->dense(&dense, x, run->x.stride, run->x.n_row, 0, n, y + r - from, y_stride);
+    }
+}
+
+static void run_piece(void *arg, int piece, int thread) {
+    const linear_run *run = arg;
+    cpu_ops *c = run->c;
+    const affine_kernels *k = c->kernels->affine;
+    uint8_t *scratch = c->thread_bytes + (size_t)thread * c->thread_stride;
+    float *held = (float *)(void *)(scratch + c->thread_out);
+    int i = 0;
+    while (piece >= run->first[i + 1]) {
+        i++;
+    }
+    const linear_item *item = run->items[i];
+    const weight_desc *d = &item->weight->d;
+    int64_t from = (piece - run->first[i]) * run->piece[i], end = from + run->piece[i];
+    bool direct = !d->bias && !item->accumulate;
+    int64_t step = run->form == X_GEMM ? k->gemm_rows : OUT_ROWS;
+    for (end = end < d->n_out ? end : d->n_out; from < end; from += step) {
+        int64_t to = from + step < end ? from + step : end;
+        float *y = direct ? host_row(item->y, 0) + from : held;
+        int64_t y_stride = direct ? item->y.stride : to - from;
+        if (run->form == X_GEMM) {
+            k->gemm(d, &c->q8, from, to, y, y_stride, scratch);
+        } else if (run->form == X_GEMV) {
+            k->gemv(d, &c->q8, from, to, y, y_stride);
+        } else {
+            exact_rows(run, d, from, to, y, y_stride, (float *)(void *)scratch);
+        }
+        if (!direct) {
+            put_results(run, item, from, to - from, held);
+        }
+    }
+}
+
+/* ---- A run ------------------------------------------------------------------------------------
+ */
+
+typedef struct quantize_job {
+    cpu_ops *c;
+    ops_mat x;
+    int bits, group, rows; /* rows of a task */
+    q8_order order;
+} quantize_job;
+
+static void quantize_task(void *arg, int task, int thread) {
+    const quantize_job *job = arg;
+    (void)thread;
+    int64_t from = (int64_t)task * job->rows, to = from + job->rows;
+    for (int64_t t = from; t < to && t < job->x.n_row; t++) {
+        job->c->kernels->affine->quantize(&job->c->q8, t, host_row(job->x, t), job->x.width,
+                                          job->bits, job->group, job->order);
+    }
+}
+
+static void quantize_input(cpu_ops *c, ops_mat x, const weight_desc *d, q8_order order) {
+    c->q8.n_row = x.n_row;
+    c->q8.code_stride = (int64_t)round_up((size_t)x.width, Q8_PAD);
+    c->q8.group_stride = (int64_t)round_up((size_t)(x.width / d->group), 16);
+    quantize_job job = {.c = c, .x = x, .bits = d->bits, .group = d->group, .order = order};
+    bool split = x.n_row * x.width > QUANTIZE_SPLIT;
+    job.rows = split ? (order == Q8_FOR_GEMM ? c->kernels->affine->gemm_tile : 1) : (int)x.n_row;
+    pool_run(c->pool, quantize_task, &job, (int)((x.n_row + job.rows - 1) / job.rows));
+}
+
+/* Cuts the items into pieces and lets the threads do them. */
+static void run_items(linear_run *run) {
+    cpu_ops *c = run->c;
+    size_t total = 0, threads = (size_t)pool_threads(c->pool);
+    for (int i = 0; i < run->n_items; i++) {
+        total += (size_t)run->items[i]->weight->d.n_out * host_row_bytes(run->items[i]->weight);
+    }
+    bool alone = total * (size_t)run->x.n_row <= DIRECT_BYTES;
+    size_t piece = total / (threads * PIECES_A_THREAD);
+    piece = alone ? total : piece > PIECE_BYTES ? PIECE_BYTES : piece;
+    for (int i = 0; i < run->n_items; i++) {
+        const ops_weight *w = run->items[i]->weight;
+        int64_t rows = (int64_t)(piece / host_row_bytes(w));
+        rows = (rows < 8 && !alone) ? 8 : rows / 4 * 4 + 4;
+        if (run->form == X_GEMM) {
+            rows = c->kernels->affine->gemm_rows;
+        }
+        run->piece[i] = rows;
+        run->first[i + 1] = run->first[i] + (int)((w->d.n_out + rows - 1) / rows);
+    }
+    int n_pieces = run->first[run->n_items];
+    for (int p = 0; alone && p < n_pieces; p++) {
+        run_piece(run, p, 0);
+    }
+    if (!alone) {
+        pool_run(c->pool, run_piece, run, n_pieces);
+    }
+}
+
+/* What distinguishes the forms of x that weights read; 0: f32. */
+static int form_key(const cpu_ops *c, const weight_desc *d) {
+    return !d->bits || c->exact ? 0 : d->group * 16 + c->kernels->affine->planes[d->bits] + 1;
+}
+
+void cpu_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
+    cpu_ops *c = cpu_of(o);
+    if (x.n_row > c->n_tok) {
+        host_fail(o, JANG_ERR_ARGUMENT, "linear: %lld rows, but reserve said %lld",
+                  (long long)x.n_row, (long long)c->n_tok);
+        return;
+    }
+    for (; n_items > MAX_ITEMS; items += MAX_ITEMS, n_items -= MAX_ITEMS) {
+        cpu_linear(o, x, items, MAX_ITEMS);
+    }
+    bool done[MAX_ITEMS] = {false};
+    for (int i = 0; i < n_items && x.n_row > 0; i++) {
+        if (done[i]) {
+            continue;
+        }
+        const weight_desc *d = &items[i].weight->d;
+        linear_run run = {.c = c, .x = x};
+        int key = form_key(c, d);
+        for (int j = i; j < n_items; j++) {
+            if (form_key(c, &items[j].weight->d) == key) {
+                run.items[run.n_items++] = &items[j];
+                done[j] = true;
+            }
+        }
+        if (key) {
+            run.form = x.n_row <= c->kernels->affine->gemv_max ? X_GEMV : X_GEMM;
+            quantize_input(c, x, d, run.form == X_GEMV ? Q8_FOR_GEMV : Q8_FOR_GEMM);
+        }
+        run_items(&run);
+    }
+}

@@ -1,0 +1,98 @@
+/* cpu_ops.c - the cpu backend's tables (one for each instruction set, since its name says which),
+ * its opening and its scratch. */
+#include "ops/cpu/cpu_ops.h"
+
+static void cpu_close(ops *o) {
+    cpu_ops *c = cpu_of(o);
+    cpu_free_linear(c);
+    cpu_free_attention(c);
+    for (int i = 0; i < CPU_ROPE_CACHES; i++) {
+        ctx_free(o->ctx, c->ropes[i].cosines);
+    }
+    ctx_free(o->ctx, (ops_table *)(uintptr_t)o->table);
+    ctx_free(o->ctx, c);
+}
+
+static jang_status cpu_reserve(ops *o, const ops_limits *limits) {
+    cpu_ops *c = cpu_of(o);
+    int64_t n_tok = limits->n_tok > c->n_tok ? limits->n_tok : c->n_tok;
+    for (int i = 0; i < CPU_ROPE_CACHES && n_tok > c->n_tok; i++) {
+        rope_cache *r = &c->ropes[i];
+        size_t n = (size_t)n_tok * CPU_ROPE_MAX;
+        ctx_free(o->ctx, r->cosines);
+        *r = (rope_cache){.cosines = ctx_array(o->ctx, n, sizeof(float))};
+        if (!r->cosines) {
+            return ctx_fail_memory(o->ctx, n * sizeof(float));
+        }
+    }
+    return cpu_reserve_linear(c, n_tok, c->max_in);
+}
+
+static jang_status cpu_weight_new(ops_weight **out, ops *o, const weight_desc *desc) {
+    cpu_ops *c = cpu_of(o);
+    ops_weight *w;
+    jang_status status = host_weight_new(&w, o, desc);
+    if (status) {
+        return status;
+    }
+    if (desc->bits && desc->n_in > c->max_in) {
+        status = cpu_reserve_linear(c, c->n_tok, desc->n_in);
+        if (status) {
+            host_weight_free(o, w);
+            return status;
+        }
+    }
+    *out = w;
+    return JANG_OK;
+}
+
+static const ops_table cpu_table = {
+    .name = "cpu",
+    .close = cpu_close,
+    .buf_new = host_buf_new,
+    .buf_free = host_buf_free,
+    .write = host_write,
+    .read = host_read,
+    .reserve = cpu_reserve,
+    .finish = host_finish,
+    .weight_new = cpu_weight_new,
+    .weight_free = host_weight_free,
+    .batch_new = host_batch_new,
+    .batch_free = host_batch_free,
+    .batch_set = host_batch_set,
+    .kv_new = cpu_kv_new,
+    .kv_free = cpu_kv_free,
+    .kv_grow = cpu_kv_grow,
+    .kv_copy = cpu_kv_copy,
+    .embed = cpu_embed,
+    .linear = cpu_linear,
+    .rms_norm = cpu_rms_norm,
+    .rope = cpu_rope,
+    .kv_store = cpu_kv_store,
+    .attention = cpu_attention,
+    .gated = cpu_gated,
+    .take_out = cpu_take_out,
+};
+
+jang_status cpu_ops_open(ops **out, ctx_t *ctx, const ops_options *options) {
+    cpu_isa isa;
+    jang_status status = cpu_choose(&isa, ctx);
+    if (status) {
+        return status;
+    }
+    cpu_ops *c = ctx_zero(ctx, 1, sizeof *c);
+    ops_table *table = ctx_zero(ctx, 1, sizeof *table);
+    if (!c || !table) {
+        ctx_free(ctx, c);
+        ctx_free(ctx, table);
+        return ctx_fail_memory(ctx, sizeof *c);
+    }
+    c->kernels = cpu_kernels_for(isa);
+    *table = cpu_table;
+    table->name = c->kernels->name;
+    c->host.base = (ops){.table = table, .ctx = ctx};
+    c->pool = ctx_pool(ctx);
+    c->exact = options->exact;
+    *out = &c->host.base;
+    return JANG_OK;
+}

@@ -1,0 +1,67 @@
+/* cpu_ops.h - the cpu backend: operators that split their work over the context's threads and hand
+ * it to the kernels of this machine's instruction set (cpu_kernels.h).
+ *
+ * Scratch is made by reserve, weight_new and kv_new; no operator allocates. */
+#ifndef JANG_OPS_CPU_OPS_H
+#define JANG_OPS_CPU_OPS_H
+
+#include "base/pool.h"
+#include "ops/cpu/cpu_kernels.h"
+#include "ops/hostbuf.h"
+
+/* cos and sin of a step's positions, kept from one layer to the next. */
+typedef struct rope_cache {
+    uint64_t batch; /* serial of the batch it was made for; 0: none */
+    const ops_weight *inv_freq;
+    int n_rot;
+    float scale;
+    float *cosines, *sines; /* [n_tok][n_rot / 2] */
+} rope_cache;
+
+#define CPU_ROPE_CACHES 2 /* models with local and global layers use two */
+#define CPU_ROPE_MAX 512  /* largest n_rot */
+
+typedef struct cpu_ops {
+    host_ops host;
+    const cpu_kernels *kernels;
+    pool *pool;
+    bool exact;
+
+    /* What scratch is made for: rows of a step, the longest row of an affine weight. */
+    int64_t n_tok, max_in;
+    q8_rows q8;                       /* n_tok rows of max_in */
+    uint8_t *thread_bytes;            /* [n_threads][thread_stride] panels and unsorted results */
+    size_t thread_stride, thread_out; /* bytes; where the results begin */
+    rope_cache ropes[CPU_ROPE_CACHES];
+    int next_rope;
+    struct attn_scratch *attention;
+} cpu_ops;
+
+static inline cpu_ops *cpu_of(ops *o) {
+    return (cpu_ops *)o;
+}
+
+JANG_MUST_CHECK jang_status cpu_ops_open(ops **out, ctx_t *ctx, const ops_options *options);
+
+/* Makes the scratch of linear for these sizes, if what is there is too small. */
+JANG_MUST_CHECK jang_status cpu_reserve_linear(cpu_ops *c, int64_t n_tok, int64_t max_in);
+void cpu_free_linear(cpu_ops *c);
+void cpu_free_attention(cpu_ops *c);
+
+/* The operators; see ops_table. */
+void cpu_linear(ops *o, ops_mat x, const linear_item *items, int n_items);
+void cpu_embed(ops *o, const ops_weight *w, const ops_batch *batch, float scale, ops_mat y);
+void cpu_rms_norm(ops *o, const ops_weight *w, float eps, float offset, ops_mat x, ops_mat y);
+void cpu_rope(ops *o, const rope_desc *rope, const ops_batch *batch, ops_mat x, int n_head,
+              int head_dim);
+void cpu_gated(ops *o, activation act, ops_mat gate, ops_mat up, ops_mat y);
+void cpu_take_out(ops *o, const ops_batch *batch, ops_mat x, ops_mat y);
+jang_status cpu_kv_new(ops_kv **out, ops *o, const kv_desc *desc);
+void cpu_kv_free(ops *o, ops_kv *kv);
+jang_status cpu_kv_grow(ops *o, ops_kv *kv, int32_t n_pages);
+void cpu_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to);
+void cpu_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v);
+void cpu_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
+                   const ops_batch *batch, ops_mat q, ops_mat out);
+
+#endif

@@ -1,0 +1,167 @@
+/* cpu_rows.c - operators that treat each row of activations by itself: a few rows are done by the
+ * calling thread, many are split. */
+#include "ops/cpu/cpu_ops.h"
+
+#include <math.h>
+#include <string.h>
+
+#define SPLIT_ELEMENTS 16384 /* steps of more elements are worth waking the other threads */
+
+typedef struct rows_job {
+    cpu_ops *c;
+    void (*row)(const struct rows_job *job, int64_t t);
+    int64_t n_row;
+    int rows; /* of a task */
+    ops_mat x, x2, y;
+    const ops_weight *w;
+    const ops_batch *batch;
+    float eps, offset, scale;
+    activation act;
+    const rope_desc *rope;
+    rope_cache *cache;
+    int n_head, head_dim;
+} rows_job;
+
+static void rows_task(void *arg, int task, int thread) {
+    const rows_job *job = arg;
+    (void)thread;
+    int64_t from = (int64_t)task * job->rows, to = from + job->rows;
+    for (int64_t t = from; t < to && t < job->n_row; t++) {
+        job->row(job, t);
+    }
+}
+
+static void run_rows(rows_job *job, int64_t width) {
+    if (job->n_row < 1) {
+        return;
+    }
+    int64_t threads = pool_threads(job->c->pool);
+    bool split = job->n_row * width > SPLIT_ELEMENTS && job->n_row > 1;
+    job->rows = (int)(split ? (job->n_row + 4 * threads - 1) / (4 * threads) : job->n_row);
+    pool_run(job->c->pool, rows_task, job, (int)((job->n_row + job->rows - 1) / job->rows));
+}
+
+static void embed_row(const rows_job *job, int64_t t) {
+    float *y = host_row(job->y, t);
+    weight_row_f32(y, &job->w->d, job->batch->ids[t]);
+    if (job->scale != 1.0f) {
+        job->c->kernels->floats->scale(y, y, job->w->d.n_in, job->scale);
+    }
+}
+
+void cpu_embed(ops *o, const ops_weight *w, const ops_batch *batch, float scale, ops_mat y) {
+    rows_job job = {.c = cpu_of(o),
+                    .row = embed_row,
+                    .n_row = batch->n_tok,
+                    .y = y,
+                    .w = w,
+                    .batch = batch,
+                    .scale = scale};
+    run_rows(&job, 4 * y.width);
+}
+
+static void norm_row(const rows_job *job, int64_t t) {
+    const weight_desc *d = &job->w->d;
+    int64_t n = d->n_in * d->n_out; /* a vector, whichever way it lies */
+    for (int64_t at = 0; at < job->x.width; at += n) {
+        job->c->kernels->floats->rms_norm(host_row(job->y, t) + at, host_row(job->x, t) + at,
+                                          d->data, d->type, n, job->eps, job->offset);
+    }
+}
+
+void cpu_rms_norm(ops *o, const ops_weight *w, float eps, float offset, ops_mat x, ops_mat y) {
+    rows_job job = {.c = cpu_of(o),
+                    .row = norm_row,
+                    .n_row = x.n_row,
+                    .x = x,
+                    .y = y,
+                    .w = w,
+                    .eps = eps,
+                    .offset = offset};
+    run_rows(&job, x.width);
+}
+
+/* cos and sin of a token's angles: position * inv_freq in f32, as transformers computes them. */
+static void angles_row(const rows_job *job, int64_t t) {
+    int half = job->rope->n_rot / 2;
+    for (int i = 0; i < half; i++) {
+        float angle =
+            (float)job->batch->pos[t] * host_element(job->rope->inv_freq->d.data, DT_F32, i);
+        job->cache->cosines[t * half + i] = cosf(angle) * job->rope->scale;
+        job->cache->sines[t * half + i] = sinf(angle) * job->rope->scale;
+    }
+}
+
+/* The angles of this step, made once for all layers. */
+static rope_cache *find_angles(cpu_ops *c, const rope_desc *rope, const ops_batch *batch) {
+    for (int i = 0; i < CPU_ROPE_CACHES; i++) {
+        rope_cache *r = &c->ropes[i];
+        if (r->batch == batch->serial && r->inv_freq == rope->inv_freq && r->n_rot == rope->n_rot &&
+            r->scale == rope->scale) {
+            return r;
+        }
+    }
+    rope_cache *r = &c->ropes[c->next_rope];
+    c->next_rope = (c->next_rope + 1) % CPU_ROPE_CACHES;
+    r->batch = batch->serial;
+    r->inv_freq = rope->inv_freq;
+    r->n_rot = rope->n_rot;
+    r->scale = rope->scale;
+    r->sines = r->cosines + (int64_t)batch->n_tok * (rope->n_rot / 2);
+    rows_job job = {
+        .c = c, .row = angles_row, .n_row = batch->n_tok, .batch = batch, .rope = rope, .cache = r};
+    run_rows(&job, 32 * rope->n_rot);
+    return r;
+}
+
+static void rope_row(const rows_job *job, int64_t t) {
+    int64_t at = t * (job->rope->n_rot / 2);
+    for (int h = 0; h < job->n_head; h++) {
+        job->c->kernels->floats->rope(host_row(job->x, t) + (int64_t)h * job->head_dim,
+                                      job->cache->cosines + at, job->cache->sines + at,
+                                      job->rope->n_rot, job->rope->interleaved);
+    }
+}
+
+void cpu_rope(ops *o, const rope_desc *rope, const ops_batch *batch, ops_mat x, int n_head,
+              int head_dim) {
+    cpu_ops *c = cpu_of(o);
+    if (rope->n_rot > CPU_ROPE_MAX || batch->n_tok > c->n_tok) {
+        host_fail(o, JANG_ERR_ARGUMENT,
+                  "rope: %d elements of %d tokens, but at most %d of the %lld that reserve said",
+                  rope->n_rot, batch->n_tok, CPU_ROPE_MAX, (long long)c->n_tok);
+        return;
+    }
+    rows_job job = {.c = c,
+                    .row = rope_row,
+                    .n_row = batch->n_tok,
+                    .x = x,
+                    .rope = rope,
+                    .cache = find_angles(c, rope, batch),
+                    .n_head = n_head,
+                    .head_dim = head_dim};
+    run_rows(&job, x.width);
+}
+
+static void gated_row(const rows_job *job, int64_t t) {
+    job->c->kernels->floats->gated(host_row(job->y, t), host_row(job->x, t), host_row(job->x2, t),
+                                   job->y.width, job->act);
+}
+
+void cpu_gated(ops *o, activation act, ops_mat gate, ops_mat up, ops_mat y) {
+    rows_job job = {.c = cpu_of(o),
+                    .row = gated_row,
+                    .n_row = y.n_row,
+                    .x = gate,
+                    .x2 = up,
+                    .y = y,
+                    .act = act};
+    run_rows(&job, y.width);
+}
+
+void cpu_take_out(ops *o, const ops_batch *batch, ops_mat x, ops_mat y) {
+    (void)o;
+    for (int32_t i = 0; i < batch->n_out; i++) {
+        memmove(host_row(y, i), host_row(x, batch->out[i]), (size_t)x.width * sizeof(float));
+    }
+}

@@ -1,0 +1,22 @@
+/* floats_scalar.c - the f32 kernels for scalar. */
+#include "ops/cpu/vec_scalar.h"
+
+#include "ops/cpu/rows_body.h"
+
+#include "ops/cpu/dense_body.h"
+
+#include "ops/cpu/attend_body.h"
+
+#include "ops/cpu/kernel_table.h"
+
+const float_kernels floats_scalar = {
+    .dense = kern_dense,
+    .rms_norm = kern_rms_norm,
+    .rope = kern_rope,
+    .gated = kern_gated,
+    .scale = kern_scale,
+    .to_f16 = kern_to_f16,
+    .from_f16 = kern_from_f16,
+    .attend_page = kern_attend_page,
+    .attend_merge = kern_attend_merge,
+};

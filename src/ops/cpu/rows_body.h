@@ -1,0 +1,167 @@
+/* rows_body.h - operators on single rows of f32, written once over the vectors of vec_<isa>.h,
+ * which is included before. Part of floats_<isa>.c. */
+
+#include "ops/cpu/cpu_kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+/* exp to about 1 ulp: x = n ln2 + r, exp(r) = 1 + r + r^2 P(r) on |r| <= ln2 / 2, where P is the
+ * Chebyshev fit of degree 4 (relative error 8e-9). Beyond the range of f32 the result is 0 or
+ * infinity; a NaN stays one. */
+static inline vf v_exp(vf x) {
+    x = v_min(v_set(89), v_max(v_set(-105), x));
+    vf n = v_round(x * v_set(0x1.715476p+0f));
+    vf r = v_fma(n, v_set(-0x1.62e4p-1f), x); /* ln2 in two parts, the first of 15 bits */
+    r = v_fma(n, v_set(-0x1.7f7d1cp-20f), r);
+    vf p = v_fma(v_set(0x1.6d113cp-10f), r, v_set(0x1.120ba2p-7f));
+    p = v_fma(p, r, v_set(0x1.55551ap-5f));
+    p = v_fma(p, r, v_set(0x1.5554dcp-3f));
+    p = v_fma(p, r, v_set(0.5f));
+    p = v_fma(p, r * r, r) + v_set(1);
+    return v_scale2(p, n);
+}
+
+/* Vector i * VEC_N of an array of this type. type is a constant where this is inlined. */
+static inline __attribute__((always_inline)) vf v_load_as(const void *p, dtype type, int64_t at) {
+    const uint8_t *bytes = p;
+    if (type == DT_F16) {
+        return v_f16(bytes + 2 * at);
+    }
+    return type == DT_BF16 ? v_bf16(bytes + 2 * at)
+                           : v_load((const float *)(const void *)(bytes + 4 * at));
+}
+
+static inline __attribute__((always_inline)) vf v_load_as_n(const void *p, dtype type, int64_t at,
+                                                            int n) {
+    const uint8_t *bytes = p;
+    if (type == DT_F16) {
+        return v_f16_n(bytes + 2 * at, n);
+    }
+    return type == DT_BF16 ? v_bf16_n(bytes + 2 * at, n)
+                           : v_load_n((const float *)(const void *)(bytes + 4 * at), n);
+}
+
+static void kern_rms_norm(float *y, const float *x, const void *w, dtype type, int64_t n, float eps,
+                          float offset) {
+    vf sum = v_set(0), sum2 = v_set(0);
+    int64_t whole = n / VEC_N * VEC_N, i = 0;
+    int tail = (int)(n - whole);
+    for (; i + 2 * VEC_N <= whole; i += 2 * VEC_N) {
+        vf a = v_load(x + i), b = v_load(x + i + VEC_N);
+        sum = v_fma(a, a, sum);
+        sum2 = v_fma(b, b, sum2);
+    }
+    for (; i < whole; i += VEC_N) {
+        vf a = v_load(x + i);
+        sum = v_fma(a, a, sum);
+    }
+    if (tail) {
+        vf a = v_load_n(x + whole, tail);
+        sum2 = v_fma(a, a, sum2);
+    }
+    vf factor = v_set(1.0f / sqrtf(v_sum(sum + sum2) / (float)n + eps)), add = v_set(offset);
+    for (i = 0; i < whole; i += VEC_N) {
+        v_store(y + i, v_load(x + i) * factor * (v_load_as(w, type, i) + add));
+    }
+    if (tail) {
+        vf weight = v_load_as_n(w, type, whole, tail) + add;
+        v_store_n(y + whole, v_load_n(x + whole, tail) * factor * weight, tail);
+    }
+}
+
+static void kern_rope(float *x, const float *cosines, const float *sines, int n_rot,
+                      bool interleaved) {
+    int half = n_rot / 2, i = 0;
+    for (; !interleaved && i + VEC_N <= half; i += VEC_N) {
+        vf c = v_load(cosines + i), s = v_load(sines + i);
+        vf a = v_load(x + i), b = v_load(x + half + i);
+        v_store(x + i, v_fma(a, c, v_set(0) - b * s));
+        v_store(x + half + i, v_fma(b, c, a * s));
+    }
+    for (; i < half; i++) {
+        float *first = interleaved ? &x[2 * i] : &x[i];
+        float *second = interleaved ? &x[2 * i + 1] : &x[half + i];
+        float a = *first, b = *second;
+        *first = a * cosines[i] - b * sines[i];
+        *second = b * cosines[i] + a * sines[i];
+    }
+}
+
+static inline vf v_silu(vf x) {
+    return x / (v_set(1) + v_exp(v_set(0) - x));
+}
+
+/* 0.5 (1 + tanh u) = 1 / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3) */
+static inline vf v_gelu_tanh(vf x) {
+    vf cubic = v_fma(x * x * x, v_set(0.044715f), x);
+    return x / (v_set(1) + v_exp(cubic * v_set(-1.5957691216057308f)));
+}
+
+static inline vf v_gelu(vf x) {
+    float a[VEC_N];
+    v_store(a, x);
+    for (int i = 0; i < VEC_N; i++) {
+        a[i] = 0.5f * a[i] * erfcf(-0.70710678f * a[i]);
+    }
+    return v_load(a);
+}
+
+static inline __attribute__((always_inline)) void
+gated_by(float *y, const float *gate, const float *up, int64_t n, vf (*act)(vf)) {
+    int64_t i = 0;
+    for (; i + VEC_N <= n; i += VEC_N) {
+        v_store(y + i, act(v_load(gate + i)) * v_load(up + i));
+    }
+    if (i < n) {
+        int tail = (int)(n - i);
+        v_store_n(y + i, act(v_load_n(gate + i, tail)) * v_load_n(up + i, tail), tail);
+    }
+}
+
+static void kern_gated(float *y, const float *gate, const float *up, int64_t n, activation act) {
+    switch (act) {
+    case ACT_SILU:
+        gated_by(y, gate, up, n, v_silu);
+        break;
+    case ACT_GELU:
+        gated_by(y, gate, up, n, v_gelu);
+        break;
+    case ACT_GELU_TANH:
+        gated_by(y, gate, up, n, v_gelu_tanh);
+        break;
+    }
+}
+
+static void kern_scale(float *y, const float *x, int64_t n, float scale) {
+    vf s = v_set(scale);
+    int64_t i = 0;
+    for (; i + VEC_N <= n; i += VEC_N) {
+        v_store(y + i, v_load(x + i) * s);
+    }
+    if (i < n) {
+        v_store_n(y + i, v_load_n(x + i, (int)(n - i)) * s, (int)(n - i));
+    }
+}
+
+static void kern_to_f16(uint16_t *y, const float *x, int64_t n) {
+    int64_t i = 0;
+    for (; i + VEC_N <= n; i += VEC_N) {
+        v_put_f16(y + i, v_load(x + i));
+    }
+    if (i < n) {
+        uint16_t last[VEC_N];
+        v_put_f16(last, v_load_n(x + i, (int)(n - i)));
+        memcpy(y + i, last, (size_t)(n - i) * sizeof *y);
+    }
+}
+
+static void kern_from_f16(float *y, const uint16_t *x, int64_t n) {
+    int64_t i = 0;
+    for (; i + VEC_N <= n; i += VEC_N) {
+        v_store(y + i, v_f16(x + i));
+    }
+    if (i < n) {
+        v_store_n(y + i, v_f16_n(x + i, (int)(n - i)), (int)(n - i));
+    }
+}
