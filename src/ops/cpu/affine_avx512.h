@@ -90,7 +90,7 @@ ALWAYS_INLINE __m512i load_chunk(const uint8_t *p, int bits, bool full, int64_t 
 
 /* Sixteen scales or biases as f32; n of them are there. */
 ALWAYS_INLINE __m512 load_scales(const uint8_t *p, dtype type, int64_t at, int64_t n) {
-    __mmask16 mask = n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1);
+    __mmask16 mask = (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1);
     if (type == DT_F32) {
         return _mm512_maskz_loadu_ps(mask, p + 4 * at);
     }

@@ -168,7 +168,7 @@ ALWAYS_INLINE void store_tile(const gemm_tile *k, lane_sums *acc, int n_tok) {
                                      _mm512_add_ps(acc[3][t][h], acc[7][t][h]));
             int n = k->n_rows - 16 * h;
             if (n > 0) {
-                __mmask16 mask = n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1);
+                __mmask16 mask = (__mmask16)(n >= 16 ? 0xffffu : (1u << n) - 1);
                 _mm512_mask_storeu_ps(k->y + t * k->y_stride + 16 * h, mask, _mm512_add_ps(a, b));
             }
         }

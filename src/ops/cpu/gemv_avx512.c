@@ -91,7 +91,7 @@ ALWAYS_INLINE void add_block(__m256 *acc, const gemv_block *k, const spread *s, 
     }
     __m512 scale = load_scales(k->scales, k->type, k->group_at, full ? 16 : k->n_groups);
     __m512 bias = load_scales(k->biases, k->type, k->group_at, full ? 16 : k->n_groups);
-    __mmask16 there = full ? 0xffff : (__mmask16)((1u << k->n_groups) - 1);
+    __mmask16 there = (__mmask16)(full ? 0xffffu : (1u << k->n_groups) - 1);
     for (int t = 0; t < n_tok; t++) {
         __m512 dot = _mm512_cvtepi32_ps(add_groups(v[t], n_vectors));
         __m512 x_scale = _mm512_loadu_ps(k->x_scales + t * k->x_group_stride);

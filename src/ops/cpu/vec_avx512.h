@@ -43,7 +43,8 @@ static inline vf v_bf16_n(const void *p, int n) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
 static inline void v_put_f16(uint16_t *p, vf a) {
-    _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+    _mm256_storeu_si256((__m256i *)(void *)p,
+                        _mm512_maskz_cvtps_ph(0xffff, a, _MM_FROUND_TO_NEAREST_INT));
 }
 static inline vf v_fma(vf a, vf b, vf c) {
     return _mm512_fmadd_ps(a, b, c);
@@ -58,7 +59,7 @@ static inline vf v_abs(vf a) {
     return _mm512_abs_ps(a);
 }
 static inline vf v_round(vf a) {
-    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    return _mm512_maskz_roundscale_ps(0xffff, a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 static inline vf v_scale2(vf a, vf n) {
     return _mm512_scalef_ps(a, n);
