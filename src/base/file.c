@@ -203,6 +203,8 @@ bool path_has_suffix(const char *path, const char *suffix) {
 
 /* ---- Writing ---- */
 
+#define WRITEBACK_BYTES ((size_t)256 << 10)
+
 struct file_out {
     ctx_t *ctx;
     char *path;
@@ -244,8 +246,23 @@ jang_status file_out_write(file_out *f, const void *data, size_t n_bytes) {
     return JANG_OK;
 }
 
+/* Has the system begin to write a large part to the disk, so that closing need not wait for all. */
+static void start_writeback(const file_out *f, uint64_t at, size_t n_bytes) {
+#ifdef SYNC_FILE_RANGE_WRITE
+    if (n_bytes >= WRITEBACK_BYTES) {
+        (void)sync_file_range(f->fd, (off_t)at, (off_t)n_bytes, SYNC_FILE_RANGE_WRITE);
+    }
+#else
+    (void)f;
+    (void)at;
+    (void)n_bytes;
+#endif
+}
+
 jang_status file_out_write_at(file_out *f, uint64_t at, const void *data, size_t n_bytes) {
     const char *from = data;
+    const uint64_t begin = at;
+    const size_t n_all = n_bytes;
     while (n_bytes) {
         ssize_t n = pwrite(f->fd, from, n_bytes < (1u << 30) ? n_bytes : (1u << 30), (off_t)at);
         if (n < 0 && errno == EINTR) {
@@ -258,6 +275,7 @@ jang_status file_out_write_at(file_out *f, uint64_t at, const void *data, size_t
         at += (uint64_t)n;
         n_bytes -= (size_t)n;
     }
+    start_writeback(f, begin, n_all);
     return JANG_OK;
 }
 
