@@ -109,6 +109,18 @@ static jang_status choose_parts(conversion *c) {
     return JANG_OK;
 }
 
+/* Finds the family and what of it is written. */
+static jang_status read_names(conversion *c) {
+    jang_status status = names_model(&c->model, c->ctx, c->config, "config.json", &c->parts);
+    if (status == JANG_OK) {
+        status = names_check(c->ctx, &c->model, &c->parts);
+    }
+    if (status == JANG_OK) {
+        status = choose_parts(c);
+    }
+    return status == JANG_OK ? status : ctx_prefix(c->ctx, status, "%s", c->options->source);
+}
+
 static jang_status read_source(conversion *c) {
     jang_status status = checkpoint_open(&c->source, c->ctx, c->options->source, 0);
     if (status == JANG_OK) {
@@ -121,13 +133,7 @@ static jang_status read_source(conversion *c) {
         status = part_list_make(&c->parts, c->ctx, c->source);
     }
     if (status == JANG_OK) {
-        status = names_model(&c->model, c->ctx, c->config, "config.json", &c->parts);
-    }
-    if (status == JANG_OK) {
-        status = names_check(c->ctx, &c->model, &c->parts);
-    }
-    if (status == JANG_OK) {
-        status = choose_parts(c);
+        status = read_names(c);
     }
     if (status != JANG_OK) {
         return status;
@@ -293,12 +299,31 @@ static jang_status write_texts(const conversion *c) {
 
 /* ---- The whole ---- */
 
-#define TEXTS_BYTES (64u << 20) /* room for the small files, generously */
+/* Bytes the small files will take, as far as they can be foreseen. */
+static uint64_t texts_bytes(const conversion *c) {
+    uint64_t sum = 64 << 10; /* for the configs */
+    char **names;
+    size_t n;
+    if (checkpoint_get_kind(c->source) != CHECKPOINT_DIRECTORY ||
+        directory_list(&names, &n, c->ctx, c->options->source) != JANG_OK) {
+        return sum;
+    }
+    for (size_t i = 0; i < n; i++) {
+        static const char *const small[] = {".json", ".txt", ".model", ".jinja"};
+        char *path = path_join(c->ctx, c->options->source, names[i]);
+        for (size_t k = 0; path && k < sizeof small / sizeof *small; k++) {
+            sum += path_has_suffix(names[i], small[k]) ? file_size(path) : 0;
+        }
+        ctx_free(c->ctx, path);
+    }
+    directory_list_free(c->ctx, names, n);
+    return sum;
+}
 
 static jang_status write_output(conversion *c) {
     const jang_convert_options *o = c->options;
     jang_status status = output_begin(&c->output, c->ctx, o->output, o->force, o->source,
-                                      c->plan.totals.bytes + TEXTS_BYTES);
+                                      c->plan.totals.bytes + texts_bytes(c));
     if (status != JANG_OK) {
         return status;
     }

@@ -104,10 +104,10 @@ static jang_status check_space(ctx_t *ctx, const char *path, uint64_t n_bytes) {
     } else {
         uint64_t room = (uint64_t)fs.f_bavail * (uint64_t)fs.f_frsize;
         if (room < n_bytes) {
-            status = ctx_fail(ctx, JANG_ERR_IO,
-                              "%s: not enough disk space: the output needs %.2f GB, %.2f GB are "
-                              "free",
-                              parent, (double)n_bytes / 1e9, (double)room / 1e9);
+            status =
+                ctx_fail(ctx, JANG_ERR_IO,
+                         "%s: not enough disk space: the output needs %.1f MB, %.1f MB are free",
+                         parent, (double)n_bytes / 1e6, (double)room / 1e6);
         }
     }
     ctx_free(ctx, parent);

@@ -393,13 +393,14 @@ static uint64_t task_bytes(const pipeline *p, const task *t) {
 
 static jang_status fail_weights(const pipeline *p, const task *t) {
     const plan_item *item = &p->plan->items[t->item];
+    const char *path = checkpoint_path(p->options->source), *name = item->part->name;
     if (t->result == TASK_NOT_FINITE) {
         return ctx_fail(p->ctx, JANG_ERR_FORMAT,
-                        "tensor %s: NaN or infinite weights in rows %lld to %lld", item->part->name,
+                        "%s: tensor %s: NaN or infinite weights in rows %lld to %lld", path, name,
                         (long long)t->first, (long long)(t->first + t->n - 1));
     }
-    return ctx_fail(p->ctx, JANG_ERR_FORMAT, "tensor %s: weights too large for %s",
-                    item->part->name, dtype_table[item->type].name);
+    return ctx_fail(p->ctx, JANG_ERR_FORMAT, "%s: tensor %s: weights too large for %s", path, name,
+                    dtype_table[item->type].name);
 }
 
 /* Looks for the first task of a batch that failed, so that the message does not depend on which

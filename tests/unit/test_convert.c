@@ -757,7 +757,7 @@ static void test_convert_killed_leaves_no_finished_output(void **state) {
     snprintf(output, sizeof output, "%s/out", dir);
     pid_t child = fork();
     if (child == 0) {
-        ctx_t *own = context_with(2);
+        ctx_t *own = context_with(1); /* ThreadSanitizer allows no threads after a fork */
         jang_convert_options o = options_of(MODELS "llama-bf16", output, "4M");
         o.on_progress = die_at_once;
         jang_status ignored = jang_convert(NULL, own, &o);
@@ -792,7 +792,7 @@ static void test_convert_failed_write_leaves_nothing(void **state) {
         struct rlimit limit = {16384, 16384};
         signal(SIGXFSZ, SIG_IGN);
         setrlimit(RLIMIT_FSIZE, &limit);
-        ctx_t *own = context_with(2);
+        ctx_t *own = context_with(1); /* ThreadSanitizer allows no threads after a fork */
         jang_convert_options o = options_of(MODELS "llama-bf16", output, "4M");
         jang_status got = jang_convert(NULL, own, &o);
         bool named = strstr(jang_context_error(own), "model.safetensors") != NULL;
