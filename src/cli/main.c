@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -132,6 +133,7 @@ static void keep_standard_streams(void) {
 
 int main(int argc, char **argv) {
     keep_standard_streams();
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk, not a crash */
     setlocale(LC_CTYPE, ""); /* for line editing; numbers keep the C locale's point */
     int code = dispatch(argc, argv);
     errno = 0;

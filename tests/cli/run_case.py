@@ -6,7 +6,8 @@
 A case is a text file:
 
     # comment
-    needs FILE           skip the case unless the file is there
+    needs FILE           skip the case unless the file is there; `needs no-root`: unless run by a
+                         user whom permissions hold back
     $ command            given to sh in a fresh directory; `jang` and the examples are on PATH,
                          $MODELS is tests/golden/models
     > line               expected line of standard output
@@ -109,7 +110,10 @@ def run_case(path, options):
     """Returns None (passed), a reason to skip, or raises AssertionError with the difference."""
     needs, steps = parse(path)
     for name in needs:
-        if not pathlib.Path(name.replace("$MODELS", str(options.models))).exists():
+        if name == "no-root":
+            if os.geteuid() == 0:
+                return "run by root"
+        elif not pathlib.Path(name.replace("$MODELS", str(options.models))).exists():
             return f"{name} is not there"
     with tempfile.TemporaryDirectory(prefix="jang-cli-") as name:
         directory = pathlib.Path(name)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""test_chat.py - the interactive side of jang, driven through a pseudo-terminal.
+"""test_terminal.py - the interactive side of jang, driven through a pseudo-terminal.
 
-    test_chat.py --jang PROGRAM [--models DIR]
+    test_terminal.py --jang PROGRAM [--models DIR]
 
 A Terminal starts the program, types, and waits for what must appear. The model has random weights:
 what it says is noise, so the tests look at everything but the words.
@@ -10,6 +10,7 @@ what it says is noise, so the tests look at everything but the words.
 import argparse
 import fcntl
 import json
+import math
 import os
 import pathlib
 import pty
@@ -19,6 +20,7 @@ import shutil
 import signal
 import stat
 import struct
+import subprocess
 import sys
 import tempfile
 import termios
@@ -91,6 +93,36 @@ class Terminal:
         os.close(self.fd)
         self.status = os.waitstatus_to_exitcode(status)
         return self.status
+
+
+def large_model(tiny, path):
+    """A model of 1 GB of zeros in a file without blocks; config and tokenizer of a tiny one."""
+    n_layer, width, hidden, n_vocab = 4, 2048, 8192, 307
+    shutil.copytree(tiny, path)
+    config = json.loads((path / "config.json").read_text())
+    config |= {"hidden_size": width, "intermediate_size": hidden, "num_hidden_layers": n_layer,
+               "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": width // 16}
+    (path / "config.json").write_text(json.dumps(config))
+    shapes = {"model.embed_tokens.weight": [n_vocab, width], "lm_head.weight": [n_vocab, width],
+              "model.norm.weight": [width]}
+    for i in range(n_layer):
+        layer = f"model.layers.{i}."
+        for name in "qkvo":
+            shapes[f"{layer}self_attn.{name}_proj.weight"] = [width, width]
+        shapes[f"{layer}mlp.gate_proj.weight"] = [hidden, width]
+        shapes[f"{layer}mlp.up_proj.weight"] = [hidden, width]
+        shapes[f"{layer}mlp.down_proj.weight"] = [width, hidden]
+        shapes[f"{layer}input_layernorm.weight"] = [width]
+        shapes[f"{layer}post_attention_layernorm.weight"] = [width]
+    header, at = {}, 0
+    for name, shape in shapes.items():
+        n_bytes = 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + n_bytes]}
+        at += n_bytes
+    text = json.dumps(header).encode()
+    with open(path / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + at)
 
 
 class Suite:
@@ -311,14 +343,32 @@ class Suite:
         shown = t.text.partition("\n")[2]
         assert "\x1b" not in shown.partition("prompt: ")[0], repr(shown)
 
-    # ---- Other commands on a terminal ----
+    # ---- A long conversion ----
 
-    def test_progress_bar(self, directory):
-        out = directory / "out"
-        t = Terminal([self.jang, "convert", "--model", self.model, "--bits", "4", "--output",
-                      str(out)], directory)
-        assert t.end() == 0
-        assert "wrote " in t.text and (out / "config.json").exists()
+    def convert_command(self, directory):
+        large_model(pathlib.Path(self.model), directory / "large")
+        return [self.jang, "convert", "--model", str(directory / "large"), "--bits", "4",
+                "--threads", "1", "--output", str(directory / "out")]
+
+    def test_progress_bar_and_interrupt(self, directory):
+        t = Terminal(self.convert_command(directory), directory)
+        t.wait(r"\[#* *\] +\d+%  [\d.]+ .?B of [\d.]+ .?B  [\d.]+ .?B/s  [\d:]+ left")
+        t.resize(60)
+        t.type("\x03")
+        assert t.end() == 1
+        assert t.text.endswith("\x1b[Kjang: stopped; nothing was written\n"), repr(t.text[-300:])
+        assert sorted(os.listdir(directory)) == ["large"]
+
+    def test_terminate_leaves_nothing_behind(self, directory):
+        process = subprocess.Popen(self.convert_command(directory), stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, text=True)
+        time.sleep(0.3)
+        process.terminate()
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 1, process.returncode
+        assert err.endswith("jang: stopped; nothing was written\n"), repr(err)
+        assert "\x1b" not in err and "#" not in err
+        assert sorted(os.listdir(directory)) == ["large"]
 
 
 def main():
