@@ -1,8 +1,11 @@
 /* pool.c - worker threads with a spinning, then sleeping, barrier.
  *
- * A run is published by raising `epoch`; a worker that sees a new epoch joins, takes tasks from the
- * shared counter and signs off by lowering `n_busy`. The caller does the same work and then waits
- * for n_busy to reach 0, so no worker can still look at an old run when the next is set up. */
+ * One word, `state`, holds the number of the run, whether it is closed, and how many workers have
+ * joined it. A run is published by storing a new number, open, with nobody in it. A worker joins by
+ * adding one, takes tasks from the shared counter, and signs off in `n_left`. When the tasks are
+ * all taken the caller closes the run, after which nobody can join it, and waits for those who had:
+ * so no worker can still look at an old run when the next is set up, and a worker that has no core
+ * to run on, because other programs are at work, keeps nobody waiting. */
 #include "base/pool.h"
 
 #include <pthread.h>
@@ -28,12 +31,16 @@ struct pool {
     int n_tasks;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    int n_asleep; /* guarded by lock */
-    _Alignas(CACHE_LINE) atomic_uint epoch;
+    int n_asleep;                             /* guarded by lock */
+    _Alignas(CACHE_LINE) atomic_ullong state; /* run << 32 | STATE_CLOSED | workers joined */
     atomic_bool quit;
     _Alignas(CACHE_LINE) atomic_int next_task;
-    _Alignas(CACHE_LINE) atomic_int n_busy;
+    _Alignas(CACHE_LINE) atomic_uint n_left; /* workers that joined the run and are done */
 };
+
+#define STATE_CLOSED (1ull << 31)
+#define STATE_JOINED (STATE_CLOSED - 1)
+#define STATE_RUN_SHIFT 32
 
 static inline void spin_pause(void) {
 #if defined(__x86_64__)
@@ -50,43 +57,56 @@ static void take_tasks(pool *p, int thread) {
     }
 }
 
-/* Returns the epoch after seen. */
-static unsigned wait_for_run(pool *p, unsigned seen) {
-    unsigned now;
+/* Joins the run at hand, if there is one after *seen that is still open. */
+static bool try_join(pool *p, unsigned *seen) {
+    unsigned long long state = atomic_load_explicit(&p->state, memory_order_acquire);
+    while ((unsigned)(state >> STATE_RUN_SHIFT) != *seen) {
+        bool joined = !(state & STATE_CLOSED) &&
+                      atomic_compare_exchange_weak_explicit(
+                          &p->state, &state, state + 1, memory_order_acq_rel, memory_order_acquire);
+        if (joined || (state & STATE_CLOSED)) {
+            *seen = (unsigned)(state >> STATE_RUN_SHIFT);
+            return joined;
+        }
+    }
+    return false;
+}
+
+static void wait_for_run(pool *p, unsigned *seen) {
     for (int i = 0; i < SPINS_BEFORE_SLEEP; i++) {
-        now = atomic_load_explicit(&p->epoch, memory_order_acquire);
-        if (now != seen) {
-            return now;
+        if (try_join(p, seen)) {
+            return;
         }
         spin_pause();
     }
     pthread_mutex_lock(&p->lock);
     p->n_asleep++;
-    while ((now = atomic_load_explicit(&p->epoch, memory_order_acquire)) == seen) {
+    while (!try_join(p, seen)) {
         pthread_cond_wait(&p->wake, &p->lock);
     }
     p->n_asleep--;
     pthread_mutex_unlock(&p->lock);
-    return now;
 }
 
 static void *worker_main(void *arg) {
     worker *w = arg;
     pool *p = w->pool;
     for (unsigned seen = 0;;) {
-        seen = wait_for_run(p, seen);
+        wait_for_run(p, &seen);
         if (atomic_load_explicit(&p->quit, memory_order_relaxed)) {
             return NULL;
         }
         take_tasks(p, w->index);
-        atomic_fetch_sub_explicit(&p->n_busy, 1, memory_order_release);
+        atomic_fetch_add_explicit(&p->n_left, 1, memory_order_release);
     }
 }
 
 static void publish(pool *p) {
-    atomic_store_explicit(&p->n_busy, p->n_started, memory_order_relaxed);
+    atomic_store_explicit(&p->n_left, 0, memory_order_relaxed);
+    unsigned long long last = atomic_load_explicit(&p->state, memory_order_relaxed);
     pthread_mutex_lock(&p->lock);
-    atomic_fetch_add_explicit(&p->epoch, 1, memory_order_release);
+    atomic_store_explicit(&p->state, ((last >> STATE_RUN_SHIFT) + 1) << STATE_RUN_SHIFT,
+                          memory_order_release);
     if (p->n_asleep) {
         pthread_cond_broadcast(&p->wake);
     }
@@ -106,7 +126,10 @@ void pool_run(pool *p, pool_fn fn, void *arg, int n_tasks) {
     atomic_store_explicit(&p->next_task, 0, memory_order_relaxed);
     publish(p);
     take_tasks(p, 0);
-    for (int i = 0; atomic_load_explicit(&p->n_busy, memory_order_acquire) > 0; i++) {
+    unsigned long long closed =
+        atomic_fetch_or_explicit(&p->state, STATE_CLOSED, memory_order_acq_rel);
+    unsigned n_joined = (unsigned)(closed & STATE_JOINED);
+    for (int i = 0; atomic_load_explicit(&p->n_left, memory_order_acquire) != n_joined; i++) {
         if (i < SPINS_BEFORE_SLEEP) {
             spin_pause();
         } else {
@@ -145,6 +168,7 @@ jang_status pool_new(pool **out, ctx_t *ctx, int n_threads) {
         return ctx_fail_memory(ctx, sizeof *p);
     }
     *p = (pool){.ctx = ctx, .n_threads = n_threads, .workers = workers};
+    atomic_init(&p->state, STATE_CLOSED);
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
     for (int i = 1; i < n_threads; i++) {
