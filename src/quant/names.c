@@ -6,7 +6,7 @@
 
 typedef enum name_need {
     NEED_ALWAYS,
-    NEED_NEVER, /* may be there: a bias */
+    NEED_MAYBE, /* may be there: a bias */
     NEED_HEAD,  /* needed unless embeddings are tied, and dropped if they are */
     NEED_DROP,  /* found in old checkpoints, of no use */
 } name_need;
@@ -15,50 +15,52 @@ typedef struct name_rule {
     const char *name; /* within a layer: what follows "model.layers.N." */
     bool in_layer;
     name_need need;
+    name_size rows, columns; /* of a matrix; a vector has no columns */
 } name_rule;
 
 struct name_family {
     const char *model_type;
     const name_rule *rules[3]; /* tables ended by a NULL name; the last is NULL */
+    int64_t head_dim;          /* where the config does not say it; 0: hidden_size / heads */
 };
 
 static const name_rule llama_rules[] = {
-    {"model.embed_tokens.weight", false, NEED_ALWAYS},
-    {"model.norm.weight", false, NEED_ALWAYS},
-    {"lm_head.weight", false, NEED_HEAD},
-    {"model.rotary_emb.inv_freq", false, NEED_DROP},
-    {"rope_freqs.weight", false, NEED_DROP},
-    {"input_layernorm.weight", true, NEED_ALWAYS},
-    {"post_attention_layernorm.weight", true, NEED_ALWAYS},
-    {"self_attn.q_proj.weight", true, NEED_ALWAYS},
-    {"self_attn.k_proj.weight", true, NEED_ALWAYS},
-    {"self_attn.v_proj.weight", true, NEED_ALWAYS},
-    {"self_attn.o_proj.weight", true, NEED_ALWAYS},
-    {"self_attn.q_proj.bias", true, NEED_NEVER},
-    {"self_attn.k_proj.bias", true, NEED_NEVER},
-    {"self_attn.v_proj.bias", true, NEED_NEVER},
-    {"self_attn.o_proj.bias", true, NEED_NEVER},
-    {"self_attn.rotary_emb.inv_freq", true, NEED_DROP},
-    {"mlp.gate_proj.weight", true, NEED_ALWAYS},
-    {"mlp.up_proj.weight", true, NEED_ALWAYS},
-    {"mlp.down_proj.weight", true, NEED_ALWAYS},
-    {"mlp.gate_proj.bias", true, NEED_NEVER},
-    {"mlp.up_proj.bias", true, NEED_NEVER},
-    {"mlp.down_proj.bias", true, NEED_NEVER},
-    {NULL, false, NEED_NEVER},
+    {"model.embed_tokens.weight", false, NEED_ALWAYS, SIZE_VOCAB, SIZE_HIDDEN},
+    {"model.norm.weight", false, NEED_ALWAYS, SIZE_HIDDEN, SIZE_NONE},
+    {"lm_head.weight", false, NEED_HEAD, SIZE_VOCAB, SIZE_HIDDEN},
+    {"model.rotary_emb.inv_freq", false, NEED_DROP, SIZE_NONE, SIZE_NONE},
+    {"rope_freqs.weight", false, NEED_DROP, SIZE_NONE, SIZE_NONE},
+    {"input_layernorm.weight", true, NEED_ALWAYS, SIZE_HIDDEN, SIZE_NONE},
+    {"post_attention_layernorm.weight", true, NEED_ALWAYS, SIZE_HIDDEN, SIZE_NONE},
+    {"self_attn.q_proj.weight", true, NEED_ALWAYS, SIZE_Q, SIZE_HIDDEN},
+    {"self_attn.k_proj.weight", true, NEED_ALWAYS, SIZE_KV, SIZE_HIDDEN},
+    {"self_attn.v_proj.weight", true, NEED_ALWAYS, SIZE_KV, SIZE_HIDDEN},
+    {"self_attn.o_proj.weight", true, NEED_ALWAYS, SIZE_HIDDEN, SIZE_Q},
+    {"self_attn.q_proj.bias", true, NEED_MAYBE, SIZE_Q, SIZE_NONE},
+    {"self_attn.k_proj.bias", true, NEED_MAYBE, SIZE_KV, SIZE_NONE},
+    {"self_attn.v_proj.bias", true, NEED_MAYBE, SIZE_KV, SIZE_NONE},
+    {"self_attn.o_proj.bias", true, NEED_MAYBE, SIZE_HIDDEN, SIZE_NONE},
+    {"self_attn.rotary_emb.inv_freq", true, NEED_DROP, SIZE_NONE, SIZE_NONE},
+    {"mlp.gate_proj.weight", true, NEED_ALWAYS, SIZE_FF, SIZE_HIDDEN},
+    {"mlp.up_proj.weight", true, NEED_ALWAYS, SIZE_FF, SIZE_HIDDEN},
+    {"mlp.down_proj.weight", true, NEED_ALWAYS, SIZE_HIDDEN, SIZE_FF},
+    {"mlp.gate_proj.bias", true, NEED_MAYBE, SIZE_FF, SIZE_NONE},
+    {"mlp.up_proj.bias", true, NEED_MAYBE, SIZE_FF, SIZE_NONE},
+    {"mlp.down_proj.bias", true, NEED_MAYBE, SIZE_HIDDEN, SIZE_NONE},
+    {NULL, false, NEED_MAYBE, SIZE_NONE, SIZE_NONE},
 };
 
 static const name_rule qk_norm_rules[] = {
-    {"self_attn.q_norm.weight", true, NEED_ALWAYS},
-    {"self_attn.k_norm.weight", true, NEED_ALWAYS},
-    {NULL, false, NEED_NEVER},
+    {"self_attn.q_norm.weight", true, NEED_ALWAYS, SIZE_HEAD, SIZE_NONE},
+    {"self_attn.k_norm.weight", true, NEED_ALWAYS, SIZE_HEAD, SIZE_NONE},
+    {NULL, false, NEED_MAYBE, SIZE_NONE, SIZE_NONE},
 };
 
 static const name_family families[] = {
-    {"llama", {llama_rules}},
-    {"mistral", {llama_rules}},
-    {"qwen2", {llama_rules}},
-    {"qwen3", {llama_rules, qk_norm_rules}},
+    {"llama", {llama_rules}, 0},
+    {"mistral", {llama_rules}, 0},
+    {"qwen2", {llama_rules}, 0},
+    {"qwen3", {llama_rules, qk_norm_rules}, 128},
 };
 
 #define N_FAMILIES (sizeof families / sizeof *families)
@@ -82,32 +84,62 @@ jang_status names_find(const name_family **out, ctx_t *ctx, const char *model_ty
     return status;
 }
 
+/* Reads the sizes that shapes are made of. */
+static jang_status read_sizes(name_model *m, json_at at) {
+    int64_t n_layer, n_head, n_kv_head, head_dim;
+    const struct {
+        const char *key;
+        int64_t *out, max;
+    } keys[] = {
+        {"vocab_size", &m->sizes[SIZE_VOCAB], 1 << 28},
+        {"hidden_size", &m->sizes[SIZE_HIDDEN], 1 << 24},
+        {"intermediate_size", &m->sizes[SIZE_FF], 1 << 24},
+        {"num_hidden_layers", &n_layer, 1 << 16},
+        {"num_attention_heads", &n_head, 1 << 20},
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        if (!json_has(at.object, keys[i].key)) {
+            return ctx_fail(at.ctx, JANG_ERR_FORMAT, "%s: %s is missing", at.what, keys[i].key);
+        }
+        jang_status status = json_get_int(keys[i].out, at, keys[i].key, 1, 1, keys[i].max);
+        if (status != JANG_OK) {
+            return status;
+        }
+    }
+    jang_status status = json_get_int(&n_kv_head, at, "num_key_value_heads", n_head, 1, 1 << 20);
+    if (status == JANG_OK) {
+        int64_t usual = m->family->head_dim ? m->family->head_dim : m->sizes[SIZE_HIDDEN] / n_head;
+        status = json_get_int(&head_dim, at, "head_dim", usual, 1, 1 << 20);
+    }
+    if (status == JANG_OK) {
+        m->n_layer = (int)n_layer;
+        m->sizes[SIZE_HEAD] = head_dim;
+        m->sizes[SIZE_Q] = n_head * head_dim;
+        m->sizes[SIZE_KV] = n_kv_head * head_dim;
+    }
+    return status;
+}
+
 jang_status names_model(name_model *out, ctx_t *ctx, const json_t *config, const char *what,
                         const part_list *parts) {
     json_at at = {ctx, what, config};
     const char *model_type;
-    int64_t n_layer;
     name_model m = {0};
     jang_status status = json_get_string(&model_type, at, "model_type", "");
     if (status == JANG_OK) {
         status = names_find(&m.family, ctx, model_type);
     }
     if (status == JANG_OK) {
-        status = json_get_int(&n_layer, at, "num_hidden_layers", 0, 1, 1 << 16);
+        status = read_sizes(&m, at);
     }
     if (status == JANG_OK) {
         status = json_get_bool(&m.tied, at, "tie_word_embeddings",
                                part_find(parts, "lm_head.weight") == NULL);
     }
-    if (status != JANG_OK) {
-        return status;
+    if (status == JANG_OK) {
+        *out = m;
     }
-    if (n_layer == 0) {
-        return ctx_fail(ctx, JANG_ERR_FORMAT, "%s: num_hidden_layers is missing", what);
-    }
-    m.n_layer = (int)n_layer;
-    *out = m;
-    return JANG_OK;
+    return status;
 }
 
 static bool is_needed(const name_rule *rule, const name_model *model) {
@@ -125,7 +157,7 @@ static jang_status check_rule(ctx_t *ctx, const name_model *model, const part_li
             snprintf(name, sizeof name, "%s", rule->name);
         }
         if (!part_find(parts, name)) {
-            return ctx_fail(ctx, JANG_ERR_FORMAT, "the model has no tensor %s", name);
+            return ctx_fail(ctx, JANG_ERR_FORMAT, "there is no tensor %s", name);
         }
     }
     return JANG_OK;
@@ -165,13 +197,46 @@ static const name_rule *find_rule(const name_family *family, const char *name) {
     return NULL;
 }
 
-jang_status names_keep(bool *keep, ctx_t *ctx, const name_model *model, const char *name) {
+/* A shape as text: "[64, 128]". */
+static const char *shape_text(char *out, size_t n_bytes, int n_dim, const int64_t *shape) {
+    size_t at = 0;
+    out[0] = 0;
+    for (int i = 0; i < n_dim && at + 1 < n_bytes; i++) {
+        snprintf(out + at, n_bytes - at, "%s%lld", i ? ", " : "", (long long)shape[i]);
+        at += strlen(out + at);
+    }
+    return out;
+}
+
+static jang_status check_shape(ctx_t *ctx, const name_model *model, const name_rule *rule,
+                               const model_part *part) {
+    int64_t wanted[2] = {model->sizes[rule->rows], model->sizes[rule->columns]};
+    int n_dim = rule->columns == SIZE_NONE ? 1 : 2;
+    bool fits = part->n_dim == n_dim;
+    for (int i = 0; i < n_dim && fits; i++) {
+        fits = part->shape[i] == wanted[i];
+    }
+    if (fits || rule->rows == SIZE_NONE) {
+        return JANG_OK;
+    }
+    char has[128], should[128];
+    return ctx_fail(ctx, JANG_ERR_FORMAT, "tensor %s is [%s], by config.json it should be [%s]",
+                    part->name, shape_text(has, sizeof has, part->n_dim, part->shape),
+                    shape_text(should, sizeof should, n_dim, wanted));
+}
+
+jang_status names_keep(bool *keep, ctx_t *ctx, const name_model *model, const model_part *part) {
+    const char *name = part->name;
     const name_rule *rule = find_rule(model->family, name);
     if (!rule) {
         return ctx_fail(ctx, JANG_ERR_UNSUPPORTED, "tensor %s: no such tensor in a %s model", name,
                         model->family->model_type);
     }
-    *keep = rule->need != NEED_DROP && !(rule->need == NEED_HEAD && model->tied) &&
-            (!rule->in_layer || role_layer(name) < model->n_layer);
-    return JANG_OK;
+    bool wanted = rule->need != NEED_DROP && !(rule->need == NEED_HEAD && model->tied) &&
+                  (!rule->in_layer || role_layer(name) < model->n_layer);
+    jang_status status = wanted ? check_shape(ctx, model, rule, part) : JANG_OK;
+    if (status == JANG_OK) {
+        *keep = wanted;
+    }
+    return status;
 }

@@ -12,14 +12,27 @@ typedef struct name_family name_family;
 /* Finds the family of a config.json. JANG_ERR_UNSUPPORTED names the model_type and those known. */
 JANG_MUST_CHECK jang_status names_find(const name_family **out, ctx_t *ctx, const char *model_type);
 
+/* The sizes that shapes are made of. */
+typedef enum name_size {
+    SIZE_NONE,
+    SIZE_VOCAB,
+    SIZE_HIDDEN,
+    SIZE_FF,
+    SIZE_Q,    /* heads * head_dim */
+    SIZE_KV,   /* key-value heads * head_dim */
+    SIZE_HEAD, /* head_dim */
+    SIZE_COUNT
+} name_size;
+
 typedef struct name_model {
     const name_family *family;
     int n_layer;
+    int64_t sizes[SIZE_COUNT];
     bool tied; /* one matrix is embedding and lm_head */
 } name_model;
 
-/* Finds out whether embeddings are tied and how many layers there are: config.json, and where it
- * says nothing, whether there is an lm_head. */
+/* Reads the sizes of a model from its config.json. Where that does not say whether embeddings are
+ * tied, they are when there is no lm_head. */
 JANG_MUST_CHECK jang_status names_model(name_model *out, ctx_t *ctx, const json_t *config,
                                         const char *what, const part_list *parts);
 
@@ -28,8 +41,9 @@ JANG_MUST_CHECK jang_status names_check(ctx_t *ctx, const name_model *model,
                                         const part_list *parts);
 
 /* Whether a part is written. Sets *keep to false for what mlx-lm drops; fails for a tensor the
- * family does not have, since leaving it out would change the model. */
+ * family does not have, since leaving it out would change the model, and for one whose shape
+ * contradicts the config. */
 JANG_MUST_CHECK jang_status names_keep(bool *keep, ctx_t *ctx, const name_model *model,
-                                       const char *name);
+                                       const model_part *part);
 
 #endif

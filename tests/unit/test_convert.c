@@ -615,6 +615,17 @@ static void test_convert_refuses_broken_sources(void **state) {
     patch_config(ctx, source, "num_hidden_layers", json_integer(3));
     assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_FORMAT, "model.layers.2.");
 
+    snprintf(source, sizeof source, "%s/wider", dir);
+    copy_directory(ctx, MODELS "llama-bf16", source);
+    patch_config(ctx, source, "intermediate_size", json_integer(192));
+    assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_FORMAT,
+                 "is [64, 128], by config.json it should be [64, 192]");
+
+    snprintf(source, sizeof source, "%s/sizeless", dir);
+    copy_directory(ctx, MODELS "llama-bf16", source);
+    patch_config(ctx, source, "hidden_size", NULL);
+    assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_FORMAT, "hidden_size is missing");
+
     snprintf(source, sizeof source, "%s/sharded", dir);
     copy_directory(ctx, MODELS "llama-sharded-bf16", source);
     char **names;
@@ -628,7 +639,7 @@ static void test_convert_refuses_broken_sources(void **state) {
     directory_list_free(ctx, names, n);
     assert_int_equal(unlink(shard), 0);
     assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_FORMAT, strrchr(shard, '/') + 1);
-    assert_int_equal(count_entries(dir), 4);
+    assert_int_equal(count_entries(dir), 6);
     test_remove_tree(dir);
     free(dir);
     jang_context_free(ctx);
