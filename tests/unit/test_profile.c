@@ -1,5 +1,5 @@
-/* Profiles and roles: the tables against the documents, the mixed recipes against mlx-lm
- * (tests/golden/quant/mixed.json, made by scripts/fixtures/quant_mixed.py). */
+/* test_profile.c - profiles and roles: the tables against the documents, the mixed recipes against
+ * mlx-lm (tests/golden/quant/mixed.json, made by scripts/fixtures/quant_mixed.py). */
 #include "base/json.h"
 #include "quant/profiles.h"
 #include "support.h"

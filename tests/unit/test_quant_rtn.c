@@ -1,5 +1,5 @@
-/* Round to nearest against mlx.core.quantize: tests/golden/quant/rtn.safetensors holds awkward
- * groups and what mlx makes of them (scripts/fixtures/quant_rtn.py). */
+/* test_quant_rtn.c - round to nearest against mlx.core.quantize: tests/golden/quant/rtn.safetensors
+ * holds awkward groups and what mlx makes of them (scripts/fixtures/quant_rtn.py). */
 #include "base/half.h"
 #include "format/affine.h"
 #include "format/safetensors.h"
