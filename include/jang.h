@@ -113,6 +113,9 @@ JANG_API void jang_free(jang_context *ctx, void *ptr);
  * in, backends, libraries with their versions, threads. Borrowed from the context. */
 JANG_API const char *jang_build_info(jang_context *ctx);
 
+/* Returns the number of threads that compute, the caller's included. */
+JANG_API int jang_context_threads(const jang_context *ctx);
+
 /* Measures the bandwidth at which the context's threads read memory, in bytes a second: the best
  * of several passes over a block much larger than the caches. Takes about half a second. */
 JANG_API JANG_MUST_CHECK jang_status jang_measure_bandwidth(double *bytes_per_second,

@@ -79,6 +79,10 @@ struct pool *ctx_pool(ctx_t *ctx) {
     return ctx->pool;
 }
 
+int jang_context_threads(const jang_context *ctx) {
+    return pool_threads(ctx->pool);
+}
+
 /* ---- Errors and log ---- */
 
 const char *jang_context_error(const jang_context *ctx) {

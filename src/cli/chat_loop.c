@@ -162,7 +162,7 @@ int chat_run(conversation *c) {
     }
     fputs("Type a message; /help lists the commands, /quit leaves.\n", stderr);
     int n_interrupts = 0;
-    for (chat_next next = CHAT_ON; next == CHAT_ON;) {
+    for (chat_next next = CHAT_ON; next == CHAT_ON && !interrupt_is_final();) {
         char *text = NULL;
         line_result result = read_message(editor, &text);
         if (result == LINE_END) {
@@ -171,7 +171,7 @@ int chat_run(conversation *c) {
         }
         if (result == LINE_INTERRUPTED) {
             interrupt_clear();
-            if (++n_interrupts == 2) {
+            if (++n_interrupts == 2 || interrupt_is_final()) {
                 fputs("^C\n", stderr);
                 break;
             }
@@ -186,5 +186,5 @@ int chat_run(conversation *c) {
         free(text);
     }
     editor_close(editor);
-    return CLI_DONE;
+    return interrupt_is_final() ? CLI_FAILED : CLI_DONE;
 }

@@ -184,11 +184,11 @@ static void add_sample(json_t *to, const char *name, const speed_sample *s) {
     json_object_set_new(to, key, json_real(s->rates[s->n - 1]));
 }
 
-static int print_json(const bench_job *job, int64_t n_threads) {
+static int print_json(const bench_job *job) {
     const jang_model_info *info = jang_model_get_info(job->model);
     json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "model", info->path, "family",
                           info->family, "profile", info->profile, "backend", info->backend,
-                          "threads", (json_int_t)n_threads, "prompt_tokens",
+                          "threads", (json_int_t)jang_context_threads(job->ctx), "prompt_tokens",
                           (json_int_t)job->n_prompt, "generate_tokens", (json_int_t)job->n_generate,
                           "rounds", (json_int_t)job->prompt.n);
     if (!o) {
@@ -230,7 +230,7 @@ static int bench_model(bench_job *job, const bench_arguments *a) {
     sample_sort(&job->prompt);
     sample_sort(&job->generate);
     if (a->json) {
-        return print_json(job, a->n_threads);
+        return print_json(job);
     }
     print_figures(job);
     return CLI_DONE;

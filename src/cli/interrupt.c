@@ -7,9 +7,11 @@
 
 static volatile sig_atomic_t n_seen;
 static volatile sig_atomic_t second_kills;
+static volatile sig_atomic_t is_final;
 
 static void on_signal(int signal_number) {
     n_seen = n_seen + 1;
+    is_final = is_final || signal_number == SIGTERM;
     if (second_kills && n_seen > 1) {
         signal(signal_number, SIG_DFL);
         raise(signal_number);
@@ -35,6 +37,10 @@ void interrupt_catch_all(void) {
 
 bool interrupt_seen(void) {
     return n_seen != 0;
+}
+
+bool interrupt_is_final(void) {
+    return is_final;
 }
 
 void interrupt_clear(void) {

@@ -12,6 +12,8 @@ void interrupt_catch(void);
 void interrupt_catch_all(void);
 
 bool interrupt_seen(void);
+/* Whether SIGTERM was among them: the program is asked to end. */
+bool interrupt_is_final(void);
 void interrupt_clear(void);
 
 #endif

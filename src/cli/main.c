@@ -134,7 +134,7 @@ static void keep_standard_streams(void) {
 int main(int argc, char **argv) {
     keep_standard_streams();
     signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error like a full disk, not a crash */
-    setlocale(LC_CTYPE, ""); /* for line editing; numbers keep the C locale's point */
+    setlocale(LC_CTYPE, "");  /* for line editing; numbers keep the C locale's point */
     int code = dispatch(argc, argv);
     errno = 0;
     if ((fflush(stdout) || ferror(stdout)) && code == CLI_DONE) {

@@ -125,6 +125,11 @@ def large_model(tiny, path):
         file.truncate(8 + len(text) + at)
 
 
+def needs_libedit(test):
+    test.needs_libedit = True
+    return test
+
+
 class Suite:
     def __init__(self, options):
         self.jang = str(options.jang.resolve())
@@ -138,16 +143,27 @@ class Suite:
         terminal.wait(PROMPT)
         return terminal
 
-    def long_answer(self, directory):
-        """A chat whose answers go on for a long time: a model that says it can hold very much."""
-        model = directory / "model"
+    def endless_model(self, directory):
+        """A model that never ends its turn and says that it can hold very much."""
+        model = directory / "endless"
         shutil.copytree(self.model, model)
-        for path in (model / "config.json", model / "generation_config.json"):
-            config = json.loads(path.read_text()) | {"eos_token_id": 306}
-            if "max_position_embeddings" in config:
-                config["max_position_embeddings"] = 1 << 20
-            path.write_text(json.dumps(config))
-        return self.chat(directory, "--model", str(model), "--temp", "9", "--seed", "3")
+        changes = {
+            "config.json": {"eos_token_id": None, "max_position_embeddings": 1 << 20},
+            "generation_config.json": {"eos_token_id": None},
+            "tokenizer_config.json": {
+                "eos_token": None,
+                "chat_template": "{% for m in messages %}{{ m.content }}\n{% endfor %}",
+            },
+        }
+        for name, change in changes.items():
+            config = json.loads((model / name).read_text()) | change
+            (model / name).write_text(json.dumps(config))
+        return str(model)
+
+    def long_answer(self, directory):
+        """A chat whose answers go on until they are stopped."""
+        return self.chat(directory, "--model", self.endless_model(directory), "--temp", "9",
+                         "--seed", "3")
 
     # ---- Conversation ----
 
@@ -254,6 +270,20 @@ class Suite:
         t.type("\x03")
         assert t.end() == 0
 
+    def test_terminate_ends_the_chat(self, directory):
+        t = self.chat(directory)
+        t.type("half a line")
+        t.wait("half a line")
+        os.kill(t.pid, signal.SIGTERM)
+        assert t.end() == 1
+        (directory / "again").mkdir()
+        t = self.long_answer(directory / "again")
+        t.say("The small boat")
+        t.wait(r"boat\n(?s:.){40}")
+        os.kill(t.pid, signal.SIGTERM)
+        assert t.end() == 1
+
+    @needs_libedit
     def test_editing_and_continued_lines(self, directory):
         t = self.chat(directory, "-n", "2")
         t.type("/systm\x1b[De\x05 \u00e4b\x7f\r")  # cursor left, insert, end, erase
@@ -285,6 +315,7 @@ class Suite:
 
     # ---- History ----
 
+    @needs_libedit
     def test_history_is_private_and_kept(self, directory):
         t = self.chat(directory)
         t.say("/system remember me")
@@ -324,24 +355,14 @@ class Suite:
         assert t.text == "a^[[31mb^G\ufffd2J^?^Mc\td\ne\u00e4", repr(t.text)
 
     def test_words_of_the_model_do_not_steer_the_terminal(self, directory):
-        """A tokenizer whose words are escape sequences: the answer must show none of them raw."""
-        model = directory / "model"
-        shutil.copytree(self.model, model)
-        path = model / "tokenizer.json"
-        tok = json.loads(path.read_text())
-        escape = "\u011b"  # byte 0x1b in byte-level BPE's alphabet
-        for token in list(tok["model"]["vocab"]):
-            if len(token) == 1 and token.isalpha() and token.isascii():
-                tok["model"]["vocab"].pop(escape, None)
-                tok["model"]["vocab"][escape] = tok["model"]["vocab"].pop(token)
-                break
-        tok["model"]["merges"] = []
-        path.write_text(json.dumps(tok))
-        t = Terminal([self.jang, "run", "--model", str(model), "--raw", "-p", "xyz", "--temp", "50",
-                      "--seed", "1", "-n", "2000"], directory)
-        t.end()
-        shown = t.text.partition("\n")[2]
-        assert "\x1b" not in shown.partition("prompt: ")[0], repr(shown)
+        """The fixture's vocabulary has every byte, ESC among them, and drawn at random it comes."""
+        t = Terminal([self.jang, "run", "--model", self.endless_model(directory), "--raw", "-p", "xyz",
+                      "--temp", "50", "--seed", "1", "-n", "3000"], directory)
+        assert t.end() == 0
+        answer = t.text.partition("\n")[2].partition("\nprompt: ")[0]
+        assert "^[" in answer, repr(answer)
+        controls = [c for c in answer if c not in "\n\t" and (c < " " or "\x7f" <= c < "\xa0")]
+        assert not controls, repr(controls)
 
     # ---- A long conversion ----
 
@@ -379,9 +400,14 @@ def main():
     parser.add_argument("only", nargs="*")
     options = parser.parse_args()
     suite = Suite(options)
+    version = subprocess.run([suite.jang, "--version"], capture_output=True, text=True, check=True)
+    has_libedit = "line editing: libedit" in version.stdout
     failed = 0
     for name in dir(suite):
         if not name.startswith("test_") or (options.only and name not in options.only):
+            continue
+        if hasattr(getattr(suite, name), "needs_libedit") and not has_libedit:
+            print(f"skip {name}: built without libedit")
             continue
         with tempfile.TemporaryDirectory(prefix="jang-chat-") as directory:
             try:
