@@ -407,6 +407,76 @@ static void test_convert_refusals_failed_write_leaves_nothing(void **state) {
     free(dir);
 }
 
+/* ---- Memory ---- */
+
+typedef struct failing_memory {
+    long n_left; /* allocations before the first that fails; negative: none fails */
+    long n_live;
+} failing_memory;
+
+static void *failing_realloc(void *user, void *ptr, size_t size) {
+    failing_memory *m = user;
+    if (size == 0) {
+        m->n_live -= ptr != NULL;
+        free(ptr);
+        return NULL;
+    }
+    if (m->n_left == 0) {
+        return NULL;
+    }
+    m->n_left--;
+    m->n_live += ptr == NULL;
+    return realloc(ptr, size);
+}
+
+/* One attempt; whether it needed no more than these allocations. With one thread, so that the count
+ * is the same every time. */
+static bool attempt(const char *dir, long n_allocations, bool inspect) {
+    failing_memory memory = {.n_left = -1};
+    jang_context_options co = jang_context_options_default();
+    co.n_threads = 1;
+    co.reallocate = failing_realloc;
+    co.reallocate_user = &memory;
+    ctx_t *ctx = NULL;
+    assert_int_equal(jang_context_new(&ctx, &co), JANG_OK);
+    char output[512], *text = NULL;
+    size_t n_bytes;
+    snprintf(output, sizeof output, "%s/out", dir);
+    jang_convert_options o = options_of(MODELS "llama-sharded-bf16", output, "4M");
+    memory.n_left = n_allocations;
+    jang_status status =
+        inspect ? jang_inspect(&text, &n_bytes, ctx, o.source) : jang_convert(&text, ctx, &o);
+    bool enough = memory.n_left > 0;
+    memory.n_left = -1;
+    if (status == JANG_OK) { /* also where a failure does no harm */
+        assert_ok(ctx, directory_remove(ctx, output));
+    } else {
+        assert_int_equal(status, JANG_ERR_MEMORY);
+        assert_false(enough);
+        assert_null(text);
+    }
+    assert_int_equal(count_entries(dir), 0);
+    jang_free(ctx, text);
+    jang_context_free(ctx);
+    assert_int_equal(memory.n_live, 0);
+    return enough;
+}
+
+static void test_convert_refusals_survive_each_failing_allocation(void **state) {
+    (void)state;
+    for (int inspect = 0; inspect < 2; inspect++) {
+        char *dir = test_temp_dir();
+        long n = 0;
+        while (!attempt(dir, n, inspect)) {
+            n++;
+            assert_true(n < 100000);
+        }
+        assert_true(n > 100);
+        test_remove_tree(dir);
+        free(dir);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_convert_refusals_falls_back_to_smaller_groups),
@@ -421,6 +491,7 @@ int main(void) {
         cmocka_unit_test(test_convert_refusals_progress_ends_at_the_total),
         cmocka_unit_test(test_convert_refusals_killed_leaves_no_finished_output),
         cmocka_unit_test(test_convert_refusals_failed_write_leaves_nothing),
+        cmocka_unit_test(test_convert_refusals_survive_each_failing_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
