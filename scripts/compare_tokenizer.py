@@ -41,14 +41,18 @@ SCRIPTS = {
     "korean": "키스의 고유조건은 입술끼리 만나야 하고 특별한 기술은 필요치 않다 각",
     "tibetan": "བོད་སྐད་ཡིག་ ༡༢༣",
     "mongolian": "ᠮᠣᠩᠭᠣᠯ ᠪᠢᠴᠢᠭ \u180e x",
-    "code": "def f(x):\n\tif x>=0x1F: return {'a':[1,2,3]}  # done\r\n    for(int i=0;i<10;++i){}\n\n\n",
+    "code": "def f(x):\n\tif x>=0x1F: return {'a':[1,2,3]}  # done\r\n"
+    "    for(int i=0;i<10;++i){}\n\n\n",
     "json": '{"a": [1, 2.5e-3, null, true], "b": {"c": "d\\n\\u00e9"}}',
     "emoji": "👨‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇩🇪🇫🇷 ❤️‍🔥 1️⃣ ☺️ 🤷🏿‍♀️",
-    "combining": "e\u0301 a\u0328\u0301 Z\u0351\u036b\u0343 n\u0303 \u0345\u0301 \u1100\u1161\u11a8 \u212b \ufb01",
-    "controls": "\x00\x01\x07\x08\x0b\x0c\x1b\x7f\x80\x85\x9f\u200b\u200c\u200d\u200e\u2028\u2029\ufeff\u00ad",
+    "combining": "e\u0301 a\u0328\u0301 Z\u0351\u036b\u0343 n\u0303 "
+    "\u0345\u0301 \u1100\u1161\u11a8 \u212b \ufb01",
+    "controls": "\x00\x01\x07\x08\x0b\x0c\x1b\x7f\x80\x85\x9f"
+    "\u200b\u200c\u200d\u200e\u2028\u2029\ufeff\u00ad",
     "spaces": "  a   b\u00a0c\u3000d\u2003 \t \n \r\n\n  \t\te \u1680 f    ",
     "controls2": "'S 'T 'RE 'LL 'ſ it'ſ 'Ve ' s K'D \u212a ' '' 'll'",
-    "specials": "a<s>b</s> <unk> <|begin_of_text|> x <|im_start|>user\n<bos><eos> <pad><|endoftext|>",
+    "specials": "a<s>b</s> <unk> <|begin_of_text|> x <|im_start|>user\n"
+    "<bos><eos> <pad><|endoftext|>",
     "meta": "▁ ▁▁ a▁b <0x41> <0xE2><0x96> Ġ Ċ",
 }
 
@@ -89,8 +93,9 @@ def random_text(rng, added):
         elif kind < 0.8 and added:
             text.append(rng.choice(added))
         elif kind < 0.9:
-            text.append("".join(chr(rng.choice([rng.randrange(0xD800), rng.randrange(0xE000, 0x20000)]))
-                                for _ in range(rng.randrange(1, 5))))
+            text.append("".join(
+                chr(rng.choice([rng.randrange(0xD800), rng.randrange(0xE000, 0x20000)]))
+                for _ in range(rng.randrange(1, 5))))
         else:
             text.append(rng.choice([" ", "  ", "\n", "\n\n", "\t"]) * rng.randrange(1, 5))
     return "".join(text)

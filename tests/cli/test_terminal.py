@@ -356,8 +356,9 @@ class Suite:
 
     def test_words_of_the_model_do_not_steer_the_terminal(self, directory):
         """The fixture's vocabulary has every byte, ESC among them, and drawn at random it comes."""
-        t = Terminal([self.jang, "run", "--model", self.endless_model(directory), "--raw", "-p", "xyz",
-                      "--temp", "50", "--seed", "1", "-n", "3000"], directory)
+        model = self.endless_model(directory)
+        t = Terminal([self.jang, "run", "--model", model, "--raw", "-p", "xyz", "--temp", "50",
+                      "--seed", "1", "-n", "3000"], directory)
         assert t.end() == 0
         answer = t.text.partition("\n")[2].partition("\nprompt: ")[0]
         assert "^[" in answer, repr(answer)

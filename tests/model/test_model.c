@@ -1,4 +1,5 @@
-/* Whole models: against transformers' logits, on every backend, in every kind of batch. */
+/* test_model.c - whole models against the logits of transformers, on every backend and in every
+ * kind of batch. */
 #include "fixture.h"
 
 #include "base/file.h"

@@ -1,4 +1,4 @@
-/* Sessions and generation through the public interface, on the tiny models. */
+/* test_session.c - sessions and generation through the public interface, on the tiny models. */
 #include "fixture.h"
 
 #include <stdio.h>

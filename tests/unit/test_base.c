@@ -1,4 +1,4 @@
-/* base/: buffers, JSON, maps, threads, files, contexts. */
+/* test_base.c - the base room: buffers, JSON, maps, threads, files, contexts. */
 #include "support.h"
 
 #include "base/buf.h"

@@ -1,4 +1,4 @@
-/* The sampler: which tokens stay, and with what frequency they are drawn. */
+/* test_sampler.c - which tokens stay, and with what frequency they are drawn. */
 #include "support.h"
 
 #include "engine/sampler.h"
