@@ -1,4 +1,8 @@
-/* output.c - the output directory of a conversion. */
+/* output.c - the output directory of a conversion.
+ *
+ * While a process writes a temporary directory it holds a lock on the file ".lock" in it. A
+ * temporary directory whose lock is free belonged to a process that was killed; the next conversion
+ * to the same name removes it. */
 #include "quant/output.h"
 
 #include <dirent.h>
@@ -7,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -114,38 +119,98 @@ static jang_status check_space(ctx_t *ctx, const char *path, uint64_t n_bytes) {
     return status;
 }
 
+/* ---- Temporary directories ---- */
+
+#define LOCK_NAME ".lock"
+
+/* Opens a directory's lock file with these flags and tries to lock it; -1 if that fails. */
+static int take_lock(ctx_t *ctx, const char *directory, int flags) {
+    char *path = path_join(ctx, directory, LOCK_NAME);
+    int fd = path ? open(path, flags | O_RDWR | O_CLOEXEC, 0666) : -1;
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        fd = -1;
+    }
+    ctx_free(ctx, path);
+    return fd;
+}
+
+static void remove_if_abandoned(ctx_t *ctx, const char *directory) {
+    int fd = take_lock(ctx, directory, 0);
+    if (fd >= 0) {
+        jang_status ignored = directory_remove(ctx, directory);
+        (void)ignored;
+        close(fd);
+    }
+}
+
+/* Removes what killed conversions to the same name have left. */
+static void remove_abandoned(ctx_t *ctx, const char *final_path) {
+    char *parent = parent_of(ctx, final_path), *base = path_base(ctx, final_path);
+    buf prefix;
+    buf_init(&prefix, ctx, BUF_NO_LIMIT);
+    buf_printf(&prefix, "%s.tmp-", base ? base : "");
+    DIR *dir = parent && base && prefix.status == JANG_OK ? opendir(parent) : NULL;
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        char *path = strncmp(e->d_name, prefix.data, prefix.size) == 0
+                         ? path_join(ctx, parent, e->d_name)
+                         : NULL;
+        if (path) {
+            remove_if_abandoned(ctx, path);
+        }
+        ctx_free(ctx, path);
+    }
+    if (dir) {
+        closedir(dir);
+    }
+    buf_free(&prefix);
+    ctx_free(ctx, base);
+    ctx_free(ctx, parent);
+}
+
+/* Makes and locks the temporary directory. Where the file system knows no locks, there is none. */
+static jang_status make_temp(output_dir *o) {
+    buf path;
+    buf_init(&path, o->ctx, BUF_NO_LIMIT);
+    buf_printf(&path, "%s.tmp-%ld", o->final_path, (long)getpid());
+    size_t n;
+    jang_status status = buf_take(&path, &o->temp_path, &n);
+    buf_free(&path);
+    if (status == JANG_OK) {
+        status = directory_make(o->ctx, o->temp_path);
+    }
+    if (status == JANG_OK) {
+        o->lock = take_lock(o->ctx, o->temp_path, O_CREAT);
+    }
+    return status;
+}
+
+static void release_lock(output_dir *out) {
+    if (out->lock >= 0) {
+        close(out->lock);
+        out->lock = -1;
+    }
+}
+
 /* ---- Making ---- */
 
 jang_status output_begin(output_dir *out, ctx_t *ctx, const char *path, bool force,
                          const char *source, uint64_t n_bytes) {
-    output_dir o = {.ctx = ctx};
-    buf temp;
-    buf_init(&temp, ctx, BUF_NO_LIMIT);
+    output_dir o = {.ctx = ctx, .lock = -1};
     jang_status status = output_check(ctx, path, force, source);
     if (status != JANG_OK) {
-        goto done;
+        return status;
     }
     o.final_path = resolve(ctx, path);
     if (!o.final_path) {
-        status = ctx_fail_memory(ctx, strlen(path));
-        goto done;
+        return ctx_fail_memory(ctx, strlen(path));
     }
+    remove_abandoned(ctx, o.final_path);
     status = check_space(ctx, o.final_path, n_bytes);
-    if (status != JANG_OK) {
-        goto done;
-    }
-    o.replaces = file_exists(o.final_path);
-    buf_printf(&temp, "%s.tmp-%ld", o.final_path, (long)getpid());
-    size_t n;
-    status = buf_take(&temp, &o.temp_path, &n);
     if (status == JANG_OK) {
-        status = directory_remove(ctx, o.temp_path); /* of a dead process with this number */
+        o.replaces = file_exists(o.final_path);
+        status = make_temp(&o);
     }
-    if (status == JANG_OK) {
-        status = directory_make(ctx, o.temp_path);
-    }
-done:
-    buf_free(&temp);
     if (status != JANG_OK) {
         ctx_free(ctx, o.temp_path);
         ctx_free(ctx, o.final_path);
@@ -213,8 +278,25 @@ static jang_status replace(output_dir *out) {
     return status;
 }
 
+/* The lock file goes before the directory gets its name; the lock itself is held until then. */
+static jang_status remove_lock_file(output_dir *out) {
+    char *path = path_join(out->ctx, out->temp_path, LOCK_NAME);
+    if (!path) {
+        return ctx_fail_memory(out->ctx, strlen(out->temp_path));
+    }
+    jang_status status = JANG_OK;
+    if (unlink(path) != 0 && errno != ENOENT) {
+        status = fail_errno(out->ctx, path, "remove");
+    }
+    ctx_free(out->ctx, path);
+    return status;
+}
+
 jang_status output_commit(output_dir *out) {
-    jang_status status = sync_directory(out->ctx, out->temp_path);
+    jang_status status = remove_lock_file(out);
+    if (status == JANG_OK) {
+        status = sync_directory(out->ctx, out->temp_path);
+    }
     if (status == JANG_OK) {
         status =
             out->replaces ? replace(out) : file_rename(out->ctx, out->temp_path, out->final_path);
@@ -234,6 +316,7 @@ void output_end(output_dir *out) {
         jang_status ignored = directory_remove(out->ctx, out->temp_path);
         (void)ignored;
     }
+    release_lock(out);
     ctx_free(out->ctx, out->temp_path);
     ctx_free(out->ctx, out->final_path);
     *out = (output_dir){0};

@@ -2,7 +2,7 @@
  *
  * Everything is written to a sibling "NAME.tmp-PID", which gets the final name by one rename. What
  * stood there before (only with force) is removed after that. A process that is killed leaves the
- * sibling, never something under the final name. */
+ * sibling, never something under the final name; the next conversion to that name removes it. */
 #ifndef JANG_QUANT_OUTPUT_H
 #define JANG_QUANT_OUTPUT_H
 
@@ -13,6 +13,7 @@ typedef struct output_dir {
     char *final_path;
     char *temp_path; /* where to write */
     bool replaces;   /* something is there to be replaced */
+    int lock;        /* descriptor of the lock, or -1 */
 } output_dir;
 
 /* Makes the temporary directory. JANG_ERR_EXISTS: path is there and not empty, and force is false,

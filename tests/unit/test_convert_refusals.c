@@ -374,9 +374,15 @@ static void test_convert_refusals_killed_leaves_no_finished_output(void **state)
     assert_true(file_is_directory(left));
     checkpoint *c = NULL;
     assert_int_not_equal(checkpoint_open(&c, ctx, left, 0), JANG_OK);
-    /* and does not stand in the way */
+    /* and the next conversion removes it, but not what others may be writing */
+    char other[600];
+    snprintf(other, sizeof other, "%s.tmp-other", output);
+    assert_ok(ctx, directory_make(ctx, other));
     jang_convert_options o = options_of(MODELS "llama-bf16", output, "4M");
     assert_ok(ctx, jang_convert(NULL, ctx, &o));
+    assert_false(file_exists(left));
+    assert_true(file_exists(other));
+    assert_false(file_exists(test_path(output, ".lock")));
     test_remove_tree(dir);
     free(dir);
     jang_context_free(ctx);
