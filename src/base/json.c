@@ -3,52 +3,93 @@
 
 #include "base/file.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define JSON_FILE_MAX ((size_t)256 << 20)
 
 /* ---- Reading ---- */
 
-/* Python writes Infinity, -Infinity and NaN, which JSON does not have. Replaces them outside
- * strings by a number too large for f32, and null. Returns NULL when there is nothing to replace or
- * no memory; then the text is parsed as it is. */
-static char *replace_python_constants(ctx_t *ctx, const char *text, size_t n, size_t *n_out) {
-    if (!memmem(text, n, "Infinity", 8) && !memmem(text, n, "NaN", 3)) {
-        return NULL;
+/* What Python writes and jansson does not read: Infinity, NaN, integers past 64 bits
+ * (tokenizer_config.json's model_max_length is often 10^30). */
+typedef struct foreign {
+    size_t n_bytes; /* in the text; 0: none here */
+    const char *replacement;
+    bool keep; /* the text stays, replacement follows it */
+} foreign;
+
+static foreign foreign_number(const char *at, size_t n) {
+    size_t i = 0;
+    while (i < n && strchr("0123456789.eE+-", at[i]) && at[i]) {
+        i++;
     }
+    bool integer = i > 18 && !memchr(at, '.', i) && !memchr(at, 'e', i) && !memchr(at, 'E', i);
+    char digits[24] = "9999999999999999999";
+    if (integer && i < sizeof digits) {
+        memcpy(digits, at, i);
+        digits[i] = 0;
+    }
+    errno = 0;
+    bool too_big = integer && (strtoll(digits, NULL, 10), errno == ERANGE);
+    return (foreign){i, too_big ? ".0" : "", true};
+}
+
+static foreign find_foreign(const char *at, size_t n) {
+    if (*at >= '0' && *at <= '9') {
+        return foreign_number(at, n);
+    }
+    if (n >= 8 && memcmp(at, "Infinity", 8) == 0) {
+        return (foreign){8, "1.7976931348623157e308", false};
+    }
+    if (n >= 3 && memcmp(at, "NaN", 3) == 0) {
+        return (foreign){3, "null", false};
+    }
+    return (foreign){0};
+}
+
+/* The index after the string that begins at text[i]. */
+static size_t skip_string(const char *text, size_t i, size_t n) {
+    for (i++; i < n && text[i] != '"'; i++) {
+        i += text[i] == '\\';
+    }
+    return i < n ? i + 1 : n;
+}
+
+/* Replaces the foreign numbers outside strings. Returns NULL when there are none, or no memory;
+ * then the text is parsed as it is. */
+static char *replace_foreign(ctx_t *ctx, const char *text, size_t n, size_t *n_out) {
     buf b;
-    buf_init(&b, ctx, n * 2 + 64);
-    bool in_string = false;
-    for (size_t i = 0; i < n; i++) {
-        if (in_string) {
-            if (text[i] == '\\' && i + 1 < n) {
-                buf_putc(&b, text[i++]);
-            } else if (text[i] == '"') {
-                in_string = false;
-            }
-        } else if (text[i] == '"') {
-            in_string = true;
-        } else if (n - i >= 8 && memcmp(text + i, "Infinity", 8) == 0) {
-            buf_puts(&b, "1.7976931348623157e308");
-            i += 7;
-            continue;
-        } else if (n - i >= 3 && memcmp(text + i, "NaN", 3) == 0) {
-            buf_puts(&b, "null");
-            i += 2;
+    buf_init(&b, ctx, BUF_NO_LIMIT);
+    size_t copied = 0;
+    for (size_t i = 0; i < n;) {
+        if (text[i] == '"') {
+            i = skip_string(text, i, n);
             continue;
         }
-        buf_putc(&b, text[i]);
+        foreign f = find_foreign(text + i, n - i);
+        if (f.n_bytes && *f.replacement) {
+            size_t end = f.keep ? i + f.n_bytes : i;
+            buf_put(&b, text + copied, end - copied);
+            buf_puts(&b, f.replacement);
+            copied = i + f.n_bytes;
+        }
+        i += f.n_bytes ? f.n_bytes : 1;
     }
     char *data = NULL;
-    if (buf_take(&b, &data, n_out) != JANG_OK) {
-        buf_free(&b);
+    if (copied) {
+        buf_put(&b, text + copied, n - copied);
+        if (buf_take(&b, &data, n_out) != JANG_OK) {
+            data = NULL;
+        }
     }
+    buf_free(&b);
     return data;
 }
 
 jang_status json_parse(json_t **out, ctx_t *ctx, const char *what, const char *text, size_t n) {
     size_t n_replaced = 0;
-    char *replaced = replace_python_constants(ctx, text, n, &n_replaced);
+    char *replaced = replace_foreign(ctx, text, n, &n_replaced);
     json_error_t error;
     json_t *root = json_loadb(replaced ? replaced : text, replaced ? n_replaced : n,
                               JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);

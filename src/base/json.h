@@ -10,8 +10,9 @@
 #include <jansson.h>
 
 /* Parses text. what stands in messages (a file name). Duplicate keys, depth over jansson's limit,
- * invalid UTF-8 and trailing text are errors. Python's Infinity and NaN, which config.json files
- * contain, are read as the largest double and as null. Released with json_decref. */
+ * invalid UTF-8 and trailing text are errors. What Python writes into such files beyond JSON is
+ * read: Infinity as the largest double, NaN as null, an integer past 64 bits as a real number.
+ * Released with json_decref. */
 JANG_MUST_CHECK jang_status json_parse(json_t **out, ctx_t *ctx, const char *what, const char *text,
                                        size_t n_bytes);
 /* Reads and parses a file of at most 256 MiB. */

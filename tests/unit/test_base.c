@@ -70,11 +70,18 @@ static void test_json_reads_python_constants(void **state) {
     (void)state;
     ctx_t *ctx = test_context();
     static const char text[] = "{\"a\": [0, Infinity], \"b\": NaN, \"c\": \"Infinity\", "
-                               "\"d\": \"\\\"NaN\", \"e\": -Infinity}";
+                               "\"d\": \"\\\"NaN\", \"e\": -Infinity, "
+                               "\"f\": 1000000000000000019884624838656, "
+                               "\"g\": 9223372036854775807, \"h\": -9223372036854775809, "
+                               "\"i\": \"12345678901234567890\"}";
     json_t *root;
     assert_ok(ctx, json_parse(&root, ctx, "t", text, strlen(text)));
     assert_true(json_real_value(json_array_get(json_object_get(root, "a"), 1)) > 1e308);
     assert_true(json_real_value(json_object_get(root, "e")) < -1e308);
+    assert_true(json_real_value(json_object_get(root, "f")) == 1e30);
+    assert_int_equal(json_integer_value(json_object_get(root, "g")), INT64_MAX);
+    assert_true(json_real_value(json_object_get(root, "h")) == -0x1p63);
+    assert_string_equal(json_string_value(json_object_get(root, "i")), "12345678901234567890");
     assert_true(json_is_null(json_object_get(root, "b")));
     assert_string_equal(json_string_value(json_object_get(root, "c")), "Infinity");
     assert_string_equal(json_string_value(json_object_get(root, "d")), "\"NaN");
