@@ -95,7 +95,8 @@ jang_status json_parse(json_t **out, ctx_t *ctx, const char *what, const char *t
                               JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
     ctx_free(ctx, replaced);
     if (!root) {
-        if (json_error_code(&error) == json_error_out_of_memory) {
+        /* jansson leaves the text empty where a table of its own could not grow */
+        if (json_error_code(&error) == json_error_out_of_memory || !error.text[0]) {
             return ctx_fail_memory(ctx, n);
         }
         return ctx_fail(ctx, JANG_ERR_FORMAT, "%s: not valid JSON: line %d, column %d: %s", what,
@@ -128,6 +129,27 @@ void json_write(buf *out, const json_t *value, int indent) {
     if (json_dump_callback(value, write_piece, out, flags) != 0) {
         out->status = JANG_ERR_MEMORY;
     }
+}
+
+void json_write_string(buf *out, const char *text, size_t n) {
+    size_t from = 0;
+    buf_putc(out, '"');
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c >= 0x20 && c != '"' && c != '\\') {
+            continue;
+        }
+        buf_put(out, text + from, i - from);
+        from = i + 1;
+        if (c < 0x20) {
+            buf_printf(out, "\\u%04x", c);
+        } else {
+            buf_putc(out, '\\');
+            buf_putc(out, (char)c);
+        }
+    }
+    buf_put(out, text + from, n - from);
+    buf_putc(out, '"');
 }
 
 /* ---- Getters ---- */

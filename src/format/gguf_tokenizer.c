@@ -182,6 +182,11 @@ static jang_status read_tokens(vocabulary *v, const gguf_value *list, const gguf
         *t = (token){.type = types ? (int)gguf_item_number(types, i) : TOKEN_NORMAL};
         t->text = gguf_next_string(list, &at, &t->n_bytes);
         int32_t old = -1;
+        if (memchr(t->text, 0, t->n_bytes)) {
+            return ctx_fail(ctx, JANG_ERR_FORMAT,
+                            "%s: tokenizer.ggml.tokens: token %llu holds a 0 byte", v->g->path,
+                            (unsigned long long)i);
+        }
         status = strmap_put(&v->by_text, t->text, t->n_bytes, (int32_t)i, &old);
         if (old >= 0) {
             v->tokens[old].shadowed = true;
@@ -219,27 +224,6 @@ static jang_status read_vocabulary(vocabulary *v, const gguf_value *list) {
 
 /* ---- Writing JSON ---- */
 
-static void put_string(buf *b, const char *text, size_t n) {
-    buf_putc(b, '"');
-    size_t from = 0;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (c >= 0x20 && c != '"' && c != '\\') {
-            continue;
-        }
-        buf_put(b, text + from, i - from);
-        from = i + 1;
-        if (c < 0x20) {
-            buf_printf(b, "\\u%04x", c);
-        } else {
-            buf_putc(b, '\\');
-            buf_putc(b, (char)c);
-        }
-    }
-    buf_put(b, text + from, n - from);
-    buf_putc(b, '"');
-}
-
 /* Control tokens are special; tokens of the user's are found in the text but are no command. */
 static void put_added_tokens(buf *b, const vocabulary *v) {
     bool first = true;
@@ -251,7 +235,7 @@ static void put_added_tokens(buf *b, const vocabulary *v) {
             continue;
         }
         buf_printf(b, "%s\n{\"id\":%zu,\"content\":", first ? "" : ",", i);
-        put_string(b, t->text, t->n_bytes);
+        json_write_string(b, t->text, t->n_bytes);
         buf_printf(b,
                    ",\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,"
                    "\"special\":%s}",
@@ -268,7 +252,7 @@ static void put_vocabulary(buf *b, const vocabulary *v) {
         const token *t = &v->tokens[i];
         if (!t->shadowed) {
             buf_puts(b, first ? "\n" : ",\n");
-            put_string(b, t->text, t->n_bytes);
+            json_write_string(b, t->text, t->n_bytes);
             buf_printf(b, ":%zu", i);
             first = false;
         }
@@ -278,7 +262,7 @@ static void put_vocabulary(buf *b, const vocabulary *v) {
 
 static void put_template_item(buf *b, const token *t, int type_id) {
     buf_puts(b, "{\"SpecialToken\":{\"id\":");
-    put_string(b, t->text, t->n_bytes);
+    json_write_string(b, t->text, t->n_bytes);
     buf_printf(b, ",\"type_id\":%d}}", type_id);
 }
 
@@ -301,11 +285,11 @@ static void put_template(buf *b, const vocabulary *v, int n_texts) {
 }
 
 static void put_special(buf *b, const token *t, int64_t id) {
-    put_string(b, t->text, t->n_bytes);
+    json_write_string(b, t->text, t->n_bytes);
     buf_puts(b, ":{\"id\":");
-    put_string(b, t->text, t->n_bytes);
+    json_write_string(b, t->text, t->n_bytes);
     buf_printf(b, ",\"ids\":[%lld],\"tokens\":[", (long long)id);
-    put_string(b, t->text, t->n_bytes);
+    json_write_string(b, t->text, t->n_bytes);
     buf_puts(b, "]}");
 }
 
@@ -334,7 +318,7 @@ static void put_model_start(buf *b, const char *unknown, size_t n_unknown, bool 
                             bool ignore_merges) {
     buf_puts(b, "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":");
     if (unknown) {
-        put_string(b, unknown, n_unknown);
+        json_write_string(b, unknown, n_unknown);
     } else {
         buf_puts(b, "null");
     }
@@ -348,9 +332,9 @@ static void put_model_start(buf *b, const char *unknown, size_t n_unknown, bool 
 static void put_merge(buf *b, bool first, const char *left, size_t n_left, const char *right,
                       size_t n_right) {
     buf_puts(b, first ? "\n[" : ",\n[");
-    put_string(b, left, n_left);
+    json_write_string(b, left, n_left);
     buf_putc(b, ',');
-    put_string(b, right, n_right);
+    json_write_string(b, right, n_right);
     buf_putc(b, ']');
 }
 

@@ -36,7 +36,7 @@ typedef struct st_writer st_writer;
 
 /* The file is made, or emptied, at once. */
 JANG_MUST_CHECK jang_status st_writer_new(st_writer **out, ctx_t *ctx, const char *path);
-/* shape is copied; name too. Returns the tensor's number through *index. */
+/* shape is copied; name, valid UTF-8, too. Returns the tensor's number through *index. */
 JANG_MUST_CHECK jang_status st_writer_add(st_writer *w, const char *name, dtype type, int n_dim,
                                           const int64_t *shape, int *index);
 /* metadata: an object of strings or NULL; borrowed. Writes the header; then st_writer_put may be

@@ -110,7 +110,9 @@ jang_status st_writer_add(st_writer *w, const char *name, dtype type, int n_dim,
                         "%s: tensor %s: type %s and its shape cannot be written", w->path, name,
                         dtype_table[type].name);
     }
-    memcpy(e.shape, shape, (size_t)n_dim * sizeof *shape);
+    for (int i = 0; i < n_dim; i++) {
+        e.shape[i] = shape[i];
+    }
     jang_status status = grow(w);
     if (status != JANG_OK) {
         return status;
@@ -141,21 +143,14 @@ static int compare_layout(const void *a, const void *b) {
     return p->index < q->index ? -1 : p->index > q->index;
 }
 
-static jang_status put_entry(buf *b, const entry *e) {
-    json_t *name = json_string(e->name);
-    if (!name) {
-        return ctx_fail(b->ctx, JANG_ERR_ARGUMENT, "tensor name \"%s\" is not valid UTF-8",
-                        e->name);
-    }
-    json_write(b, name, 0);
-    json_decref(name);
+static void put_entry(buf *b, const entry *e) {
+    json_write_string(b, e->name, strlen(e->name));
     buf_printf(b, ":{\"dtype\":\"%s\",\"shape\":[", dtype_table[e->type].name);
     for (int i = 0; i < e->n_dim; i++) {
         buf_printf(b, "%s%lld", i ? "," : "", (long long)e->shape[i]);
     }
     buf_printf(b, "],\"data_offsets\":[%llu,%llu]}", (unsigned long long)e->begin,
                (unsigned long long)(e->begin + e->n_bytes));
-    return JANG_OK;
 }
 
 static jang_status make_header(st_writer *w, buf *b, entry *const *order, const json_t *metadata) {
@@ -170,10 +165,7 @@ static jang_status make_header(st_writer *w, buf *b, entry *const *order, const 
         if (i || metadata) {
             buf_putc(b, ',');
         }
-        jang_status status = put_entry(b, order[i]);
-        if (status != JANG_OK) {
-            return status;
-        }
+        put_entry(b, order[i]);
     }
     buf_putc(b, '}');
     while (b->status == JANG_OK && b->size % ALIGN) {
