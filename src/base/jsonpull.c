@@ -32,6 +32,10 @@ jang_status jsonpull_fail(jsonpull *p, const char *message) {
 }
 
 char jsonpull_peek(jsonpull *p) {
+    static const char eight[] = "        ";
+    while (p->n_bytes - p->at >= 8 && memcmp(p->text + p->at, eight, 8) == 0) {
+        p->at += 8; /* indentation */
+    }
     while (p->at < p->n_bytes) {
         char c = p->text[p->at];
         if (c != ' ' && c != '\n' && c != '\r' && c != '\t') {

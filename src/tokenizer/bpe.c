@@ -4,7 +4,10 @@
  * equals) is merged until no pair has a merge. Short words look through all pairs for the lowest;
  * long ones keep candidates in a binary heap beside a linked list of symbols, so that a word of n
  * characters takes n log n. A candidate whose symbols have changed since is passed over when it
- * comes up. Words seen before come from a direct-mapped cache. */
+ * comes up. Words seen before come from a direct-mapped cache.
+ *
+ * Some models take a whole text as one word (SentencePiece's, which spell spaces as U+2581). Such
+ * a word falls into parts wherever two characters meet that no merge brings together. */
 #include "tokenizer/bpe.h"
 
 #include "base/utf8.h"
@@ -341,11 +344,9 @@ static jang_status encode_word(const bpe_model *m, bpe_scratch *s, tok_ids *out,
     return status;
 }
 
-jang_status bpe_encode(const bpe_model *m, bpe_scratch *s, tok_ids *out, const char *word,
-                       size_t n) {
-    if (n == 0) {
-        return JANG_OK;
-    }
+/* Encodes a word through the cache. */
+static jang_status encode_cached(const bpe_model *m, bpe_scratch *s, tok_ids *out, const char *word,
+                                 size_t n) {
     if (n > BPE_CACHE_KEY) {
         return encode_word(m, s, out, word, n);
     }
@@ -372,6 +373,37 @@ jang_status bpe_encode(const bpe_model *m, bpe_scratch *s, tok_ids *out, const c
         slot->n_ids = (uint8_t)(out->n - before);
         memcpy(slot->key, word, n);
         memcpy(slot->ids, out->ids + before, (out->n - before) * sizeof *slot->ids);
+    }
+    return status;
+}
+
+/* The end of the first part of a word that can be encoded by itself: between its last character
+ * and the next one no merge can join, and the next one is a token, so that no run of unknown
+ * characters goes on there. */
+static size_t first_cut(const bpe_model *m, const char *word, size_t n) {
+    size_t length, at;
+    uint32_t last = utf8_read(word, &at);
+    while (at < n) {
+        uint32_t c = utf8_read(word + at, &length);
+        uint32_t junction = bpe_junction(last, c);
+        if (!(m->junctions[junction / 64] >> junction % 64 & 1) && c < 0x10000 &&
+            (m->known[c / 64] >> c % 64 & 1)) {
+            return at;
+        }
+        last = c;
+        at += length;
+    }
+    return n;
+}
+
+jang_status bpe_encode(const bpe_model *m, bpe_scratch *s, tok_ids *out, const char *word,
+                       size_t n) {
+    jang_status status = JANG_OK;
+    while (status == JANG_OK && n > 0) {
+        size_t part = m->cuts ? first_cut(m, word, n) : n;
+        status = encode_cached(m, s, out, word, part);
+        word += part;
+        n -= part;
     }
     return status;
 }

@@ -25,8 +25,9 @@ typedef struct bpe_model {
     int32_t fallback[256]; /* ids of <0x00> ... <0xFF>; -1 */
     bool raw;              /* words come as plain bytes and stand for byte-level characters */
     int32_t byte_id[256];  /* with raw: the id of each byte's character, or -1 */
-    uint64_t *junctions;   /* bit set over hashed pairs of characters that some merge joins */
-    bool cuts;             /* whether junctions may be used to cut long words */
+    bool cuts;             /* whether words may be cut where no merge can join; with cuts: */
+    uint64_t *junctions;   /* set over hashed pairs of characters between which a merge joins */
+    uint64_t *known;       /* set of the characters below U+10000 that are tokens */
 } bpe_model;
 
 void bpe_init(bpe_model *m, ctx_t *ctx, const tok_vocab *vocab);
@@ -34,9 +35,16 @@ void bpe_free(bpe_model *m);
 
 /* Reads the "merges" list, in either spelling, once vocabulary and prefix are known. */
 JANG_MUST_CHECK jang_status bpe_read_merges(bpe_model *m, jsonpull *p);
-/* Adds one merge; rank is its place in the list. JANG_ERR_FORMAT if a token is missing. */
-JANG_MUST_CHECK jang_status bpe_add_merge(bpe_model *m, const char *what, const char *left,
-                                          size_t n_left, const char *right, size_t n_right);
+/* Adding merges one by one, their ranks being their places. They wait in a batch; _finish adds the
+ * last ones. JANG_ERR_FORMAT, which may come late, if a token is not in the vocabulary. */
+typedef struct bpe_batch bpe_batch;
+JANG_MUST_CHECK jang_status bpe_batch_new(bpe_batch **out, bpe_model *m, const char *what,
+                                          size_t n_expected);
+void bpe_batch_free(bpe_batch *b);
+JANG_MUST_CHECK jang_status bpe_add_merge(bpe_batch *b, const char *left, size_t n_left,
+                                          const char *right, size_t n_right);
+JANG_MUST_CHECK jang_status bpe_batch_finish(bpe_batch *b);
+
 /* Looks up what encoding needs, after vocabulary, options and merges. raw as in the struct. */
 JANG_MUST_CHECK jang_status bpe_finish(bpe_model *m, bool raw);
 
@@ -44,6 +52,13 @@ JANG_MUST_CHECK jang_status bpe_finish(bpe_model *m, bool raw);
 static inline uint32_t bpe_pair_hash(int32_t left, int32_t right) {
     uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9e3779b97f4a7c15u;
     return (uint32_t)(h >> 32 ^ h >> 15);
+}
+
+#define BPE_JUNCTION_BITS 21
+
+/* The place in junctions of a character and the one after it. */
+static inline uint32_t bpe_junction(uint32_t left, uint32_t right) {
+    return (left * 0x9e3779b1u ^ right * 0x85ebca6bu) * 0xc2b2ae35u >> (32 - BPE_JUNCTION_BITS);
 }
 
 /* Scratch of one encoder, and its cache of words. */

@@ -75,6 +75,93 @@ static jang_status read_append(reader *r, const json_t *json) {
     return status == JANG_OK ? add_step(r, step) : status;
 }
 
+static jang_status read_strip(reader *r, const json_t *json) {
+    bool left, right;
+    jang_status status = json_get_bool(&left, at_of(r, json), "strip_left", false);
+    if (status == JANG_OK) {
+        status = json_get_bool(&right, at_of(r, json), "strip_right", false);
+    }
+    return status == JANG_OK ? add_step(r, (norm_step){.run = norm_strip,
+                                                       .options = (left ? 1 : 0) + (right ? 2 : 0)})
+                             : status;
+}
+
+static jang_status read_bert(reader *r, const json_t *json) {
+    bool clean, chinese, lower, accents;
+    jang_status status = json_get_bool(&clean, at_of(r, json), "clean_text", true);
+    if (status == JANG_OK) {
+        status = json_get_bool(&chinese, at_of(r, json), "handle_chinese_chars", true);
+    }
+    if (status == JANG_OK) {
+        status = json_get_bool(&lower, at_of(r, json), "lowercase", true);
+    }
+    if (status == JANG_OK) {
+        status = json_get_bool(&accents, at_of(r, json), "strip_accents", lower);
+    }
+    if (status == JANG_OK && clean) {
+        status = add_step(r, (norm_step){.run = norm_bert_clean});
+    }
+    if (status == JANG_OK && chinese) {
+        status = add_step(r, (norm_step){.run = norm_bert_chinese});
+    }
+    if (status == JANG_OK && accents) {
+        status = add_step(r, (norm_step){.run = norm_form, .options = NORM_NFD});
+        status = status == JANG_OK ? add_step(r, (norm_step){.run = norm_bert_marks}) : status;
+    }
+    return status == JANG_OK && lower ? add_step(r, (norm_step){.run = norm_lower}) : status;
+}
+
+/* Appends the bytes of base64 text; false if it is none. */
+static bool decode_base64(buf *out, const char *text, size_t n) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    int8_t value[256];
+    memset(value, -1, sizeof value);
+    for (int i = 0; i < 64; i++) {
+        value[(unsigned char)digits[i]] = (int8_t)i;
+    }
+    while (n > 0 && text[n - 1] == '=') {
+        n--;
+    }
+    uint32_t bits = 0;
+    int n_bits = 0;
+    char *to = buf_reserve(out, n);
+    for (size_t i = 0; to && i < n; i++) {
+        int digit = value[(unsigned char)text[i]];
+        if (digit < 0) {
+            return false;
+        }
+        bits = bits << 6 | (uint32_t)digit;
+        n_bits += 6;
+        if (n_bits >= 8) {
+            n_bits -= 8;
+            *to++ = (char)(bits >> n_bits);
+            out->size++;
+        }
+    }
+    return true;
+}
+
+static jang_status read_precompiled(reader *r, const json_t *json) {
+    const json_t *text = json_object_get(json, "precompiled_charsmap");
+    buf map;
+    buf_init(&map, r->ctx, BUF_NO_LIMIT);
+    jang_status status = JANG_OK;
+    norm_step step = {.run = norm_precompiled};
+    if (!json_is_string(text) ||
+        !decode_base64(&map, json_string_value(text), json_string_length(text))) {
+        status = ctx_fail(r->ctx, JANG_ERR_FORMAT, "%s: precompiled_charsmap is not base64 text",
+                          r->what);
+    }
+    if (status == JANG_OK) {
+        status = buf_status(&map);
+    }
+    if (status == JANG_OK) {
+        status = norm_precompiled_init(&step, r->ctx, r->what, map.data, map.size);
+    }
+    buf_free(&map);
+    return status == JANG_OK ? add_step(r, step) : status;
+}
+
 static jang_status read_any(reader *r, const json_t *json);
 
 static jang_status read_sequence(reader *r, const json_t *json) {
@@ -104,6 +191,13 @@ static const struct {
     {"Replace", read_replace, {0}},
     {"Prepend", read_prepend, {0}},
     {"Append", read_append, {0}},
+    {"Strip", read_strip, {0}},
+    {"BertNormalizer", read_bert, {0}},
+    {"Precompiled", read_precompiled, {0}},
+    {"Lowercase", NULL, {.run = norm_lower}},
+    {"StripAccents", NULL, {.run = norm_strip_accents}},
+    {"Nmt", NULL, {.run = norm_nmt}},
+    {"ByteLevel", NULL, {.run = norm_byte_level}},
     {"NFC", NULL, {.run = norm_form, .options = NORM_NFC}},
     {"NFD", NULL, {.run = norm_form, .options = NORM_NFD}},
     {"NFKC", NULL, {.run = norm_form, .options = NORM_NFKC}},

@@ -2,65 +2,211 @@
 #include "tokenizer/normalize_steps.h"
 
 #include "base/utf8.h"
+#include "tokenizer/byte_chars.h"
+#include "tokenizer/unicode.h"
 
 #include <string.h>
 
 /* ---- Unicode forms ---- */
 
-static bool is_ascii(const char *text, size_t n) {
-    unsigned char all = 0;
-    for (size_t i = 0; i < n; i++) {
-        all |= (unsigned char)text[i];
-    }
-    return all < 0x80;
-}
-
-/* Decomposes text into s->points; *n_points says how many. */
-static jang_status decompose(norm_scratch *s, const char *text, size_t n, int options,
-                             size_t *n_points) {
+/* Appends one stretch in its normal form, by utf8proc. */
+static jang_status normalize_stretch(norm_scratch *s, buf *out, const char *text, size_t n,
+                                     int options) {
     const utf8proc_uint8_t *in = (const utf8proc_uint8_t *)text;
     buf_clear(&s->points);
-    utf8proc_ssize_t room = (utf8proc_ssize_t)(n + n / 2 + 16), got = 0;
-    for (int tries = 0; tries < 2; tries++) {
+    utf8proc_ssize_t room = (utf8proc_ssize_t)(n + 16), got = room + 1;
+    while (got > room) {
+        room = got;
         char *to = buf_reserve(&s->points, (size_t)room * 4);
         if (!to) {
             return buf_status(&s->points);
         }
         got = utf8proc_decompose(in, (utf8proc_ssize_t)n, (utf8proc_int32_t *)(void *)to, room,
                                  (utf8proc_option_t)options);
-        if (got <= room) {
-            break;
-        }
-        room = got + 1;
+    }
+    utf8proc_int32_t *points = (utf8proc_int32_t *)(void *)s->points.data;
+    if (got > 0 && (options & UTF8PROC_COMPOSE)) {
+        got = utf8proc_normalize_utf32(points, got, (utf8proc_option_t)options);
     }
     if (got < 0) {
-        return ctx_fail(s->points.ctx, JANG_ERR_FORMAT, "Unicode normalization: %s",
+        return ctx_fail(out->ctx, JANG_ERR_FORMAT, "Unicode normalization: %s",
                         utf8proc_errmsg(got));
     }
-    *n_points = (size_t)got;
+    for (utf8proc_ssize_t i = 0; i < got; i++) {
+        buf_put_utf8(out, (uint32_t)points[i]);
+    }
     return JANG_OK;
 }
 
+/* Whether the reference's normalization may change or move a character. */
+static bool moves(uint32_t c) {
+    return unicode_byte(c) & UNICODE_MOVES;
+}
+
+/* Whether utf8proc's newer Unicode changes or moves a character that the reference does not know.
+ */
+static bool is_newer(uint32_t c) {
+    const utf8proc_property_t *p = utf8proc_get_property((utf8proc_int32_t)c);
+    return p->combining_class || p->decomp_seqindex != UINT16_MAX;
+}
+
+/* Only stretches of characters that move, and the one before them to which they may join, can
+ * change; the rest is copied. */
 jang_status norm_form(const norm_step *step, norm_scratch *s, buf *out, const char *text,
                       size_t n) {
-    if (is_ascii(text, n)) {
-        buf_put(out, text, n);
-        return JANG_OK;
+    size_t done = 0, before = 0, length;
+    uint32_t last = 0;
+    for (size_t i = 0; i < n;) {
+        uint32_t c = utf8_read(text + i, &length);
+        if (c < 0xa0 || !moves(c)) {
+            before = i;
+            last = c;
+            i += length;
+            continue;
+        }
+        size_t end = i + length;
+        while (end < n && moves(utf8_read(text + end, &length))) {
+            end += length;
+        }
+        size_t start = before >= done && before < i && !is_newer(last) ? before : i;
+        buf_put(out, text + done, start - done);
+        jang_status status = normalize_stretch(s, out, text + start, end - start, step->options);
+        if (status != JANG_OK) {
+            return status;
+        }
+        i = done = before = end;
     }
-    size_t n_points = 0;
-    jang_status status = decompose(s, text, n, step->options, &n_points);
-    if (status != JANG_OK) {
-        return status;
+    buf_put(out, text + done, n - done);
+    return JANG_OK;
+}
+
+/* ---- Character by character ---- */
+
+jang_status norm_lower(const norm_step *step, norm_scratch *s, buf *out, const char *text,
+                       size_t n) {
+    (void)step;
+    (void)s;
+    size_t length;
+    uint32_t second;
+    for (size_t i = 0; i < n; i += length) {
+        buf_put_utf8(out, unicode_to_lower(utf8_read(text + i, &length), &second));
+        if (second) {
+            buf_put_utf8(out, second);
+        }
     }
-    utf8proc_int32_t *points = (utf8proc_int32_t *)(void *)s->points.data;
-    if (step->options & UTF8PROC_COMPOSE) {
-        utf8proc_ssize_t left = utf8proc_normalize_utf32(points, (utf8proc_ssize_t)n_points,
-                                                         (utf8proc_option_t)step->options);
-        n_points = left > 0 ? (size_t)left : 0;
+    return JANG_OK;
+}
+
+/* Appends the characters that are not of a kind. */
+static void leave_out(buf *out, const char *text, size_t n, bool (*is)(uint32_t c)) {
+    size_t length;
+    for (size_t i = 0; i < n; i += length) {
+        if (!is(utf8_read(text + i, &length))) {
+            buf_put(out, text + i, length);
+        }
     }
-    for (size_t i = 0; i < n_points; i++) {
-        buf_put_utf8(out, (uint32_t)points[i]);
+}
+
+jang_status norm_strip_accents(const norm_step *step, norm_scratch *s, buf *out, const char *text,
+                               size_t n) {
+    (void)step;
+    (void)s;
+    leave_out(out, text, n, unicode_is_combining);
+    return JANG_OK;
+}
+
+jang_status norm_bert_marks(const norm_step *step, norm_scratch *s, buf *out, const char *text,
+                            size_t n) {
+    (void)step;
+    (void)s;
+    leave_out(out, text, n, unicode_is_bert_mark);
+    return JANG_OK;
+}
+
+jang_status norm_bert_clean(const norm_step *step, norm_scratch *s, buf *out, const char *text,
+                            size_t n) {
+    (void)step;
+    (void)s;
+    size_t length;
+    for (size_t i = 0; i < n; i += length) {
+        uint32_t c = utf8_read(text + i, &length);
+        if (unicode_space(c) && !unicode_is_bert_removed(c)) {
+            buf_putc(out, ' ');
+        } else if (!unicode_is_bert_removed(c)) {
+            buf_put(out, text + i, length);
+        }
     }
+    return JANG_OK;
+}
+
+static bool is_chinese(uint32_t c) {
+    static const uint32_t blocks[][2] = {{0x4e00, 0x9fff},   {0x3400, 0x4dbf},   {0x20000, 0x2a6df},
+                                         {0x2a700, 0x2b73f}, {0x2b740, 0x2b81f}, {0x2b920, 0x2ceaf},
+                                         {0xf900, 0xfaff},   {0x2f800, 0x2fa1f}};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++) {
+        if (c >= blocks[i][0] && c <= blocks[i][1]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+jang_status norm_bert_chinese(const norm_step *step, norm_scratch *s, buf *out, const char *text,
+                              size_t n) {
+    (void)step;
+    (void)s;
+    size_t length;
+    for (size_t i = 0; i < n; i += length) {
+        bool chinese = is_chinese(utf8_read(text + i, &length));
+        buf_puts(out, chinese ? " " : "");
+        buf_put(out, text + i, length);
+        buf_puts(out, chinese ? " " : "");
+    }
+    return JANG_OK;
+}
+
+/* What Google's NMT models leave out, and what they take for a space. */
+jang_status norm_nmt(const norm_step *step, norm_scratch *s, buf *out, const char *text, size_t n) {
+    (void)step;
+    (void)s;
+    size_t length;
+    for (size_t i = 0; i < n; i += length) {
+        uint32_t c = utf8_read(text + i, &length);
+        if ((c >= 1 && c <= 8) || c == 0xb || (c >= 0xe && c <= 0x1f) || c == 0x7f || c == 0x8f ||
+            c == 0x9f) {
+            continue;
+        }
+        bool space = c == 9 || c == 0xa || c == 0xc || c == 0xd || c == 0x1680 ||
+                     (c >= 0x200b && c <= 0x200f) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+                     c == 0xfeff || c == 0xfffd;
+        buf_put(out, space ? " " : text + i, space ? 1 : length);
+    }
+    return JANG_OK;
+}
+
+jang_status norm_strip(const norm_step *step, norm_scratch *s, buf *out, const char *text,
+                       size_t n) {
+    (void)s;
+    size_t start = 0, length;
+    while ((step->options & 1) && start < n && unicode_space(utf8_read(text + start, &length))) {
+        start += length;
+    }
+    while ((step->options & 2) && n > start) {
+        size_t back = utf8_back(text, n);
+        if (!unicode_space(utf8_read(text + n - back, &length))) {
+            break;
+        }
+        n -= back;
+    }
+    buf_put(out, text + start, n - start);
+    return JANG_OK;
+}
+
+jang_status norm_byte_level(const norm_step *step, norm_scratch *s, buf *out, const char *text,
+                            size_t n) {
+    (void)step;
+    (void)s;
+    byte_chars_put(out, text, n);
     return JANG_OK;
 }
 

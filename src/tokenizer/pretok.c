@@ -101,6 +101,22 @@ static jang_status split_string(splitter *p, size_t n) {
     return status == JANG_OK && done < n ? take_part(p, done, n, false) : status;
 }
 
+static jang_status split_scan(splitter *p, size_t n) {
+    size_t done = 0, start = 0;
+    jang_status status = JANG_OK;
+    while (status == JANG_OK && done < n) {
+        size_t end = p->step->scan(p->text, n, done, p->step->parameter, &start);
+        if (done < start) {
+            status = take_part(p, done, start, false);
+        }
+        if (status == JANG_OK && start < end) {
+            status = take_part(p, start, end, true);
+        }
+        done = end;
+    }
+    return status;
+}
+
 /* An empty match right after the last match does not count; the search goes on one character
  * further. */
 static jang_status split_regex(splitter *p, size_t n) {
@@ -138,9 +154,10 @@ static jang_status split_regex(splitter *p, size_t n) {
 static jang_status run_split(pre_scratch *s, int at, const char *text, size_t n, bool at_start) {
     splitter p = {
         .s = s, .step = &s->chain->steps[at], .at = at, .text = text, .at_start = at_start};
-    jang_status status = p.step->regex ? split_regex(&p, n)
-                         : p.step->is  ? split_chars(&p, n)
-                                       : split_string(&p, n);
+    jang_status status = p.step->scan    ? split_scan(&p, n)
+                         : p.step->regex ? split_regex(&p, n)
+                         : p.step->is    ? split_chars(&p, n)
+                                         : split_string(&p, n);
     return status == JANG_OK ? flush_held(&p) : status;
 }
 

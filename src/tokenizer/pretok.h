@@ -7,6 +7,7 @@
 #define JANG_TOKENIZER_PRETOK_H
 
 #include "base/json.h"
+#include "tokenizer/split_scan.h"
 #include "tokenizer/tok_regex.h"
 
 typedef enum pre_kind {
@@ -32,11 +33,13 @@ typedef bool (*pre_is)(uint32_t c);
 
 typedef struct pre_step {
     pre_kind kind;
-    /* PRE_SPLIT: one of the three */
+    /* PRE_SPLIT: one of the four */
+    scan_fn scan;
     tok_regex *regex;
     pre_is is;
     char *text; /* a fixed string; owned. PRE_METASPACE: the replacement */
     size_t n_text;
+    size_t parameter; /* of scan */
     pre_behavior behavior;
     bool invert;
     pre_prepend prepend; /* PRE_METASPACE */

@@ -4,9 +4,6 @@
 
 #include <string.h>
 
-#define GPT2_PATTERN                                                                               \
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-
 typedef struct reader {
     pre_chain *chain;
     ctx_t *ctx;
@@ -57,6 +54,10 @@ static jang_status read_behavior(reader *r, const json_t *json, const char *fall
 static jang_status add_split_regex(reader *r, const char *pattern, size_t n, pre_behavior behavior,
                                    bool invert) {
     pre_step step = {.kind = PRE_SPLIT, .behavior = behavior, .invert = invert};
+    step.scan = scan_of_pattern(pattern, n, &step.parameter);
+    if (step.scan) {
+        return add_step(r, step);
+    }
     jang_status status = tok_regex_open(&step.regex, r->ctx, r->what, pattern, n);
     return status == JANG_OK ? add_step(r, step) : status;
 }
@@ -110,6 +111,57 @@ static jang_status read_digits(reader *r, const json_t *json) {
                : status;
 }
 
+static jang_status read_punctuation(reader *r, const json_t *json) {
+    pre_behavior behavior = PRE_ISOLATED;
+    jang_status status = read_behavior(r, json, "Isolated", &behavior);
+    return status == JANG_OK ? add_split_is(r, unicode_is_punctuation, behavior) : status;
+}
+
+static jang_status read_whitespace_split(reader *r, const json_t *json) {
+    (void)json;
+    return add_split_is(r, unicode_space, PRE_REMOVED);
+}
+
+static jang_status read_bert(reader *r, const json_t *json) {
+    jang_status status = read_whitespace_split(r, json);
+    return status == JANG_OK ? add_split_is(r, unicode_is_punctuation, PRE_ISOLATED) : status;
+}
+
+static jang_status read_delimiter(reader *r, const json_t *json) {
+    const json_t *text = json_object_get(json, "delimiter");
+    if (!json_is_string(text) || json_string_length(text) == 0) {
+        return ctx_fail(r->ctx, JANG_ERR_FORMAT, "%s: CharDelimiterSplit needs a delimiter",
+                        r->what);
+    }
+    return add_split_string(r, json_string_value(text), json_string_length(text), PRE_REMOVED,
+                            false);
+}
+
+/* Keeps what the scanner matches and nothing else. */
+static jang_status add_scan(reader *r, scan_fn scan, size_t parameter) {
+    return add_step(r, (pre_step){.kind = PRE_SPLIT,
+                                  .scan = scan,
+                                  .parameter = parameter,
+                                  .behavior = PRE_REMOVED,
+                                  .invert = true});
+}
+
+static jang_status read_whitespace(reader *r, const json_t *json) {
+    (void)json;
+    return add_scan(r, scan_words, 0);
+}
+
+static jang_status read_scripts(reader *r, const json_t *json) {
+    (void)json;
+    return add_scan(r, scan_scripts, 0);
+}
+
+static jang_status read_fixed_length(reader *r, const json_t *json) {
+    int64_t length;
+    jang_status status = json_get_int(&length, at_of(r, json), "length", 5, 1, INT32_MAX);
+    return status == JANG_OK ? add_scan(r, scan_fixed, (size_t)length) : status;
+}
+
 /* ---- Rewriting ---- */
 
 static jang_status read_byte_level(reader *r, const json_t *json) {
@@ -122,7 +174,8 @@ static jang_status read_byte_level(reader *r, const json_t *json) {
         status = add_step(r, (pre_step){.kind = PRE_PREFIX_SPACE});
     }
     if (status == JANG_OK && regex) {
-        status = add_split_regex(r, GPT2_PATTERN, strlen(GPT2_PATTERN), PRE_ISOLATED, false);
+        status =
+            add_split_regex(r, SCAN_GPT2_PATTERN, strlen(SCAN_GPT2_PATTERN), PRE_ISOLATED, false);
     }
     return status == JANG_OK ? add_step(r, (pre_step){.kind = PRE_BYTE_CHARS}) : status;
 }
@@ -201,8 +254,19 @@ static const struct {
     const char *type;
     jang_status (*read)(reader *r, const json_t *json);
 } kinds[] = {
-    {"Sequence", read_sequence},    {"Split", read_split},         {"Digits", read_digits},
-    {"ByteLevel", read_byte_level}, {"Metaspace", read_metaspace},
+    {"Sequence", read_sequence},
+    {"Split", read_split},
+    {"Digits", read_digits},
+    {"Punctuation", read_punctuation},
+    {"WhitespaceSplit", read_whitespace_split},
+    {"BertPreTokenizer", read_bert},
+    {"CharDelimiterSplit", read_delimiter},
+    {"Delimiter", read_delimiter},
+    {"Whitespace", read_whitespace},
+    {"UnicodeScripts", read_scripts},
+    {"FixedLength", read_fixed_length},
+    {"ByteLevel", read_byte_level},
+    {"Metaspace", read_metaspace},
 };
 
 static jang_status read_any(reader *r, const json_t *json) {

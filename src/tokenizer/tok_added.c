@@ -8,18 +8,7 @@
 #include "base/utf8.h"
 #include "tokenizer/unicode.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-typedef struct added_node {
-    uint32_t first_edge, n_edges;
-    int32_t token; /* index of the token that ends here, -1 */
-} added_node;
-
-typedef struct added_edge {
-    uint8_t byte;
-    uint32_t node;
-} added_edge;
 
 void added_init(tok_added *a, ctx_t *ctx) {
     *a = (tok_added){.ctx = ctx};
@@ -36,10 +25,8 @@ void added_free(tok_added *a) {
     }
     ctx_free(a->ctx, a->tokens);
     ctx_free(a->ctx, a->by_id);
-    ctx_free(a->ctx, a->plain.nodes);
-    ctx_free(a->ctx, a->plain.edges);
-    ctx_free(a->ctx, a->normal.nodes);
-    ctx_free(a->ctx, a->normal.edges);
+    trie_free(&a->plain, a->ctx);
+    trie_free(&a->normal, a->ctx);
     vocab_free(&a->map);
     *a = (tok_added){0};
 }
@@ -147,76 +134,7 @@ jang_status added_read(tok_added *a, jsonpull *p, const tok_vocab *model) {
     return status;
 }
 
-/* ---- The trie ---- */
-
-typedef struct trie_word {
-    const char *text;
-    size_t n;
-    int32_t token;
-} trie_word;
-
-static int compare_words(const void *a, const void *b) {
-    const trie_word *x = a, *y = b;
-    size_t n = x->n < y->n ? x->n : y->n;
-    int order = memcmp(x->text, y->text, n);
-    return order ? order : (x->n > y->n) - (x->n < y->n);
-}
-
-/* Ranges of sorted words that still share a node, worked off first in, first out: so the edges of
- * a node come to lie together. */
-typedef struct trie_range {
-    uint32_t first, last, depth, node;
-} trie_range;
-
-static void expand(added_trie *trie, const trie_word *words, trie_range r, trie_range *queue,
-                   uint32_t *n_queue) {
-    added_node *node = &trie->nodes[r.node];
-    *node = (added_node){trie->n_edges, 0, -1};
-    uint32_t i = r.first;
-    while (i < r.last && words[i].n == r.depth) {
-        node->token = words[i++].token;
-    }
-    while (i < r.last) {
-        uint8_t byte = (uint8_t)words[i].text[r.depth];
-        uint32_t start = i;
-        while (i < r.last && (uint8_t)words[i].text[r.depth] == byte) {
-            i++;
-        }
-        uint32_t child = trie->n_nodes++;
-        trie->edges[trie->n_edges++] = (added_edge){byte, child};
-        node->n_edges++;
-        queue[(*n_queue)++] = (trie_range){start, i, r.depth + 1, child};
-    }
-}
-
-static jang_status build_trie(ctx_t *ctx, added_trie *trie, trie_word *words, size_t n) {
-    size_t n_nodes = 1;
-    for (size_t i = 0; i < n; i++) {
-        n_nodes += words[i].n;
-    }
-    if (n_nodes > UINT32_MAX / 2) {
-        return ctx_fail_memory(ctx, n_nodes);
-    }
-    qsort(words, n, sizeof *words, compare_words);
-    trie->nodes = ctx_array(ctx, n_nodes, sizeof *trie->nodes);
-    trie->edges = ctx_array(ctx, n_nodes, sizeof *trie->edges);
-    trie_range *queue = ctx_array(ctx, n_nodes, sizeof *queue);
-    if (!trie->nodes || !trie->edges || !queue) {
-        ctx_free(ctx, queue);
-        return ctx_fail_memory(ctx, n_nodes * sizeof *queue);
-    }
-    uint32_t n_queue = 1;
-    queue[0] = (trie_range){0, (uint32_t)n, 0, 0};
-    trie->n_nodes = 1;
-    for (uint32_t i = 0; i < n_queue; i++) {
-        expand(trie, words, queue[i], queue, &n_queue);
-    }
-    for (size_t i = 0; i < n; i++) {
-        trie->first[(uint8_t)words[i].text[0]] = true;
-    }
-    ctx_free(ctx, queue);
-    return JANG_OK;
-}
+/* ---- Finding ---- */
 
 jang_status added_finish(tok_added *a) {
     trie_word *words = ctx_array(a->ctx, a->n + 1, sizeof *words);
@@ -231,12 +149,12 @@ jang_status added_finish(tok_added *a) {
             bool respelled = normal && t->normalized_content;
             trie_word word = {respelled ? t->normalized_content : t->content,
                               respelled ? t->n_normalized : t->n_content, (int32_t)i};
-            if (t->normalized == (normal == 1) && word.n > 0) {
+            if (t->normalized == (normal == 1) && word.n_bytes > 0) {
                 words[n++] = word;
             }
         }
         if (n > 0) {
-            status = build_trie(a->ctx, normal ? &a->normal : &a->plain, words, n);
+            status = trie_build(normal ? &a->normal : &a->plain, a->ctx, words, n);
         }
     }
     ctx_free(a->ctx, words);
@@ -247,53 +165,28 @@ const added_token *added_of_id(const tok_added *a, int32_t id) {
     return id >= 0 && id < a->n_ids && a->by_id[id] >= 0 ? &a->tokens[a->by_id[id]] : NULL;
 }
 
-/* ---- Matching ---- */
-
-static const added_edge *find_edge(const added_trie *trie, const added_node *node, uint8_t byte) {
-    const added_edge *edges = trie->edges + node->first_edge;
-    uint32_t low = 0, high = node->n_edges;
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        if (edges[middle].byte < byte) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low < node->n_edges && edges[low].byte == byte ? &edges[low] : NULL;
-}
-
 /* The longest token at text; its index or -1. */
-static int32_t longest(const added_trie *trie, const char *text, size_t n, size_t *n_token) {
+static int32_t longest(const tok_trie *trie, const char *text, size_t n, size_t *n_token) {
     int32_t token = -1;
-    const added_node *node = trie->nodes;
-    for (size_t i = 0; i < n; i++) {
-        const added_edge *edge = find_edge(trie, node, (uint8_t)text[i]);
-        if (!edge) {
-            break;
+    const trie_node *node = trie_first(trie, (uint8_t)text[0]);
+    for (size_t i = 1; node; i++) {
+        if (node->value >= 0) {
+            token = node->value;
+            *n_token = i;
         }
-        node = &trie->nodes[edge->node];
-        if (node->token >= 0) {
-            token = node->token;
-            *n_token = i + 1;
-        }
+        node = i < n ? trie_step(trie, node, (uint8_t)text[i]) : NULL;
     }
     return token;
 }
 
-/* \w of the Rust crate regex, which has the two joiners as well. */
-static bool is_word(uint32_t c) {
-    return (unicode_byte(c) & UNICODE_WORD) || c == 0x200c || c == 0x200d;
-}
-
 static bool word_before(const char *text, size_t at) {
     size_t n;
-    return at > 0 && is_word(utf8_read(text + at - utf8_back(text, at), &n));
+    return at > 0 && unicode_is_word(utf8_read(text + at - utf8_back(text, at), &n));
 }
 
 static bool word_after(const char *text, size_t n_text, size_t at) {
     size_t n;
-    return at < n_text && is_word(utf8_read(text + at, &n));
+    return at < n_text && unicode_is_word(utf8_read(text + at, &n));
 }
 
 /* Widens a match over the white space that the token takes. */
@@ -315,14 +208,14 @@ static void strip_around(const added_token *t, const char *text, size_t n, size_
     }
 }
 
-bool added_next(const tok_added *a, const added_trie *trie, const char *text, size_t n,
+bool added_next(const tok_added *a, const tok_trie *trie, const char *text, size_t n,
                 bool no_special, added_search *search, added_match *out) {
     if (!trie->nodes) {
         return false;
     }
     size_t at = search->at;
     while (at < n) {
-        if (!trie->first[(uint8_t)text[at]]) {
+        if (!trie->root[(uint8_t)text[at]]) {
             at++;
             continue;
         }

@@ -3,6 +3,7 @@
 #define JANG_TOKENIZER_TOK_ADDED_H
 
 #include "base/jsonpull.h"
+#include "tokenizer/tok_trie.h"
 #include "tokenizer/tok_vocab.h"
 
 typedef struct added_token {
@@ -14,15 +15,6 @@ typedef struct added_token {
     bool single_word, lstrip, rstrip, normalized, special;
 } added_token;
 
-/* Finds the longest of its words at a place. Nodes of a byte trie; a node's children are one run
- * of edges in order of byte. */
-typedef struct added_trie {
-    struct added_node *nodes;
-    struct added_edge *edges;
-    uint32_t n_nodes, n_edges;
-    bool first[256]; /* bytes with which a word begins */
-} added_trie;
-
 typedef struct tok_added {
     ctx_t *ctx;
     added_token *tokens;
@@ -30,7 +22,7 @@ typedef struct tok_added {
     tok_vocab map;  /* content to id */
     int32_t *by_id; /* [n_ids] index into tokens, -1 */
     int32_t n_ids;
-    added_trie plain, normal; /* over tokens with normalized false, true */
+    tok_trie plain, normal; /* over tokens with normalized false, true */
 } tok_added;
 
 void added_init(tok_added *a, ctx_t *ctx);
@@ -58,7 +50,7 @@ typedef struct added_search {
 
 /* Finds the next token in text. Returns false when there is none. With no_special, special tokens
  * are plain text. */
-bool added_next(const tok_added *a, const added_trie *trie, const char *text, size_t n,
+bool added_next(const tok_added *a, const tok_trie *trie, const char *text, size_t n,
                 bool no_special, added_search *search, added_match *out);
 
 #endif

@@ -7,7 +7,18 @@
 
 static jang_status take_word(void *user, const char *word, size_t n) {
     tok_encoder *e = user;
-    return bpe_encode(&e->t->bpe, &e->bpe, e->out, word, n);
+    const tok *t = e->t;
+    switch (t->kind) {
+    case TOK_BPE:
+        return bpe_encode(&t->bpe, &e->bpe, e->out, word, n);
+    case TOK_UNIGRAM:
+        return uni_encode(&t->uni, &e->uni, e->out, word, n);
+    case TOK_WORDPIECE:
+        return wp_encode(&t->wp, &e->piece, e->out, word, n);
+    case TOK_WORDLEVEL:
+        return wp_encode_word(&t->wp, e->out, word, n);
+    }
+    return JANG_OK;
 }
 
 void tok_encoder_free(tok_encoder *e) {
@@ -15,6 +26,8 @@ void tok_encoder_free(tok_encoder *e) {
     pre_scratch_free(&e->pre);
     norm_scratch_free(&e->norm);
     bpe_scratch_free(&e->bpe);
+    uni_scratch_free(&e->uni, ctx);
+    buf_free(&e->piece);
     buf_free(&e->repaired);
     ctx_free(ctx, e);
 }
@@ -40,6 +53,7 @@ static jang_status borrow_encoder(tok_encoder **out, const tok *t) {
         pre_scratch_init(&e->pre, t->ctx, &t->pre, take_word, e);
         norm_scratch_init(&e->norm, t->ctx);
         bpe_scratch_init(&e->bpe, t->ctx);
+        buf_init(&e->piece, t->ctx, BUF_NO_LIMIT);
         buf_init(&e->repaired, t->ctx, BUF_NO_LIMIT);
     }
     *out = e;
@@ -60,7 +74,7 @@ static void return_encoder(tok_encoder *e) {
 typedef jang_status (*stretch_fn)(tok_encoder *e, const char *text, size_t n, bool at_start);
 
 /* Cuts text at the tokens of a trie, appending their ids and sending the rest to fn. */
-static jang_status cut(tok_encoder *e, const added_trie *trie, const char *text, size_t n,
+static jang_status cut(tok_encoder *e, const tok_trie *trie, const char *text, size_t n,
                        bool at_start, stretch_fn fn) {
     added_search search = {0, 0};
     added_match m;

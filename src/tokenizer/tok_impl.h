@@ -14,6 +14,8 @@
 #include "tokenizer/tok_decode.h"
 #include "tokenizer/tok_regex.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/unigram.h"
+#include "tokenizer/wordpiece.h"
 
 #include <pthread.h>
 
@@ -24,15 +26,22 @@ typedef struct tok_encoder {
     pre_scratch pre;
     norm_scratch norm;
     bpe_scratch bpe;
+    uni_scratch uni;
+    buf piece;    /* WordPiece's scratch */
     buf repaired; /* the text, where it was not valid UTF-8 */
     unsigned flags;
     struct tok_encoder *next;
 } tok_encoder;
 
+typedef enum tok_kind { TOK_BPE, TOK_UNIGRAM, TOK_WORDPIECE, TOK_WORDLEVEL } tok_kind;
+
 struct tok {
     ctx_t *ctx;
     tok_vocab vocab; /* the model's */
+    tok_kind kind;   /* which of the next three is the model */
     bpe_model bpe;
+    uni_model uni;
+    wp_model wp; /* WordLevel as well */
     tok_added added;
     norm_chain norm;
     pre_chain pre;
@@ -47,6 +56,14 @@ struct tok {
 
 /* tok_post.c: reads the post-processor (an object or NULL) into t->post. */
 JANG_MUST_CHECK jang_status tok_read_post(tok *t, const char *what, const json_t *json);
+
+/* tok_load.c: an empty tokenizer, and what any source must call last: finishes the model and the
+ * added tokens, in which unk is the unknown token's spelling or NULL. */
+JANG_MUST_CHECK jang_status tok_new(tok **out, ctx_t *ctx);
+JANG_MUST_CHECK jang_status tok_finish(tok *t, const char *what, const char *unk);
+
+/* tok_model.c: reads the "model" object. */
+JANG_MUST_CHECK jang_status tok_read_model(tok *t, jsonpull *p, char **unk);
 
 /* tok_encode.c */
 void tok_encoder_free(tok_encoder *e);

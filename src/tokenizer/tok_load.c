@@ -10,123 +10,10 @@
 
 /* Where the parts of the file lie; data NULL: absent or null. */
 typedef struct tok_parts {
-    jsonpull_str normalizer, pre_tokenizer, post_processor, decoder, added_tokens, merges;
-    bool have_model, have_vocab, have_merges;
-    char type[16];
-    char *unk_token;
+    jsonpull_str normalizer, pre_tokenizer, post_processor, decoder, added_tokens;
+    bool have_model;
+    char *unk; /* the model's unknown token; owned */
 } tok_parts;
-
-/* ---- The model ---- */
-
-static jang_status read_vocab(tok *t, jsonpull *p) {
-    /* a line of vocabulary or merges takes about 30 bytes */
-    jang_status status = vocab_reserve(&t->vocab, p->n_bytes / 128, p->n_bytes / 16);
-    if (status == JANG_OK) {
-        status = jsonpull_enter(p, '{');
-    }
-    while (status == JANG_OK && jsonpull_next(p, &status)) {
-        int64_t id = 0;
-        status = jsonpull_int(p, &id);
-        if (status == JANG_OK && (id < 0 || id >= TOK_MAX_IDS)) {
-            status = jsonpull_fail(p, "a token's id is out of range");
-        }
-        if (status == JANG_OK) {
-            status = vocab_add(&t->vocab, p->key.data, p->key.n_bytes, (int32_t)id);
-        }
-    }
-    return status;
-}
-
-/* A string member that may be null; an empty one counts as none. */
-static jang_status read_affix(tok *t, jsonpull *p, char **out) {
-    if (jsonpull_null(p)) {
-        return JANG_OK;
-    }
-    jsonpull_str s;
-    jang_status status = jsonpull_string(p, &s);
-    if (status == JANG_OK && s.n_bytes > 0 && !*out) {
-        *out = ctx_strndup(t->ctx, s.data, s.n_bytes);
-        status = *out ? JANG_OK : ctx_fail_memory(t->ctx, s.n_bytes);
-    }
-    return status;
-}
-
-static jang_status read_flag(jsonpull *p, bool *out) {
-    return jsonpull_null(p) ? JANG_OK : jsonpull_bool(p, out);
-}
-
-static jang_status read_type(jsonpull *p, tok_parts *parts) {
-    jsonpull_str s;
-    jang_status status = jsonpull_string(p, &s);
-    if (status == JANG_OK && s.n_bytes < sizeof parts->type) {
-        memcpy(parts->type, s.data, s.n_bytes);
-        parts->type[s.n_bytes] = 0;
-    }
-    return status;
-}
-
-static jang_status read_merges(tok *t, jsonpull *p, tok_parts *parts) {
-    parts->have_merges = true;
-    if (!parts->have_vocab) {
-        return jsonpull_raw(p, &parts->merges); /* their tokens are not known yet */
-    }
-    return bpe_read_merges(&t->bpe, p);
-}
-
-static jang_status read_model_member(tok *t, jsonpull *p, tok_parts *parts) {
-    if (jsonpull_key_is(p, "type")) {
-        return read_type(p, parts);
-    }
-    if (jsonpull_key_is(p, "vocab")) {
-        parts->have_vocab = true;
-        return read_vocab(t, p);
-    }
-    if (jsonpull_key_is(p, "merges")) {
-        return read_merges(t, p, parts);
-    }
-    if (jsonpull_key_is(p, "unk_token")) {
-        return read_affix(t, p, &parts->unk_token);
-    }
-    if (jsonpull_key_is(p, "continuing_subword_prefix")) {
-        return read_affix(t, p, &t->bpe.prefix);
-    }
-    if (jsonpull_key_is(p, "end_of_word_suffix")) {
-        return read_affix(t, p, &t->bpe.suffix);
-    }
-    if (jsonpull_key_is(p, "fuse_unk")) {
-        return read_flag(p, &t->bpe.fuse_unk);
-    }
-    if (jsonpull_key_is(p, "byte_fallback")) {
-        return read_flag(p, &t->bpe.byte_fallback);
-    }
-    if (jsonpull_key_is(p, "ignore_merges")) {
-        return read_flag(p, &t->bpe.ignore_merges);
-    }
-    return jsonpull_skip(p);
-}
-
-static jang_status read_model(tok *t, jsonpull *p, tok_parts *parts) {
-    parts->have_model = true;
-    jang_status status = jsonpull_enter(p, '{');
-    while (status == JANG_OK && jsonpull_next(p, &status)) {
-        status = read_model_member(t, p, parts);
-    }
-    if (status == JANG_OK && parts->type[0] && strcmp(parts->type, "BPE") != 0) {
-        return ctx_fail(t->ctx, JANG_ERR_UNSUPPORTED, "%s: model type '%s' is unknown", p->what,
-                        parts->type);
-    }
-    if (status == JANG_OK && (!parts->have_vocab || !parts->have_merges)) {
-        status = ctx_fail(t->ctx, JANG_ERR_FORMAT, "%s: the model has no %s", p->what,
-                          parts->have_vocab ? "merges" : "vocab");
-    }
-    if (status == JANG_OK && parts->merges.data) {
-        jsonpull merges;
-        jsonpull_init(&merges, t->ctx, p->what, parts->merges.data, parts->merges.n_bytes);
-        status = bpe_read_merges(&t->bpe, &merges);
-        jsonpull_free(&merges);
-    }
-    return status;
-}
 
 /* ---- The file ---- */
 
@@ -151,7 +38,8 @@ static jang_status read_top(tok *t, jsonpull *p, tok_parts *parts) {
         if (where) {
             status = jsonpull_raw(p, where);
         } else if (jsonpull_key_is(p, "model") && !parts->have_model) {
-            status = read_model(t, p, parts);
+            parts->have_model = true;
+            status = tok_read_model(t, p, &parts->unk);
         } else {
             status = jsonpull_skip(p);
         }
@@ -235,32 +123,42 @@ static jang_status read_added(tok *t, const char *what, const tok_parts *parts) 
         status = added_read(&t->added, &p, &t->vocab);
         jsonpull_free(&p);
     }
-    if (status == JANG_OK) {
-        status = normalize_added(t);
-    }
-    return status == JANG_OK ? added_finish(&t->added) : status;
+    return status;
 }
 
-static jang_status finish(tok *t, const char *what, const tok_parts *parts) {
-    t->bpe.unk =
-        parts->unk_token ? vocab_get(&t->vocab, parts->unk_token, strlen(parts->unk_token)) : -1;
-    /* a last step that spells bytes as characters is left out: the model takes the bytes */
+/* A last step that spells bytes as characters is left out: the model then takes the bytes. */
+static jang_status finish_bpe(tok *t) {
     pre_chain *pre = &t->pre;
     bool bytes = pre->n_steps > 0 && pre->steps[pre->n_steps - 1].kind == PRE_BYTE_CHARS;
     jang_status status = bpe_finish(&t->bpe, bytes);
     if (status == JANG_OK && t->bpe.raw) {
         pre->n_steps--;
     }
+    return status;
+}
+
+jang_status tok_finish(tok *t, const char *what, const char *unk) {
+    int32_t unk_id = unk ? vocab_get(&t->vocab, unk, strlen(unk)) : -1;
+    t->bpe.unk = unk_id;
+    t->wp = (wp_model){t->ctx, &t->vocab, t->bpe.prefix, t->wp.max_chars, unk_id};
+    jang_status status = normalize_added(t);
+    if (status == JANG_OK) {
+        status = added_finish(&t->added);
+    }
+    if (status == JANG_OK && t->kind == TOK_BPE) {
+        status = finish_bpe(t);
+    }
+    if (status == JANG_OK && t->kind == TOK_UNIGRAM) {
+        status = uni_finish(&t->uni, what);
+    }
     t->size = t->vocab.n_ids;
     for (size_t i = 0; i < t->added.n; i++) {
         t->size = t->added.tokens[i].id >= t->size ? t->added.tokens[i].id + 1 : t->size;
     }
-    (void)what;
     return status;
 }
 
-jang_status tok_open(tok **out, ctx_t *ctx, const char *what, const char *json, size_t n_json,
-                     const char *config, size_t n_config) {
+jang_status tok_new(tok **out, ctx_t *ctx) {
     tok *t = ctx_zero(ctx, 1, sizeof *t);
     if (!t) {
         return ctx_fail_memory(ctx, sizeof *t);
@@ -269,11 +167,23 @@ jang_status tok_open(tok **out, ctx_t *ctx, const char *what, const char *json, 
     pthread_mutex_init(&t->lock, NULL);
     vocab_init(&t->vocab, ctx);
     bpe_init(&t->bpe, ctx, &t->vocab);
+    uni_init(&t->uni, ctx, &t->vocab);
     added_init(&t->added, ctx);
+    *out = t;
+    return JANG_OK;
+}
+
+jang_status tok_open(tok **out, ctx_t *ctx, const char *what, const char *json, size_t n_json,
+                     const char *config, size_t n_config) {
+    tok *t = NULL;
+    jang_status status = tok_new(&t, ctx);
+    if (status != JANG_OK) {
+        return status;
+    }
     tok_parts parts = {.have_model = false};
     jsonpull p;
     jsonpull_init(&p, ctx, what, json, n_json);
-    jang_status status = read_top(t, &p, &parts);
+    status = read_top(t, &p, &parts);
     jsonpull_free(&p);
     if (status == JANG_OK) {
         status = read_small_parts(t, what, &parts);
@@ -282,12 +192,12 @@ jang_status tok_open(tok **out, ctx_t *ctx, const char *what, const char *json, 
         status = read_added(t, what, &parts);
     }
     if (status == JANG_OK) {
-        status = finish(t, what, &parts);
+        status = tok_finish(t, what, parts.unk);
     }
     if (status == JANG_OK && config) {
         status = json_parse(&t->config, ctx, "tokenizer_config.json", config, n_config);
     }
-    ctx_free(ctx, parts.unk_token);
+    ctx_free(ctx, parts.unk);
     if (status != JANG_OK) {
         tok_close(t);
         return status;
@@ -311,6 +221,7 @@ void tok_close(tok *t) {
     dec_free(&t->dec);
     added_free(&t->added);
     bpe_free(&t->bpe);
+    uni_free(&t->uni);
     vocab_free(&t->vocab);
     ctx_free(t->ctx, t->post);
     json_decref(t->config);

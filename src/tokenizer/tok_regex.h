@@ -1,7 +1,7 @@
 /* tok_regex.h - the regular expressions of tokenizer files, run by PCRE2 with JIT.
  *
  * Files are written for Oniguruma with Ruby's syntax. tok_regex_open translates what means
- * something else in PCRE2; see tok_regex.c for the list. */
+ * something else in PCRE2; see tok_regex_translate.c for the list. */
 #ifndef JANG_TOKENIZER_TOK_REGEX_H
 #define JANG_TOKENIZER_TOK_REGEX_H
 

@@ -161,21 +161,51 @@ jang_status vocab_add(tok_vocab *v, const char *text, size_t n_bytes, int32_t id
         v->n_entries++;
         *slot = (vocab_slot){hash, number + 1};
     }
-    int32_t old = v->entries[number].id;
-    if (old != id && v->by_id[old] == (int32_t)number) {
-        v->by_id[old] = -1;
-    }
     v->entries[number].id = id;
     v->by_id[id] = (int32_t)number;
+    v->longest = n_bytes > v->longest ? (uint32_t)n_bytes : v->longest;
     return JANG_OK;
 }
 
-int32_t vocab_get(const tok_vocab *v, const char *text, size_t n_bytes) {
+int32_t vocab_get_hashed(const tok_vocab *v, const char *text, size_t n_bytes, uint32_t hash) {
     if (!v->slots) {
         return -1;
     }
-    const vocab_slot *slot = find_slot(v, text, n_bytes, vocab_hash(text, n_bytes));
+    const vocab_slot *slot = find_slot(v, text, n_bytes, hash);
     return slot->entry ? v->entries[slot->entry - 1].id : -1;
+}
+
+int32_t vocab_get(const tok_vocab *v, const char *text, size_t n_bytes) {
+    return vocab_get_hashed(v, text, n_bytes, vocab_hash(text, n_bytes));
+}
+
+/* ---- Fetching ahead ---- */
+
+/* The entry that a hash leads to, found without looking at spellings; NULL. */
+static const vocab_entry *likely_entry(const tok_vocab *v, uint32_t hash) {
+    for (uint32_t i = hash & v->mask; v->slots && v->slots[i].entry; i = (i + 1) & v->mask) {
+        if (v->slots[i].hash == hash) {
+            return &v->entries[v->slots[i].entry - 1];
+        }
+    }
+    return NULL;
+}
+
+void vocab_fetch_slot(const tok_vocab *v, uint32_t hash) {
+    if (v->slots) {
+        __builtin_prefetch(&v->slots[hash & v->mask]);
+    }
+}
+
+void vocab_fetch_entry(const tok_vocab *v, uint32_t hash) {
+    __builtin_prefetch(likely_entry(v, hash));
+}
+
+void vocab_fetch_text(const tok_vocab *v, uint32_t hash) {
+    const vocab_entry *e = likely_entry(v, hash);
+    if (e) {
+        __builtin_prefetch(v->arena.data + e->at);
+    }
 }
 
 const char *vocab_text(const tok_vocab *v, int32_t id, size_t *n_bytes) {
