@@ -50,3 +50,21 @@ function(jang_select_kernels list_name)
   endforeach()
   set(${list_name} ${kept} PARENT_SCOPE)
 endfunction()
+
+# Links a library's objects into one and makes its hidden names local to it. Where the linker
+# cannot (macOS), the objects as they are.
+function(jang_public_object out objects)
+  if(APPLE OR NOT CMAKE_OBJCOPY)
+    set(${out} $<TARGET_OBJECTS:${objects}> PARENT_SCOPE)
+    return()
+  endif()
+  set(object ${CMAKE_CURRENT_BINARY_DIR}/jang-public.o)
+  add_custom_command(
+    OUTPUT ${object}
+    COMMAND ${CMAKE_C_COMPILER} -r -nostdlib -o ${object} $<TARGET_OBJECTS:${objects}>
+    COMMAND ${CMAKE_OBJCOPY} --localize-hidden ${object}
+    DEPENDS ${objects} $<TARGET_OBJECTS:${objects}>
+    COMMAND_EXPAND_LISTS VERBATIM COMMENT "Making inner names local")
+  set_source_files_properties(${object} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+  set(${out} ${object} PARENT_SCOPE)
+endfunction()
