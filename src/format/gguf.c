@@ -6,6 +6,7 @@
  *     padding to general.alignment (32), then the tensors' bytes, each at a multiple of it.
  *
  * dims[0] is the fastest axis there. Source: ggml's docs/gguf.md. */
+#include "base/utf8.h"
 #include "format/gguf_impl.h"
 
 #include <stdlib.h>
@@ -86,36 +87,6 @@ static jang_status take_u64(reader *r, uint64_t *out) {
     return JANG_OK;
 }
 
-/* Length of the UTF-8 sequence at text, 0 if it is none (RFC 3629, table 3-7 of Unicode). */
-static size_t utf8_length(const uint8_t *s, size_t n) {
-    uint8_t low = 0x80, high = 0xbf;
-    size_t need = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-    if (!need || need > n || s[0] > 0xf4) {
-        return 0;
-    }
-    low = s[0] == 0xe0 ? 0xa0 : s[0] == 0xf0 ? 0x90 : low;
-    high = s[0] == 0xed ? 0x9f : s[0] == 0xf4 ? 0x8f : high;
-    for (size_t i = 1; i < need; i++) {
-        if (s[i] < low || s[i] > high) {
-            return 0;
-        }
-        low = 0x80;
-        high = 0xbf;
-    }
-    return need;
-}
-
-static bool utf8_valid(const uint8_t *s, size_t n) {
-    for (size_t i = 0; i < n;) {
-        size_t step = utf8_length(s + i, n - i);
-        if (!step) {
-            return false;
-        }
-        i += step;
-    }
-    return true;
-}
-
 static jang_status take_string(reader *r, const uint8_t **out, size_t *n_out) {
     uint64_t n = 0;
     jang_status status = take_u64(r, &n);
@@ -129,7 +100,7 @@ static jang_status take_string(reader *r, const uint8_t **out, size_t *n_out) {
                         "%s: a string of %llu bytes at byte %zu, the file has %zu", r->g->path,
                         (unsigned long long)n, at, r->g->map.n_bytes);
     }
-    if (!utf8_valid(text, (size_t)n)) {
+    if (utf8_valid_prefix((const char *)text, (size_t)n) != n) {
         return ctx_fail(r->g->ctx, JANG_ERR_FORMAT, "%s: the string at byte %zu is not UTF-8",
                         r->g->path, at);
     }
