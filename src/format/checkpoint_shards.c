@@ -1,11 +1,10 @@
 /* checkpoint_shards.c - which files of a directory hold the weights. */
 #include "format/checkpoint_impl.h"
+#include "format/shard_index.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define INDEX_NAME "model.safetensors.index.json"
 
 /* A growing list of file names. */
 typedef struct name_list {
@@ -77,35 +76,6 @@ static jang_status refuse_v1_tensors(checkpoint *c) {
 
 /* ---- Shards by their index ---- */
 
-/* Collects the file names of the index in the order of their first mention. */
-static jang_status shards_of_map(name_list *out, checkpoint *c, json_t *map) {
-    strmap seen;
-    strmap_init(&seen, c->ctx);
-    jang_status status = JANG_OK;
-    const char *tensor;
-    json_t *value;
-    json_object_foreach(map, tensor, value) {
-        const char *file = json_string_value(value);
-        int32_t old = -1;
-        if (!file || !path_is_plain_name(file)) {
-            status = ctx_fail(c->ctx, JANG_ERR_FORMAT,
-                              "%s/" INDEX_NAME ": tensor %s: \"%s\" is no file name in the "
-                              "model's directory",
-                              c->path, tensor, file ? file : "(not a string)");
-        } else {
-            status = strmap_put(&seen, file, strlen(file), 0, &old);
-        }
-        if (status == JANG_OK && old < 0) {
-            status = list_add(out, file);
-        }
-        if (status != JANG_OK) {
-            break;
-        }
-    }
-    strmap_free(&seen);
-    return status;
-}
-
 /* Names the first missing file, and how many are. */
 static jang_status check_present(const checkpoint *c, const name_list *l, const char *who) {
     const char *missing = NULL;
@@ -128,42 +98,41 @@ static jang_status check_present(const checkpoint *c, const name_list *l, const 
     return JANG_OK;
 }
 
-static jang_status shards_of_index(name_list *out, checkpoint *c, const json_t *index) {
-    const json_t *map;
-    json_at at = {c->ctx, INDEX_NAME, index};
-    jang_status status = json_get_object(&map, at, "weight_map");
-    if (status == JANG_OK && !map) {
-        status = ctx_fail(c->ctx, JANG_ERR_FORMAT, "%s/" INDEX_NAME ": no weight_map", c->path);
+static jang_status shards_of_index(name_list *out, checkpoint *c, const shard_index *index) {
+    jang_status status = JANG_OK;
+    for (size_t i = 0; status == JANG_OK && i < index->n_files; i++) {
+        status = list_add(out, index->files[i]);
     }
-    if (status == JANG_OK) {
-        status = shards_of_map(out, c, json_object_get(index, "weight_map"));
-    }
-    return status == JANG_OK ? check_present(c, out, INDEX_NAME) : status;
+    return status == JANG_OK ? check_present(c, out, SHARD_INDEX_NAME) : status;
 }
 
-/* Every tensor of the index must be in the file that the index says. */
-static jang_status check_index(checkpoint *c, const json_t *index, const name_list *shards) {
-    strmap where;
-    strmap_init(&where, c->ctx);
-    jang_status status = JANG_OK;
+/* Every tensor of the index must be in the file that the index says: the files' tensors are counted
+ * off against it, and the first that was not met is named. */
+static jang_status check_index(checkpoint *c, const shard_index *index) {
+    size_t n_met = 0;
     for (size_t i = 0; i < c->n_files; i++) {
-        for (size_t j = 0; status == JANG_OK && j < c->files[i].n_tensors; j++) {
+        for (size_t j = 0; j < c->files[i].n_tensors; j++) {
             const char *name = c->files[i].tensors[j].name;
-            status = strmap_put(&where, name, strlen(name), (int32_t)i, NULL);
+            n_met += strmap_get(&index->file_of, name, strlen(name)) == (int32_t)i;
         }
     }
-    const char *tensor;
-    json_t *value;
-    json_object_foreach(json_object_get(index, "weight_map"), tensor, value) {
-        int32_t i = strmap_get(&where, tensor, strlen(tensor));
-        if (status == JANG_OK && (i < 0 || strcmp(shards->names[i], json_string_value(value)))) {
-            status = ctx_fail(c->ctx, JANG_ERR_FORMAT,
-                              "%s/" INDEX_NAME ": tensor %s is not in %s as the index says",
-                              c->path, tensor, json_string_value(value));
+    if (n_met == index->file_of.n_entries) {
+        return JANG_OK;
+    }
+    for (const char *name = index->names; name < index->names + index->n_names_bytes;
+         name += strlen(name) + 1) {
+        int32_t i = strmap_get(&index->file_of, name, strlen(name));
+        bool met = false;
+        for (size_t j = 0; i >= 0 && j < c->files[i].n_tensors; j++) {
+            met = met || strcmp(c->files[i].tensors[j].name, name) == 0;
+        }
+        if (i < 0 || !met) {
+            return ctx_fail(c->ctx, JANG_ERR_FORMAT,
+                            "%s/" SHARD_INDEX_NAME ": tensor %s is not in %s as the index says",
+                            c->path, name, i < 0 ? "any file" : index->files[i]);
         }
     }
-    strmap_free(&where);
-    return status;
+    return JANG_OK;
 }
 
 /* ---- Files without an index ---- */
@@ -257,20 +226,35 @@ static jang_status open_files(checkpoint *c, const name_list *l) {
     return refuse_v1_tensors(c);
 }
 
+static jang_status read_index(shard_index *out, bool *found, checkpoint *c) {
+    const char *text;
+    size_t n;
+    jang_status status = checkpoint_text(&text, &n, c, SHARD_INDEX_NAME);
+    *found = status == JANG_OK && text;
+    if (*found) {
+        char *path = path_join(c->ctx, c->path, SHARD_INDEX_NAME);
+        status = path ? shard_index_parse(out, c->ctx, path, text, n)
+                      : ctx_fail_memory(c->ctx, strlen(c->path) + sizeof SHARD_INDEX_NAME);
+        ctx_free(c->ctx, path);
+    }
+    return status;
+}
+
 jang_status checkpoint_open_shards(checkpoint *c) {
     name_list list = {.ctx = c->ctx};
-    const json_t *index;
-    jang_status status = checkpoint_json(&index, c, INDEX_NAME);
-    if (status != JANG_OK) {
-        return status;
+    shard_index index = {0};
+    bool found;
+    jang_status status = read_index(&index, &found, c);
+    if (status == JANG_OK) {
+        status = found ? shards_of_index(&list, c, &index) : shards_of_listing(&list, c);
     }
-    status = index ? shards_of_index(&list, c, index) : shards_of_listing(&list, c);
     if (status == JANG_OK) {
         status = open_files(c, &list);
     }
-    if (status == JANG_OK && index) {
-        status = check_index(c, index, &list);
+    if (status == JANG_OK && found) {
+        status = check_index(c, &index);
     }
     list_free(&list);
+    shard_index_free(&index);
     return status;
 }
