@@ -2,7 +2,7 @@
 #ifndef FUZZ_INPUT_FILE_H
 #define FUZZ_INPUT_FILE_H
 
-#include "base/ctx.h"
+#include "base/file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,12 +21,23 @@ static inline ctx_t *fuzz_context(void) {
     return ctx;
 }
 
-/* The directory of this process's inputs, made once. */
+/* The directory of this process's inputs, made once and removed at the end. */
+static inline const char *fuzz_directory(void);
+
+static inline void fuzz_clean_up(void) {
+    if (directory_remove(fuzz_context(), fuzz_directory()) != JANG_OK) {
+        fprintf(stderr, "%s stays\n", fuzz_directory());
+    }
+}
+
 static inline const char *fuzz_directory(void) {
     static char path[] = "/tmp/jang-fuzz-XXXXXX";
     static const char *made;
-    if (!made && !(made = mkdtemp(path))) {
-        abort();
+    if (!made) {
+        made = mkdtemp(path);
+        if (!made || atexit(fuzz_clean_up) != 0) {
+            abort();
+        }
     }
     return made;
 }
