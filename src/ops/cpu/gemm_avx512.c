@@ -187,23 +187,27 @@ ALWAYS_INLINE void run_tile(const gemm_tile *k, int n_tok) {
     }
     for (int64_t g = 0; g < k->n_groups; g++) {
         __m512i dot[GEMM_TOKENS][2];
+#pragma GCC unroll 12
         for (int t = 0; t < n_tok; t++) {
             dot[t][0] = dot[t][1] = _mm512_setzero_si512();
         }
         for (int s = 0; s < k->steps; s++) {
             __m512i w0 = _mm512_load_si512(w), w1 = _mm512_load_si512(w + 64);
+#pragma GCC unroll 12
             for (int t = 0; t < n_tok; t++) {
                 __m512i codes = _mm512_set1_epi32((int)x[t]);
-                dot[t][0] = _mm512_dpbusd_epi32(dot[t][0], w0, codes);
-                dot[t][1] = _mm512_dpbusd_epi32(dot[t][1], w1, codes);
+                add_dots(&dot[t][0], w0, codes);
+                add_dots(&dot[t][1], w1, codes);
             }
             w += GEMM_ROWS * 4;
             x += n_tok;
         }
         __m512 *sum = &acc[g & 7][0][0];
+#pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
             __m512 scale = _mm512_load_ps(k->w.scales + g * GEMM_ROWS + 16 * h);
             __m512 bias = _mm512_load_ps(k->w.biases + g * GEMM_ROWS + 16 * h);
+#pragma GCC unroll 12
             for (int t = 0; t < n_tok; t++) {
                 __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(k->x_scales[g * n_tok + t]));
                 __m512 a = g < 8 ? _mm512_setzero_ps() : sum[2 * t + h];
