@@ -80,7 +80,7 @@ static size_t panel_bytes(int64_t n_in) {
 }
 
 const affine_kernels affine_scalar = {
-    .planes = {0},
+    .orders = {0},
     .quantize = kern_quantize_q8__scalar,
     .gemv = NULL,
     .gemv_max = 0,

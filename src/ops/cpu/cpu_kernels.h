@@ -30,7 +30,7 @@ typedef struct q8_rows {
 
 typedef struct affine_kernels {
     /* Widths with equal numbers here share the order of activations. */
-    uint8_t planes[9];
+    uint8_t orders[9];
     /* Rounds x [n] into row `row` of out, for weights of these bits and this group size. Writes
      * what the order asks for, up to the padding of n to Q8_PAD. */
     void (*quantize)(const q8_rows *out, int64_t row, const float *x, int64_t n, int bits,

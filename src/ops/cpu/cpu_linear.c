@@ -211,7 +211,7 @@ static void run_items(linear_run *run) {
 
 /* What distinguishes the forms of x that weights read; 0: f32. */
 static int form_key(const cpu_ops *c, const weight_desc *d) {
-    return !d->bits || c->exact ? 0 : d->group * 16 + c->kernels->affine->planes[d->bits] + 1;
+    return !d->bits || c->exact ? 0 : d->group * 16 + c->kernels->affine->orders[d->bits] + 1;
 }
 
 void cpu_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {

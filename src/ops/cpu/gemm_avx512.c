@@ -270,7 +270,7 @@ void kern_gemm_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, 
 }
 
 const affine_kernels affine_avx512 = {
-    .planes = {[2] = 4, [3] = 1, [4] = 2, [5] = 1, [6] = 1, [8] = 1},
+    .orders = {[2] = 2, [3] = 3, [4] = 4, [5] = 8, [6] = 8, [8] = 8},
     .quantize = kern_quantize_q8__avx512,
     .gemv = kern_gemv_q8__avx512,
     .gemv_max = 4,

@@ -7,8 +7,6 @@
 #include "ops/cpu/affine_avx512.h"
 #include "ops/cpu/gemm_avx512.h"
 
-#define GEMV_TOKENS 4
-
 /* Each 128-bit lane: the sums of that lane of a, b, c, d. */
 ALWAYS_INLINE __m512i add_quads(__m512i a, __m512i b, __m512i c, __m512i d) {
     __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
@@ -21,24 +19,21 @@ ALWAYS_INLINE __m512i add_lanes(__m512i a, __m512i b) {
     return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
 }
 
-/* n vectors, each of 16 / n groups that have n lanes each, to one of 16 groups in order. */
+/* The sums of n vectors, each of 16 / n groups that have n lanes each, in order of the groups. For
+ * n of 4 and more v holds their add_quads, four vectors in each. */
 ALWAYS_INLINE __m512i add_groups(const __m512i *v, int n) {
     if (n == 16) {
-        __m512i a = add_lanes(add_quads(v[0], v[1], v[2], v[3]), add_quads(v[4], v[5], v[6], v[7]));
-        __m512i b =
-            add_lanes(add_quads(v[8], v[9], v[10], v[11]), add_quads(v[12], v[13], v[14], v[15]));
-        return add_lanes(a, b);
+        return add_lanes(add_lanes(v[0], v[1]), add_lanes(v[2], v[3]));
     }
     if (n == 8) {
-        __m512i a = add_lanes(add_quads(v[0], v[1], v[2], v[3]), add_quads(v[4], v[5], v[6], v[7]));
         const __m512i order =
             _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
-        return _mm512_permutexvar_epi32(order, a);
+        return _mm512_permutexvar_epi32(order, add_lanes(v[0], v[1]));
     }
     if (n == 4) {
         const __m512i order =
             _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        return _mm512_permutexvar_epi32(order, add_quads(v[0], v[1], v[2], v[3]));
+        return _mm512_permutexvar_epi32(order, v[0]);
     }
     __m512 a = _mm512_castsi512_ps(v[0]), b = _mm512_castsi512_ps(v[1]);
     __m512i even = _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0x88));
@@ -47,64 +42,174 @@ ALWAYS_INLINE __m512i add_groups(const __m512i *v, int n) {
     return _mm512_permutexvar_epi32(order, _mm512_add_epi32(even, odd));
 }
 
-/* One block of a row: n_groups of its 16 groups are there (full: all). */
+/* ---- Unpacking --------------------------------------------------------------------------------
+ */
+
+/* A chunk is 64 * gemv_planes codes, lane i of whose planes holds codes of the chunk's i-th
+ * sixteenth, so that adding up planes leaves each group in lanes of its own. 2 and 4 bits: plane p
+ * is one shift away (affine_avx512.h). 3, 5, 6 bits: units of 8 codes, which are `bits` bytes, go
+ * to the planes in turn (5 and 6 bits have one: two would not fit a load, and permuting two
+ * registers costs more than it saves); a byte permutation puts the units of a plane at the heads of
+ * the 64-bit lanes, a multishift takes the eight codes out of each. */
+ALWAYS_INLINE int gemv_planes(int bits) {
+    return bits == 2 ? 4 : bits == 3 || bits == 4 ? 2 : 1;
+}
+
+typedef struct unpacker {
+    __m512i bytes[2], shifts, mask;
+} unpacker;
+
+ALWAYS_INLINE unpacker unpacker_for(int bits) {
+    unpacker u;
+    uint8_t at[2][64];
+    uint64_t shifts = 0;
+    for (int i = 0; i < 128; i++) {
+        int p = i / 64, unit = i % 64 / 8 * gemv_planes(bits) + p;
+        at[p][i % 64] = (uint8_t)((unit * bits + i % 8) & 63);
+    }
+    for (int i = 0; i < 8; i++) {
+        shifts |= (uint64_t)(i * bits) << 8 * i;
+    }
+    u.bytes[0] = _mm512_loadu_si512(at[0]);
+    u.bytes[1] = _mm512_loadu_si512(at[1]);
+    u.shifts = _mm512_set1_epi64((long long)shifts);
+    u.mask = _mm512_set1_epi8((char)((1 << bits) - 1));
+    return u;
+}
+
+/* The planes of a chunk of which n bytes are there (full: all). Nothing beyond them is read. */
+ALWAYS_INLINE void unpack_chunk(__m512i *planes, const uint8_t *p, int bits, bool full, int64_t n,
+                                const unpacker *u) {
+    const int n_planes = gemv_planes(bits), size = 8 * n_planes * bits;
+    __m512i packed;
+    if (!full) {
+        packed = _mm512_maskz_loadu_epi8(first_bytes(n < size ? n : size), p);
+    } else if (size == 64) {
+        packed = _mm512_loadu_si512(p);
+    } else {
+        packed = _mm512_maskz_loadu_epi64((__mmask8)((1 << size / 8) - 1), p);
+    }
+    __asm__("" : "+v"(packed)); /* loaded once, not by each of the instructions below */
+    spread s = {.mask = u->mask};
+#pragma GCC unroll 4
+    for (int i = 0; i < n_planes; i++) {
+        if (bits == 3 || bits == 5 || bits == 6) {
+            __m512i units = _mm512_permutexvar_epi8(u->bytes[i], packed);
+            units = _mm512_multishift_epi64_epi8(u->shifts, units);
+            planes[i] = _mm512_and_si512(units, u->mask);
+        } else {
+            planes[i] = plane_of(packed, bits, i, &s);
+        }
+    }
+}
+
+/* ---- Blocks of 16 groups ----------------------------------------------------------------------
+ */
+
+/* Up to GEMV_LANES rows of the weight by rows of x: one of the two numbers is 1. */
+#define GEMV_LANES 4
+
 typedef struct gemv_block {
-    const uint8_t *codes, *scales, *biases;
+    const uint8_t *codes, *scales, *biases; /* of its first row */
+    int64_t row_bytes, row_groups;          /* from one row to the next */
     dtype type;
-    int64_t group_at, n_groups; /* index of its first group in scales and biases */
+    int64_t group_at, n_groups; /* index of its first group in scales; groups there, if not 16 */
     const int8_t *x;
-    int64_t x_stride;
     const float *x_scales, *x_sums;
-    int64_t x_group_stride;
+    int64_t x_stride, x_group_stride; /* from one row of x to the next */
 } gemv_block;
 
-/* Adds the block's part of the products to acc. bits, group, n_tok, full are constants where this
- * is inlined. */
-ALWAYS_INLINE void add_block(__m256 *acc, const gemv_block *k, const spread *s, int bits, int group,
-                             int n_tok, bool full) {
-    const int planes = planes_of(bits), chunk = 64 * planes;
+/* Four vectors' worth of dot products, from vector `first` on, reduced to one: quads[r * n_tok +
+ * t]. For 16 / n_vectors groups in each vector. */
+ALWAYS_INLINE void dot_vectors(__m512i (*v)[4], const gemv_block *k, const unpacker *u, int first,
+                               int n, int bits, int group, int n_row, int n_tok, bool full) {
+    const int planes = gemv_planes(bits), chunk = 64 * planes, chunk_bytes = chunk * bits / 8;
     const int per_vector = group > chunk ? group / chunk : 1; /* chunks */
-    const int n_vectors = group > chunk ? 16 : 16 * group / chunk;
     int64_t bytes = k->n_groups * group * bits / 8;
-    __m512i v[GEMV_TOKENS][16];
-#pragma GCC unroll 16
-    for (int i = 0; i < n_vectors; i++) {
-        for (int t = 0; t < n_tok; t++) {
-            v[t][i] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j < n_row * n_tok; j++) {
+            v[j][i] = _mm512_setzero_si512();
         }
 #pragma GCC unroll 2
-        for (int c = i * per_vector; c < (i + 1) * per_vector; c++) {
-            int64_t at = c * chunk_bytes_of(bits);
-            if (!full && at >= bytes) {
+        for (int c = (first + i) * per_vector; c < (first + i + 1) * per_vector; c++) {
+            if (!full && c * chunk_bytes >= bytes) {
                 break;
             }
-            __m512i packed = load_chunk(k->codes + at, bits, full, bytes - at);
 #pragma GCC unroll 4
-            for (int p = 0; p < planes; p++) {
-                __m512i w = plane_of(packed, bits, p, s);
-                for (int t = 0; t < n_tok; t++) {
-                    const int8_t *x = k->x + t * k->x_stride + c * chunk + 64 * p;
-                    v[t][i] = _mm512_dpbusd_epi32(v[t][i], w, _mm512_loadu_si512(x));
+            for (int r = 0; r < n_row; r++) {
+                __m512i w[4];
+                unpack_chunk(w, k->codes + r * k->row_bytes + c * chunk_bytes, bits, full,
+                             bytes - c * chunk_bytes, u);
+#pragma GCC unroll 4
+                for (int p = 0; p < planes; p++) {
+#pragma GCC unroll 4
+                    for (int t = 0; t < n_tok; t++) {
+                        const int8_t *x = k->x + t * k->x_stride + c * chunk + 64 * p;
+                        v[r * n_tok + t][i] =
+                            _mm512_dpbusd_epi32(v[r * n_tok + t][i], w[p], _mm512_loadu_si512(x));
+                    }
                 }
             }
         }
     }
-    __m512 scale = load_scales(k->scales, k->type, k->group_at, full ? 16 : k->n_groups);
-    __m512 bias = load_scales(k->biases, k->type, k->group_at, full ? 16 : k->n_groups);
-    __mmask16 there = (__mmask16)(full ? 0xffffu : (1u << k->n_groups) - 1);
-    for (int t = 0; t < n_tok; t++) {
-        __m512 dot = _mm512_cvtepi32_ps(add_groups(v[t], n_vectors));
-        __m512 x_scale = _mm512_loadu_ps(k->x_scales + t * k->x_group_stride);
-        __m512 x_sum = _mm512_loadu_ps(k->x_sums + t * k->x_group_stride);
-        __m512 factor = _mm512_mul_ps(scale, x_scale);
-#define HALF(a, i) ((i) ? _mm512_extractf32x8_ps(a, 1) : _mm512_castps512_ps256(a))
-#pragma GCC unroll 2
-        for (int h = 0; h < 2; h++) {
-            __mmask8 m = (__mmask8)(there >> 8 * h);
-            acc[t] = _mm256_mask3_fmadd_ps(HALF(factor, h), HALF(dot, h), acc[t], m);
-            acc[t] = _mm256_mask3_fmadd_ps(HALF(bias, h), HALF(x_sum, h), acc[t], m);
+}
+
+/* dots[r * n_tok + t]: the dot products of 16 groups in order. */
+ALWAYS_INLINE void dot_block(__m512i *dots, const gemv_block *k, const unpacker *u, int bits,
+                             int group, int n_row, int n_tok, bool full) {
+    const int chunk = 64 * gemv_planes(bits);
+    const int n_vectors = group > chunk ? 16 : 16 * group / chunk;
+    __m512i v[GEMV_LANES][4], quads[GEMV_LANES][4];
+    if (n_vectors == 2) {
+        dot_vectors(v, k, u, 0, 2, bits, group, n_row, n_tok, full);
+    }
+#pragma GCC unroll 4
+    for (int q = 0; q < n_vectors / 4; q++) {
+        dot_vectors(v, k, u, 4 * q, 4, bits, group, n_row, n_tok, full);
+#pragma GCC unroll 4
+        for (int j = 0; j < n_row * n_tok; j++) {
+            quads[j][q] = add_quads(v[j][0], v[j][1], v[j][2], v[j][3]);
         }
-#undef HALF
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < n_row * n_tok; j++) {
+        dots[j] = add_groups(n_vectors == 2 ? v[j] : quads[j], n_vectors);
+    }
+}
+
+/* The lower (h 0) or upper 8 lanes. */
+ALWAYS_INLINE __m256 half_of(__m512 a, int h) {
+    return h ? _mm512_extractf32x8_ps(a, 1) : _mm512_castps512_ps256(a);
+}
+
+/* Adds the block's part of the products to acc[r * n_tok + t]. bits, group, n_row, n_tok, full are
+ * constants where this is inlined. */
+ALWAYS_INLINE void add_block(__m256 *acc, const gemv_block *k, const unpacker *u, int bits,
+                             int group, int n_row, int n_tok, bool full) {
+    __m512i dots[GEMV_LANES];
+    dot_block(dots, k, u, bits, group, n_row, n_tok, full);
+    int64_t n = full ? 16 : k->n_groups;
+    __mmask16 there = (__mmask16)(full ? 0xffffu : (1u << n) - 1);
+#pragma GCC unroll 4
+    for (int r = 0; r < n_row; r++) {
+        __m512 scale = load_scales(k->scales, k->type, k->group_at + r * k->row_groups, n);
+        __m512 bias = load_scales(k->biases, k->type, k->group_at + r * k->row_groups, n);
+#pragma GCC unroll 4
+        for (int t = 0; t < n_tok; t++) {
+            __m512 dot = _mm512_cvtepi32_ps(dots[r * n_tok + t]);
+            __m512 x_scale = _mm512_loadu_ps(k->x_scales + t * k->x_group_stride);
+            __m512 x_sum = _mm512_loadu_ps(k->x_sums + t * k->x_group_stride);
+            __m512 factor = _mm512_mul_ps(scale, x_scale);
+            __m256 sum = acc[r * n_tok + t];
+#pragma GCC unroll 2
+            for (int h = 0; h < 2; h++) {
+                __mmask8 m = (__mmask8)(there >> 8 * h);
+                sum = _mm256_mask3_fmadd_ps(half_of(factor, h), half_of(dot, h), sum, m);
+                sum = _mm256_mask3_fmadd_ps(half_of(bias, h), half_of(x_sum, h), sum, m);
+            }
+            acc[r * n_tok + t] = sum;
+        }
     }
 }
 
@@ -114,42 +219,55 @@ ALWAYS_INLINE float sum_lanes(__m256 a) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
-/* Rows from .. to-1 by n_tok rows of x from row t0 on. */
-ALWAYS_INLINE void gemv_rows(const weight_desc *w, const q8_rows *x, int64_t t0, int64_t from,
-                             int64_t to, float *y, int64_t y_stride, int bits, int group,
-                             int n_tok) {
-    spread s = spread_for(bits);
+/* Rows r .. r + n_row - 1 of the weight by n_tok rows of x from row t0 on. */
+ALWAYS_INLINE void gemv_rows(const weight_desc *w, const q8_rows *x, int64_t t0, int64_t r,
+                             float *y, int64_t y_stride, const unpacker *u, int bits, int group,
+                             int n_row, int n_tok) {
+    __m256 acc[GEMV_LANES];
+    for (int i = 0; i < n_row * n_tok; i++) {
+        acc[i] = _mm256_setzero_ps();
+    }
     int64_t n_groups = w->n_in / group, row_bytes = w->n_in * bits / 8;
-    gemv_block k = {.scales = w->scales,
+    gemv_block k = {.codes = (const uint8_t *)w->data + r * row_bytes,
+                    .scales = w->scales,
                     .biases = w->biases,
+                    .row_bytes = row_bytes,
+                    .row_groups = n_groups,
                     .type = w->scale_type,
+                    .group_at = r * n_groups,
+                    .x = x->codes + t0 * x->code_stride,
+                    .x_scales = x->scales + t0 * x->group_stride,
+                    .x_sums = x->sums + t0 * x->group_stride,
                     .x_stride = x->code_stride,
                     .x_group_stride = x->group_stride};
-    for (int64_t r = from; r < to; r++) {
-        __m256 acc[GEMV_TOKENS];
-        for (int t = 0; t < n_tok; t++) {
-            acc[t] = _mm256_setzero_ps();
-        }
-        const uint8_t *row = (const uint8_t *)w->data + r * row_bytes;
-        int64_t g = 0;
-        for (;; g += 16) {
-            k.codes = row + g * (group * bits / 8);
-            k.group_at = r * n_groups + g;
-            k.x = x->codes + t0 * x->code_stride + g * group;
-            k.x_scales = x->scales + t0 * x->group_stride + g;
-            k.x_sums = x->sums + t0 * x->group_stride + g;
-            if (g + 16 > n_groups) {
-                break;
-            }
-            add_block(acc, &k, &s, bits, group, n_tok, true);
-        }
-        k.n_groups = n_groups - g;
-        if (k.n_groups > 0) {
-            add_block(acc, &k, &s, bits, group, n_tok, false);
-        }
-        for (int t = 0; t < n_tok; t++) {
-            y[(t0 + t) * y_stride + r - from] = sum_lanes(acc[t]);
-        }
+    for (; n_groups >= 16; n_groups -= 16) {
+        add_block(acc, &k, u, bits, group, n_row, n_tok, true);
+        k.codes += 2 * group * bits;
+        k.group_at += 16;
+        k.x += 16 * group;
+        k.x_scales += 16;
+        k.x_sums += 16;
+    }
+    if (n_groups > 0) {
+        k.n_groups = n_groups;
+        add_block(acc, &k, u, bits, group, n_row, n_tok, false);
+    }
+    for (int i = 0; i < n_row * n_tok; i++) {
+        y[(t0 + i % n_tok) * y_stride + i / n_tok] = sum_lanes(acc[i]);
+    }
+}
+
+/* Rows from .. to-1, two at a time by one row of x, or one by several. */
+ALWAYS_INLINE void gemv_all(const weight_desc *w, const q8_rows *x, int64_t t0, int64_t from,
+                            int64_t to, float *y, int64_t y_stride, int bits, int group,
+                            int n_tok) {
+    unpacker u = unpacker_for(bits);
+    int64_t r = from;
+    for (; n_tok == 1 && r + 2 <= to; r += 2, y += 2) {
+        gemv_rows(w, x, t0, r, y, y_stride, &u, bits, group, 2, 1);
+    }
+    for (; r < to; r++, y++) {
+        gemv_rows(w, x, t0, r, y, y_stride, &u, bits, group, 1, n_tok);
     }
 }
 
@@ -160,7 +278,7 @@ typedef void (*gemv_fn)(const weight_desc *w, const q8_rows *x, int64_t t0, int6
     static void kern_gemv_q8_q##bits##_g##group##_x##n_tok##__avx512(                              \
         const weight_desc *w, const q8_rows *x, int64_t t0, int64_t from, int64_t to, float *y,    \
         int64_t y_stride) {                                                                        \
-        gemv_rows(w, x, t0, from, to, y, y_stride, bits, group, n_tok);                            \
+        gemv_all(w, x, t0, from, to, y, y_stride, bits, group, n_tok);                             \
     }
 #define GEMV_OF_GROUP(bits, group) GEMV(bits, group, 1) GEMV(bits, group, 2) GEMV(bits, group, 4)
 #define GEMV_OF_BITS(bits) GEMV_OF_GROUP(bits, 32) GEMV_OF_GROUP(bits, 64) GEMV_OF_GROUP(bits, 128)

@@ -31,26 +31,35 @@ ALWAYS_INLINE void quantize_group(int8_t *codes, float *scale, float *sum, const
     *sum = *scale * (float)_mm512_reduce_add_epi32(total);
 }
 
-/* Puts Q8_PAD codes into plane order: plane p of a chunk holds codes p, planes + p, ... */
-static void store_planes(int8_t *out, const int8_t *codes, int planes) {
-    uint8_t at[64];
+/* Two planes of units of `unit` codes, which go to them in turn. */
+ALWAYS_INLINE void store_two_planes(int8_t *out, const __m512i *v, int unit) {
+    uint8_t at[2][64];
+    for (int i = 0; i < 128; i++) {
+        int p = i / 64, j = i % 64;
+        at[p][j] = (uint8_t)((j / unit * 2 + p) * unit + j % unit);
+    }
+    for (int i = 0; i < 4; i += 2) {
+        for (int p = 0; p < 2; p++) {
+            __m512i plane = _mm512_permutex2var_epi8(v[i], _mm512_loadu_si512(at[p]), v[i + 1]);
+            _mm512_storeu_si512(out + 64 * (i + p), plane);
+        }
+    }
+}
+
+/* Puts Q8_PAD codes into the order of the planes of gemv_avx512.c. */
+static void store_planes(int8_t *out, const int8_t *codes, int bits) {
     __m512i v[4];
     for (int i = 0; i < 4; i++) {
         v[i] = _mm512_loadu_si512(codes + 64 * i);
     }
-    if (planes == 1) {
+    if (bits == 8 || bits == 5 || bits == 6) {
         memcpy(out, codes, Q8_PAD);
-    } else if (planes == 2) {
-        for (int i = 0; i < 64; i++) {
-            at[i] = (uint8_t)(2 * i);
-        }
-        __m512i even = _mm512_loadu_si512(at), one = _mm512_set1_epi8(1);
-        __m512i odd = _mm512_add_epi8(even, one);
-        for (int i = 0; i < 4; i += 2) {
-            _mm512_storeu_si512(out + 64 * i, _mm512_permutex2var_epi8(v[i], even, v[i + 1]));
-            _mm512_storeu_si512(out + 64 * i + 64, _mm512_permutex2var_epi8(v[i], odd, v[i + 1]));
-        }
+    } else if (bits == 4) {
+        store_two_planes(out, v, 1);
+    } else if (bits == 3) {
+        store_two_planes(out, v, 8);
     } else {
+        uint8_t at[64];
         for (int i = 0; i < 64; i++) {
             at[i] = (uint8_t)(i % 16 * 4 + i / 16);
         }
@@ -102,7 +111,7 @@ void kern_quantize_q8__avx512(const q8_rows *out, int64_t row, const float *x, i
             store_steps((uint32_t *)(void *)codes + i / 4 * width + column, natural,
                         planes_of(bits), width);
         } else {
-            store_planes(codes + i, natural, planes_of(bits));
+            store_planes(codes + i, natural, bits);
         }
     }
 }
