@@ -26,8 +26,8 @@ ALWAYS_INLINE int planes_of(int bits) {
     return bits == 2 ? 4 : bits == 4 ? 2 : 1;
 }
 
-/* acc += the sums of four products u8 * s8 each. The intrinsic would do, but compilers (gcc 12) copy
- * accumulators that stay in their register, and then run out of registers in large tiles. */
+/* acc += the sums of four products u8 * s8 each. The intrinsic would do, but compilers (gcc 12)
+ * copy accumulators that stay in their register, and then run out of registers in large tiles. */
 ALWAYS_INLINE void add_dots(__m512i *acc, __m512i w, __m512i x) {
     __asm__("vpdpbusd %2, %1, %0" : "+v"(*acc) : "v"(w), "v"(x));
 }

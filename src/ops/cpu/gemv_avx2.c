@@ -1,0 +1,214 @@
+/* gemv_avx2.c - affine weights by one to four rows of 8-bit activations, with AVX2.
+ *
+ * A chunk is 32 * planes codes. 2 and 4 bits: 32 bytes as they lie, plane p one shift away, byte j
+ * of it code j * planes + p of the chunk; activations are stored plane by plane. The other widths
+ * have one plane: for 3, 5 and 6 bits each code's 16-bit window is moved into a lane of its own,
+ * shifted by a multiplication, and packed. vpmaddubsw multiplies unsigned codes by signed
+ * activations: 2 * 63 * 127 fits 16 bits; codes of 8 bits do not, they are widened first.
+ *
+ * Order of sums as in affine_avx512.h: lane g mod 8. */
+#include "ops/cpu/affine_avx2.h"
+
+#include <string.h>
+
+#define GEMV_TOKENS 4
+
+/* Constants of the widths whose codes cross bytes. */
+typedef struct windows {
+    __m256i bytes[2], shifts[2]; /* for codes 0-7 and 8-15 of each 128-bit lane */
+} windows;
+
+ALWAYS_INLINE windows windows_for(int bits) {
+    windows w;
+    uint8_t at[2][32];
+    uint16_t shift[2][16];
+    for (int half = 0; half < 2; half++) {
+        for (int i = 0; i < 16; i++) {
+            int bit = (i % 8 + 8 * half) * bits;
+            at[half][2 * i] = (uint8_t)(bit / 8 & 15);
+            at[half][2 * i + 1] = (uint8_t)((bit / 8 + 1) & 15);
+            shift[half][i] = (uint16_t)(1u << ((16 - bits - bit % 8) & 15));
+        }
+        w.bytes[half] = _mm256_loadu_si256((const __m256i *)(const void *)at[half]);
+        w.shifts[half] = _mm256_loadu_si256((const __m256i *)(const void *)shift[half]);
+    }
+    return w;
+}
+
+/* Bytes that loading a chunk touches. */
+ALWAYS_INLINE int chunk_reach(int bits) {
+    return bits == 2 || bits == 4 || bits == 8 ? 32 : 2 * bits + 16;
+}
+
+/* 32 codes of 3, 5 or 6 bits in order. */
+ALWAYS_INLINE __m256i cross_codes(const uint8_t *p, int bits, const windows *k) {
+    typedef uint16_t words __attribute__((vector_size(32)));
+    __m128i low = _mm_loadu_si128((const __m128i *)(const void *)p);
+    __m128i high = _mm_loadu_si128((const __m128i *)(const void *)(p + 2 * bits));
+    __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1), half[2];
+    for (int i = 0; i < 2; i++) {
+        __m256i window = _mm256_shuffle_epi8(both, k->bytes[i]);
+        half[i] = (__m256i)((words)_mm256_mullo_epi16(window, k->shifts[i]) >> (16 - bits));
+    }
+    return _mm256_packus_epi16(half[0], half[1]);
+}
+
+/* dot += the products of a chunk, in 32-bit lanes. */
+ALWAYS_INLINE __m256i add_chunk(__m256i dot, const uint8_t *w, const int8_t *x, int bits,
+                                const windows *k) {
+    typedef uint16_t words __attribute__((vector_size(32)));
+    const int planes = planes_of(bits);
+    if (bits == 8) {
+        for (int h = 0; h < 2; h++) {
+            __m256i a = _mm256_cvtepu8_epi16(load16(w + 16 * h));
+            __m256i b = _mm256_cvtepi8_epi16(load16(x + 16 * h));
+            dot = _mm256_add_epi32(dot, _mm256_madd_epi16(a, b));
+        }
+        return dot;
+    }
+    __m256i sum = _mm256_setzero_si256(), mask = _mm256_set1_epi8((char)((1 << bits) - 1));
+    __m256i packed = planes > 1 ? load32(w) : cross_codes(w, bits, k);
+#pragma GCC unroll 4
+    for (int p = 0; p < planes; p++) {
+        __m256i codes = packed;
+        if (planes > 1) {
+            codes = _mm256_and_si256((__m256i)((words)packed >> (p * bits)), mask);
+        }
+        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, load32(x + 32 * p)));
+    }
+    return _mm256_add_epi32(dot, _mm256_madd_epi16(sum, _mm256_set1_epi16(1)));
+}
+
+/* n vectors of 8 / n groups each, to the sums of 8 groups in order. */
+ALWAYS_INLINE __m256i add_groups(const __m256i *v, int n) {
+    if (n == 2) {
+        const __m256i order = _mm256_setr_epi32(0, 1, 4, 5, 2, 3, 6, 7);
+        return _mm256_permutevar8x32_epi32(_mm256_hadd_epi32(v[0], v[1]), order);
+    }
+    __m256i a = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    if (n == 4) {
+        const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        return _mm256_permutevar8x32_epi32(a, order);
+    }
+    __m256i b = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
+    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20),
+                            _mm256_permute2x128_si256(a, b, 0x31));
+}
+
+/* One row of the weight from group g on: n_groups of 8 are there. */
+typedef struct gemv_block {
+    const uint8_t *codes;
+    int64_t bytes; /* of codes to the end of the row */
+    const uint8_t *scales, *biases;
+    dtype type;
+    int64_t at, n_groups; /* of scales */
+    const int8_t *x;
+    const float *x_scales, *x_sums;
+    int64_t x_stride, x_group_stride;
+} gemv_block;
+
+ALWAYS_INLINE void add_block(__m256 *acc, const gemv_block *b, const windows *k, int bits,
+                             int group, int n_tok) {
+    const int chunk = 32 * planes_of(bits), size = chunk * bits / 8;
+    const int per_vector = group > chunk ? group / chunk : 1;
+    const int n_vectors = group > chunk ? 8 : 8 * group / chunk;
+    int64_t bytes = b->n_groups * group * bits / 8;
+    __m256i v[GEMV_TOKENS][8];
+#pragma GCC unroll 8
+    for (int i = 0; i < n_vectors; i++) {
+        for (int t = 0; t < n_tok; t++) {
+            v[t][i] = _mm256_setzero_si256();
+        }
+        for (int c = i * per_vector; c < (i + 1) * per_vector && c * size < bytes; c++) {
+            const uint8_t *w = b->codes + c * size;
+            uint8_t last[32] = {0};
+            if (b->bytes - c * size < chunk_reach(bits)) { /* the end of the row */
+                int64_t left = b->bytes - c * size;
+                memcpy(last, w, (size_t)left);
+                w = last;
+            }
+            for (int t = 0; t < n_tok; t++) {
+                v[t][i] = add_chunk(v[t][i], w, b->x + t * b->x_stride + c * chunk, bits, k);
+            }
+        }
+    }
+    __m256 scale = load_scales(b->scales, b->type, b->at, b->n_groups);
+    __m256 bias = load_scales(b->biases, b->type, b->at, b->n_groups);
+    for (int t = 0; t < n_tok; t++) {
+        __m256 dot = _mm256_cvtepi32_ps(add_groups(v[t], n_vectors));
+        __m256 factor = _mm256_mul_ps(scale, _mm256_loadu_ps(b->x_scales + t * b->x_group_stride));
+        __m256 sum = _mm256_fmadd_ps(factor, dot, acc[t]);
+        sum = _mm256_fmadd_ps(bias, _mm256_loadu_ps(b->x_sums + t * b->x_group_stride), sum);
+        __m256i there = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)b->n_groups),
+                                           _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+        acc[t] = _mm256_blendv_ps(acc[t], sum, _mm256_castsi256_ps(there));
+    }
+}
+
+ALWAYS_INLINE void gemv_rows(const weight_desc *w, const q8_rows *x, int64_t t0, int64_t from,
+                             int64_t to, float *y, int64_t y_stride, int bits, int group,
+                             int n_tok) {
+    windows k = windows_for(bits);
+    int64_t n_groups = w->n_in / group, row_bytes = w->n_in * bits / 8;
+    for (int64_t r = from; r < to; r++) {
+        __m256 acc[GEMV_TOKENS];
+        for (int t = 0; t < n_tok; t++) {
+            acc[t] = _mm256_setzero_ps();
+        }
+        for (int64_t g = 0; g < n_groups; g += 8) {
+            gemv_block b = {.bytes = row_bytes - g * group * bits / 8,
+                            .scales = w->scales,
+                            .biases = w->biases,
+                            .type = w->scale_type,
+                            .at = r * n_groups + g,
+                            .n_groups = n_groups - g < 8 ? n_groups - g : 8,
+                            .x = x->codes + t0 * x->code_stride + g * group,
+                            .x_scales = x->scales + t0 * x->group_stride + g,
+                            .x_sums = x->sums + t0 * x->group_stride + g,
+                            .x_stride = x->code_stride,
+                            .x_group_stride = x->group_stride};
+            b.codes = (const uint8_t *)w->data + (r + 1) * row_bytes - b.bytes;
+            add_block(acc, &b, &k, bits, group, n_tok);
+        }
+        for (int t = 0; t < n_tok; t++) {
+            y[(t0 + t) * y_stride + r - from] = sum_lanes(acc[t]);
+        }
+    }
+}
+
+typedef void (*gemv_fn)(const weight_desc *w, const q8_rows *x, int64_t t0, int64_t from,
+                        int64_t to, float *y, int64_t y_stride);
+
+#define GEMV(bits, group, n_tok)                                                                   \
+    static void kern_gemv_q8_q##bits##_g##group##_x##n_tok##__avx2(                                \
+        const weight_desc *w, const q8_rows *x, int64_t t0, int64_t from, int64_t to, float *y,    \
+        int64_t y_stride) {                                                                        \
+        gemv_rows(w, x, t0, from, to, y, y_stride, bits, group, n_tok);                            \
+    }
+#define GEMV_OF_GROUP(bits, group) GEMV(bits, group, 1) GEMV(bits, group, 4)
+#define GEMV_OF_BITS(bits) GEMV_OF_GROUP(bits, 32) GEMV_OF_GROUP(bits, 64) GEMV_OF_GROUP(bits, 128)
+GEMV_OF_BITS(2)
+GEMV_OF_BITS(3)
+GEMV_OF_BITS(4)
+GEMV_OF_BITS(5)
+GEMV_OF_BITS(6)
+GEMV_OF_BITS(8)
+
+#define NAMES_OF_GROUP(bits, group)                                                                \
+    { kern_gemv_q8_q##bits##_g##group##_x1__avx2, kern_gemv_q8_q##bits##_g##group##_x4__avx2 }
+#define NAMES(bits)                                                                                \
+    { NAMES_OF_GROUP(bits, 32), NAMES_OF_GROUP(bits, 64), NAMES_OF_GROUP(bits, 128) }
+
+/* [bits][group 32, 64, 128][1, 4 rows of x] */
+static const gemv_fn gemv_table[9][3][2] = {
+    [2] = NAMES(2), [3] = NAMES(3), [4] = NAMES(4), [5] = NAMES(5), [6] = NAMES(6), [8] = NAMES(8)};
+
+void kern_gemv_q8__avx2(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to, float *y,
+                        int64_t y_stride) {
+    const gemv_fn *fn = gemv_table[w->bits][w->group / 64];
+    for (int64_t t = 0; t < x->n_row;) {
+        bool four = x->n_row - t >= 4;
+        fn[four](w, x, t, from, to, y, y_stride);
+        t += four ? 4 : 1;
+    }
+}
