@@ -61,15 +61,21 @@ INLINE uint64_t split_codes(uint64_t x, int b) {
     return split(split(split(x, 64, 4 * b), 32, 2 * b), 16, b);
 }
 
+#define PACK_BLOCK 16 /* times eight codes */
+
 /* Stores eight bytes where b count: the rest is overwritten by the next eight codes. The last ones
  * of a row are stored exactly. */
 INLINE void pack_row(uint8_t *restrict out, const uint8_t *restrict codes, int64_t n, int b) {
     int64_t n_bytes = n / 8 * b, at = 0;
-    for (; at + 8 <= n_bytes; at += b, codes += 8) {
-        uint64_t x;
-        memcpy(&x, codes, 8);
-        x = join_codes(x, b);
-        memcpy(out + at, &x, 8);
+    for (; at + PACK_BLOCK * b + 8 <= n_bytes; at += PACK_BLOCK * b, codes += PACK_BLOCK * 8) {
+        uint64_t x[PACK_BLOCK]; /* joined in one loop and stored in another: vectors do the first */
+        memcpy(x, codes, sizeof x);
+        for (int i = 0; i < PACK_BLOCK; i++) {
+            x[i] = join_codes(x[i], b);
+        }
+        for (int i = 0; i < PACK_BLOCK; i++) {
+            memcpy(out + at + i * b, &x[i], b == 2 || b == 4 ? (size_t)b : 8);
+        }
     }
     for (; at < n_bytes; at += b, codes += 8) {
         uint64_t x;

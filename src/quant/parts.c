@@ -80,11 +80,6 @@ static jang_status describe_affine(model_part *part, ctx_t *ctx, checkpoint *c, 
     if (status != JANG_OK) {
         return status;
     }
-    if (part->scales->type != DT_F16 && part->scales->type != DT_BF16 &&
-        part->scales->type != DT_F32) {
-        return ctx_fail(ctx, JANG_ERR_UNSUPPORTED, "%s: scales of type %s", part->name,
-                        dtype_table[part->scales->type].name);
-    }
     part->shape[part->n_dim - 1] = tensor_columns(part->scales) * part->group;
     part->n_bytes += part->scales->n_bytes + part->biases->n_bytes;
     return JANG_OK;

@@ -113,7 +113,9 @@ static task_result quantize_step(pipeline *p, const plan_item *item, thread_buff
                          .codes = b->codes,
                          .scales = b->scales,
                          .biases = b->biases};
-    p->options->quantize(&block);
+    if (!p->options->quantize(&block)) {
+        return TASK_NOT_FINITE;
+    }
     uint32_t *words =
         (uint32_t *)(void *)b->weights + at_row * affine_row_words(columns, item->bits);
     affine_pack(words, b->codes, n_rows * columns, item->bits);
@@ -138,14 +140,13 @@ static task_result convert_rows(pipeline *p, const plan_item *item, task *t, thr
         if (status != JANG_OK) {
             return fail_task(t, status);
         }
-        if (!all_finite(b->rows, n * part->columns)) {
-            return TASK_NOT_FINITE;
-        }
         if (item->bits) {
             task_result result = quantize_step(p, item, b, n, done);
             if (result != TASK_DONE) {
                 return result;
             }
+        } else if (!all_finite(b->rows, n * part->columns)) {
+            return TASK_NOT_FINITE;
         } else {
             size_t at =
                 (size_t)(done * part->columns) * (size_t)dtype_table[item->type].block_bytes;

@@ -1,8 +1,8 @@
 /* quantizer.h - the methods that turn rows of weights into codes, scales and biases.
  *
- * A method is a function and a row of the table in quantizer.c. It sees rows of f32 that are known
- * to be finite, and gives codes and, in f32, the scale and bias of each group. The caller rounds
- * those to their stored type and packs the codes. */
+ * A method is a function and a row of the table in quantizer.c. It sees rows of f32 and gives codes
+ * and, in f32, the scale and bias of each group. The caller rounds those to their stored type and
+ * packs the codes. */
 #ifndef JANG_QUANT_QUANTIZER_H
 #define JANG_QUANT_QUANTIZER_H
 
@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 /* A block of rows: w [n_rows, n_cols]; codes [n_rows, n_cols]; scales, biases
- * [n_rows, n_cols / group]. group (32, 64, 128) divides n_cols; w is finite. */
+ * [n_rows, n_cols / group]. group (32, 64, 128) divides n_cols. */
 typedef struct quant_block {
     const float *w;
     int64_t n_rows, n_cols;
@@ -21,8 +21,9 @@ typedef struct quant_block {
     float *scales, *biases;
 } quant_block;
 
-/* May be called from several threads at once. */
-typedef void (*quant_fn)(const quant_block *block);
+/* Returns false, with nothing of use written, when a weight is NaN or infinite. May be called from
+ * several threads at once. */
+typedef bool (*quant_fn)(const quant_block *block);
 
 typedef struct quantizer {
     const char *name;

@@ -3,6 +3,6 @@
 
 #include "quant/rtn_body.h"
 
-void rtn_quantize__scalar(const quant_block *block) {
-    rtn_block(block);
+bool rtn_quantize__scalar(const quant_block *block) {
+    return rtn_block(block);
 }

@@ -12,8 +12,8 @@
 
 #include "quant/quantizer.h"
 
-void rtn_quantize__scalar(const quant_block *block);
-void rtn_quantize__avx2(const quant_block *block);
-void rtn_quantize__avx512(const quant_block *block);
+bool rtn_quantize__scalar(const quant_block *block);
+bool rtn_quantize__avx2(const quant_block *block);
+bool rtn_quantize__avx512(const quant_block *block);
 
 #endif

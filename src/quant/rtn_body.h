@@ -39,7 +39,10 @@ RTN_INLINE rtn_grid rtn_fit(float w_min, float w_max, float n_bins) {
     return g;
 }
 
-RTN_INLINE void rtn_group(uint8_t *restrict codes, float *scale, float *bias,
+#define RTN_INFINITY 0x7f800000 /* the key of +infinity; NaN lies beyond it */
+
+/* Returns whether all weights are finite. */
+RTN_INLINE bool rtn_group(uint8_t *restrict codes, float *scale, float *bias,
                           const float *restrict w, int group, int bits) {
     int32_t keys[128], lo = INT32_MAX, hi = INT32_MIN;
     memcpy(keys, w, (size_t)group * sizeof *w);
@@ -62,26 +65,27 @@ RTN_INLINE void rtn_group(uint8_t *restrict codes, float *scale, float *bias,
     }
     *scale = g.scale;
     *bias = g.bias;
+    return hi < RTN_INFINITY && lo > rtn_key(INT32_MIN | RTN_INFINITY);
 }
 
-RTN_INLINE void rtn_groups(const quant_block *b, int group) {
+RTN_INLINE bool rtn_groups(const quant_block *b, int group) {
     int64_t n_groups = b->n_rows * b->n_cols / group;
+    bool finite = true;
     for (int64_t i = 0; i < n_groups; i++) {
-        rtn_group(b->codes + i * group, b->scales + i, b->biases + i, b->w + i * group, group,
-                  b->bits);
+        finite &= rtn_group(b->codes + i * group, b->scales + i, b->biases + i, b->w + i * group,
+                            group, b->bits);
     }
+    return finite;
 }
 
-RTN_INLINE void rtn_block(const quant_block *b) {
+RTN_INLINE bool rtn_block(const quant_block *b) {
     switch (b->group) {
     case 32:
-        rtn_groups(b, 32);
-        break;
+        return rtn_groups(b, 32);
     case 64:
-        rtn_groups(b, 64);
-        break;
+        return rtn_groups(b, 64);
     default:
-        rtn_groups(b, 128);
+        return rtn_groups(b, 128);
     }
 }
 

@@ -49,7 +49,7 @@ static void check_part(ctx_t *ctx, const checkpoint *source, const model_part *f
         float *scales = calloc((size_t)n / 32, 4), *biases = calloc((size_t)n / 32, 4);
         quant_block block = {want,      from->rows, from->columns, to->bits,
                              to->group, codes,      scales,        biases};
-        quantizer_function(q, CPU_SCALAR)(&block);
+        assert_true(quantizer_function(q, CPU_SCALAR)(&block));
         uint32_t *words = malloc(to->weight->n_bytes);
         memcpy(words, to->weight->data, to->weight->n_bytes);
         affine_unpack(stored, words, n, to->bits);

@@ -55,7 +55,7 @@ static void check_case(const st_file *f, const tensor_view *w, const char *type,
         rows[i] = element(w, i);
     }
     quant_block block = {rows, w->shape[0], N_COLUMNS, bits, group, codes, scales, biases};
-    fn(&block);
+    assert_true(fn(&block));
 
     char name[64];
     snprintf(name, sizeof name, "%s.%d.%d.weight", type, bits, group);
@@ -133,11 +133,45 @@ static void test_quant_rtn_meets_the_largest_weight(void **state) {
             edge = fabsf(w[i]) > fabsf(w[edge]) ? i : edge;
         }
         quant_block block = {w, 1, 64, 4, 64, codes, &scale, &bias};
-        quantizer_function(q, CPU_SCALAR)(&block);
+        assert_true(quantizer_function(q, CPU_SCALAR)(&block));
         assert_float_equal((float)codes[edge] * scale + bias, w[edge], 0);
         /* zero is on the grid */
         float zero = -bias / scale;
         assert_float_equal(zero, rintf(zero), 1e-5);
+    }
+    jang_context_free(ctx);
+}
+
+static void test_quant_rtn_notices_what_is_not_finite(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    const quantizer *q = NULL;
+    assert_ok(ctx, quantizer_find(&q, ctx, "rtn"));
+    static const uint32_t values[] = {0x7f800000, 0xff800000, 0x7fc00000,
+                                      0xffc00000, 0x7f800001, 0xffffffff};
+    float w[128], scales[4], biases[4];
+    uint8_t codes[128];
+    for (int isa = 0; isa < CPU_N_ISA; isa++) {
+        if (!q->fn[isa] || !cpu_has((cpu_isa)isa)) {
+            continue;
+        }
+        for (size_t v = 0; v < sizeof values / sizeof *values; v++) {
+            for (int at = 0; at < 128; at += 31) {
+                for (int i = 0; i < 128; i++) {
+                    w[i] = (float)(i - 60);
+                }
+                quant_block block = {w, 2, 64, 4, 32, codes, scales, biases};
+                assert_true(q->fn[isa](&block));
+                w[at] = f32_from_bits(values[v]);
+                assert_false(q->fn[isa](&block));
+            }
+        }
+        w[0] = 3.4028235e38f; /* the largest number is finite */
+        for (int i = 1; i < 128; i++) {
+            w[i] = 0;
+        }
+        quant_block block = {w, 1, 128, 4, 128, codes, scales, biases};
+        assert_true(q->fn[isa](&block));
     }
     jang_context_free(ctx);
 }
@@ -155,6 +189,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quant_rtn_equals_mlx_code_for_code),
         cmocka_unit_test(test_quant_rtn_meets_the_largest_weight),
+        cmocka_unit_test(test_quant_rtn_notices_what_is_not_finite),
         cmocka_unit_test(test_quant_methods_are_named_in_the_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
