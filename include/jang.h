@@ -282,7 +282,8 @@ typedef struct jang_sampling {
     uint64_t seed;
 } jang_sampling;
 
-/* Fills in the model's own defaults (generation_config.json). */
+/* Fills in the model's own defaults (generation_config.json); for a model that has none,
+ * temperature 0.7 and top_p 0.95. */
 JANG_API jang_sampling jang_sampling_default(const jang_model *model);
 
 /* Receives text as it is made, whole characters only; between the passes over a long prompt it is

@@ -63,18 +63,34 @@ static void fill_info(jang_model *m, double seconds) {
     };
 }
 
-/* generation_config.json's sampling, where it says do_sample. */
+/* Whether generation_config.json says anything of sampling. */
+static bool mentions_sampling(const json_t *config) {
+    static const char *const keys[] = {"do_sample", "temperature", "top_p", "top_k", "min_p"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        if (json_has(config, keys[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What generation_config.json says; do_sample false means the likeliest token. Models that say
+ * nothing get 0.7 and 0.95: drawing from the whole of a small model's distribution rambles. */
 static jang_status read_sampling(jang_model *m) {
     const json_t *config;
     jang_status status = checkpoint_json(&config, m->checkpoint, "generation_config.json");
     json_at at = {m->ctx, "generation_config.json", config};
+    bool silent = !mentions_sampling(config), do_sample;
     double temperature, top_p, min_p;
     int64_t top_k;
     if (status == JANG_OK) {
-        status = json_get_double(&temperature, at, "temperature", 1);
+        status = json_get_bool(&do_sample, at, "do_sample", true);
     }
     if (status == JANG_OK) {
-        status = json_get_double(&top_p, at, "top_p", 1);
+        status = json_get_double(&temperature, at, "temperature", silent ? 0.7 : 1);
+    }
+    if (status == JANG_OK) {
+        status = json_get_double(&top_p, at, "top_p", silent ? 0.95 : 1);
     }
     if (status == JANG_OK) {
         status = json_get_double(&min_p, at, "min_p", 0);
@@ -89,6 +105,7 @@ static jang_status read_sampling(jang_model *m) {
             .top_k = (int32_t)top_k,
             .min_p = min_p >= 0 && min_p <= 1 ? (float)min_p : 0,
         };
+        m->sampling.temperature = do_sample ? m->sampling.temperature : 0;
     }
     return status;
 }
