@@ -9,7 +9,7 @@ static const cpu_kernels table[] = {
     {CPU_AVX512, "cpu avx512", &affine_avx512, &floats_avx512},
 #elif defined(__aarch64__)
     {CPU_NEON, "cpu neon", &affine_scalar, &floats_neon},
-    {CPU_NEON_DOT, "cpu neon-dot", &affine_scalar, &floats_neon},
+    {CPU_NEON_DOT, "cpu neon-dot", &affine_neon_dot, &floats_neon},
 #endif
 };
 
