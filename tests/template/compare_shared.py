@@ -9,7 +9,8 @@ jinja2 or the directory is missing.
 import os
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../scripts/fixtures"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "../../scripts/fixtures"))
 try:
     from template_reference import Engine, render
 except ImportError as missing:
