@@ -1,8 +1,10 @@
 /* bench_tokenizer.c - times a tokenizer, and lends it to scripts.
  *
- *     bench_tokenizer TOKENIZER.json load          milliseconds to open it, best of 5
- *     bench_tokenizer TOKENIZER.json encode FILE   milliseconds and ids for the file, best of 5
- *     bench_tokenizer TOKENIZER.json pipe          serves requests on stdin until it ends
+ *     bench_tokenizer TOKENIZER load          milliseconds to open it, best of 5
+ *     bench_tokenizer TOKENIZER encode FILE   milliseconds and ids for the file, best of 5
+ *     bench_tokenizer TOKENIZER pipe          serves requests on stdin until it ends
+ *
+ * TOKENIZER is a tokenizer.json, a SentencePiece .model or a .tiktoken.
  *
  * pipe: a request is three little-endian uint32 (operation, flags, n) and its body; operation 0
  * encodes n bytes and answers n_ids and the ids; 1 decodes n ids, 2 decodes them as a stream, 3
@@ -30,12 +32,25 @@ static void check(ctx_t *ctx, jang_status status) {
     }
 }
 
+static bool ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), n_end = strlen(end);
+    return n >= n_end && strcmp(text + n - n_end, end) == 0;
+}
+
+/* Opens by the kind of the file's name: .model, .tiktoken, or else tokenizer.json. */
+static jang_status open_any(tok **out, ctx_t *ctx, const char *path, const char *data, size_t n) {
+    return ends_with(path, ".model") ? tok_open_sentencepiece(out, ctx, path, data, n, NULL, 0)
+           : ends_with(path, ".tiktoken")
+               ? tok_open_tiktoken(out, ctx, path, data, n, NULL, NULL, 0)
+               : tok_open(out, ctx, path, data, n, NULL, 0);
+}
+
 static void time_load(ctx_t *ctx, const char *path, const char *json, size_t n) {
     double best = 1e9;
     for (int i = 0; i < 5; i++) {
         tok *t;
         double start = now();
-        check(ctx, tok_open(&t, ctx, path, json, n, NULL, 0));
+        check(ctx, open_any(&t, ctx, path, json, n));
         double took = now() - start;
         best = took < best ? took : best;
         tok_close(t);
@@ -117,7 +132,7 @@ static void serve(ctx_t *ctx, const tok *t) {
 
 int main(int n_args, char **args) {
     if (n_args < 3) {
-        fprintf(stderr, "usage: bench_tokenizer TOKENIZER.json load|encode FILE|pipe\n");
+        fprintf(stderr, "usage: bench_tokenizer TOKENIZER load|encode FILE|pipe\n");
         return 2;
     }
     ctx_t *ctx;
@@ -131,7 +146,7 @@ int main(int n_args, char **args) {
         time_load(ctx, args[1], text, json.n_bytes);
     } else {
         tok *t;
-        check(ctx, tok_open(&t, ctx, args[1], text, json.n_bytes, NULL, 0));
+        check(ctx, open_any(&t, ctx, args[1], text, json.n_bytes));
         if (strcmp(args[2], "encode") == 0 && n_args > 3) {
             time_encode(ctx, t, args[3]);
         } else {

@@ -35,14 +35,18 @@ void bpe_free(bpe_model *m);
 
 /* Reads the "merges" list, in either spelling, once vocabulary and prefix are known. */
 JANG_MUST_CHECK jang_status bpe_read_merges(bpe_model *m, jsonpull *p);
-/* Adding merges one by one, their ranks being their places. They wait in a batch; _finish adds the
- * last ones. JANG_ERR_FORMAT, which may come late, if a token is not in the vocabulary. */
+/* Adding merges one by one with their ranks, which are below UINT32_MAX; equal ranks go from left
+ * to right. They wait in a batch; _finish adds the last ones. JANG_ERR_FORMAT, which may come late,
+ * if a token is not in the vocabulary. */
 typedef struct bpe_batch bpe_batch;
 JANG_MUST_CHECK jang_status bpe_batch_new(bpe_batch **out, bpe_model *m, const char *what,
                                           size_t n_expected);
 void bpe_batch_free(bpe_batch *b);
-JANG_MUST_CHECK jang_status bpe_add_merge(bpe_batch *b, const char *left, size_t n_left,
-                                          const char *right, size_t n_right);
+JANG_MUST_CHECK jang_status bpe_add_merge(bpe_batch *b, uint32_t rank, const char *left,
+                                          size_t n_left, const char *right, size_t n_right);
+/* Adds all ways to put a token together from two others, for vocabularies without merges. */
+JANG_MUST_CHECK jang_status bpe_add_splits(bpe_batch *b, uint32_t rank, const char *token,
+                                           size_t n_bytes);
 JANG_MUST_CHECK jang_status bpe_batch_finish(bpe_batch *b);
 
 /* Looks up what encoding needs, after vocabulary, options and merges. raw as in the struct. */

@@ -110,7 +110,7 @@ static void look_up_all(bpe_batch *b) {
         for (int k = 0; k < 3; k++) {
             id[k] = vocab_get_hashed(v, b->text.data + w->at[k], w->n[k], w->hash[k]);
         }
-        w->merge = (bpe_merge){id[0], id[1], b->m->n_merges + (uint32_t)i, id[2]};
+        w->merge = (bpe_merge){id[0], id[1], w->merge.rank, id[2]};
         __builtin_prefetch(&b->m->merges[bpe_pair_hash(id[0], id[1]) & b->m->mask], 1);
     }
 }
@@ -184,8 +184,8 @@ jang_status bpe_batch_finish(bpe_batch *b) {
     return flush_batch(b);
 }
 
-jang_status bpe_add_merge(bpe_batch *b, const char *left, size_t n_left, const char *right,
-                          size_t n_right) {
+jang_status bpe_add_merge(bpe_batch *b, uint32_t rank, const char *left, size_t n_left,
+                          const char *right, size_t n_right) {
     size_t n_prefix = b->m->prefix ? strlen(b->m->prefix) : 0;
     if (n_right < n_prefix) {
         return missing(b->m, b->what, right, n_right);
@@ -197,7 +197,9 @@ jang_status bpe_add_merge(bpe_batch *b, const char *left, size_t n_left, const c
     size_t at = b->text.size;
     buf_put(&b->text, left, n_left);
     buf_put(&b->text, right, n_right);
-    *w = (waiting_merge){.at = {at, at + n_left, at}, .n = {n_left, n_right, n_left + n_right}};
+    *w = (waiting_merge){.at = {at, at + n_left, at},
+                         .n = {n_left, n_right, n_left + n_right},
+                         .merge = {.rank = rank}};
     if (n_prefix > 0) {
         w->at[2] = b->text.size;
         w->n[2] -= n_prefix;
@@ -207,7 +209,25 @@ jang_status bpe_add_merge(bpe_batch *b, const char *left, size_t n_left, const c
     return b->n == BATCH ? flush_batch(b) : JANG_OK;
 }
 
+jang_status bpe_add_splits(bpe_batch *b, uint32_t rank, const char *token, size_t n_bytes) {
+    const tok_vocab *v = b->m->vocab;
+    size_t length;
+    jang_status status = JANG_OK;
+    for (size_t i = 0; status == JANG_OK && i < n_bytes; i += length) {
+        utf8_read(token + i, &length);
+        if (i > 0 && vocab_get(v, token, i) >= 0 && vocab_get(v, token + i, n_bytes - i) >= 0) {
+            status = bpe_add_merge(b, rank, token, i, token + i, n_bytes - i);
+        }
+    }
+    return status;
+}
+
 /* ---- Reading ---- */
+
+/* A list's merges rank by their places. */
+static uint32_t next_rank(const bpe_batch *b) {
+    return b->m->n_merges + (uint32_t)b->n;
+}
 
 /* "left right": exactly one space. */
 static jang_status read_old_merge(bpe_batch *b, jsonpull *p) {
@@ -221,7 +241,7 @@ static jang_status read_old_merge(bpe_batch *b, jsonpull *p) {
     if (!space || memchr(space + 1, ' ', s.n_bytes - n_left - 1)) {
         return jsonpull_fail(p, "a merge must be two tokens with one space between");
     }
-    return bpe_add_merge(b, s.data, n_left, space + 1, s.n_bytes - n_left - 1);
+    return bpe_add_merge(b, next_rank(b), s.data, n_left, space + 1, s.n_bytes - n_left - 1);
 }
 
 /* ["left", "right"] */
@@ -245,8 +265,9 @@ static jang_status read_new_merge(bpe_batch *b, jsonpull *p, buf *left) {
     if (status == JANG_OK && n != 2) {
         status = jsonpull_fail(p, "a merge must be two tokens");
     }
-    return status == JANG_OK ? bpe_add_merge(b, s[0].data, s[0].n_bytes, s[1].data, s[1].n_bytes)
-                             : status;
+    return status == JANG_OK
+               ? bpe_add_merge(b, next_rank(b), s[0].data, s[0].n_bytes, s[1].data, s[1].n_bytes)
+               : status;
 }
 
 jang_status bpe_read_merges(bpe_model *m, jsonpull *p) {

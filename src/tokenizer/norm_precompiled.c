@@ -48,26 +48,33 @@ static size_t offset_of(uint32_t unit) {
     return (size_t)(unit >> 10) << ((unit & 1u << 9) >> 6);
 }
 
-/* The replacement for a part of the text, or NULL. */
-static const char *look_up(const norm_step *step, const char *text, size_t n, size_t *n_out) {
+/* A key of the map found at the beginning of a text. */
+typedef struct map_match {
+    const char *to; /* its replacement; NULL: none was found */
+    size_t n_to, n_key;
+} map_match;
+
+/* Finds the shortest or the longest key that begins the text. */
+static map_match look_up(const norm_step *step, const char *text, size_t n, bool want_longest) {
     size_t at = offset_of(unit_at(step, 0));
+    map_match found = {NULL, 0, 0};
     for (size_t i = 0; i < n && text[i]; i++) {
         at ^= (unsigned char)text[i];
         uint32_t unit = unit_at(step, at);
         if ((unit & (1u << 31 | 0xff)) != (unsigned char)text[i]) {
-            return NULL;
+            break;
         }
         at ^= offset_of(unit);
-        if (unit >> 8 & 1) {
-            size_t start = unit_at(step, at) & 0x7fffffffu;
-            if (start > step->n_content) {
-                return NULL;
+        size_t start = unit_at(step, at) & 0x7fffffffu;
+        if ((unit >> 8 & 1) && start <= step->n_content) {
+            const char *to = step->content + start;
+            found = (map_match){to, strnlen(to, step->n_content - start), i + 1};
+            if (!want_longest) {
+                break;
             }
-            *n_out = strnlen(step->content + start, step->n_content - start);
-            return step->content + start;
         }
     }
-    return NULL;
+    return found;
 }
 
 /* Bytes of the grapheme cluster at text. */
@@ -88,19 +95,66 @@ static size_t grapheme_length(const char *text, size_t n) {
 jang_status norm_precompiled(const norm_step *step, norm_scratch *s, buf *out, const char *text,
                              size_t n) {
     (void)s;
-    size_t grapheme, length, n_to;
+    size_t grapheme, length;
     for (size_t i = 0; i < n; i += grapheme) {
         grapheme = grapheme_length(text + i, n - i);
-        const char *to = grapheme < 6 ? look_up(step, text + i, grapheme, &n_to) : NULL;
-        if (to) {
-            buf_put(out, to, n_to);
+        map_match m = {NULL, 0, 0};
+        if (grapheme < 6) {
+            m = look_up(step, text + i, grapheme, false);
+        }
+        if (m.to) {
+            buf_put(out, m.to, m.n_to);
             continue;
         }
         for (size_t k = 0; k < grapheme; k += length) {
             utf8_read(text + i + k, &length);
-            to = look_up(step, text + i + k, length, &n_to);
-            buf_put(out, to ? to : text + i + k, to ? n_to : length);
+            m = look_up(step, text + i + k, length, false);
+            buf_put(out, m.to ? m.to : text + i + k, m.to ? m.n_to : length);
         }
+    }
+    return JANG_OK;
+}
+
+/* ---- SentencePiece's own way ---- */
+
+/* Appends text, collapsing spaces with what is there already and writing them as asked. */
+static void put_spaced(buf *out, int options, bool *space_before, const char *text, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        bool space = text[i] == ' ';
+        if (!space || !(options & 1) || !*space_before) {
+            if (space && (options & 2)) {
+                buf_puts(out, "\xe2\x96\x81");
+            } else {
+                buf_putc(out, text[i]);
+            }
+        }
+        *space_before = space;
+    }
+}
+
+jang_status norm_sentencepiece(const norm_step *step, norm_scratch *s, buf *out, const char *text,
+                               size_t n) {
+    (void)s;
+    bool space_before = true; /* so that leading spaces go */
+    size_t length;
+    for (size_t i = 0; i < n; i += length) {
+        map_match m = {NULL, 0, 0};
+        if (step->n_text > 0) {
+            m = look_up(step, text + i, n - i, true);
+        }
+        if (m.to) {
+            length = m.n_key;
+            put_spaced(out, step->options, &space_before, m.to, m.n_to);
+        } else {
+            utf8_read(text + i, &length);
+            put_spaced(out, step->options, &space_before, text + i, length);
+        }
+    }
+    const char *mark = step->options & 2 ? "\xe2\x96\x81" : " ";
+    size_t n_mark = strlen(mark);
+    while ((step->options & 1) && out->size >= n_mark &&
+           memcmp(out->data + out->size - n_mark, mark, n_mark) == 0) {
+        out->size -= n_mark; /* trailing spaces, and what looks like them */
     }
     return JANG_OK;
 }

@@ -35,6 +35,13 @@ JANG_MUST_CHECK jang_status norm_read(norm_chain *chain, ctx_t *ctx, const char 
                                       const json_t *json);
 void norm_free(norm_chain *chain);
 
+/* Adds SentencePiece's own normalizer: the precompiled map (n bytes; none if 0) with the longest
+ * key at each place, then white space: with collapse, none at the ends and one space between;
+ * spaces become U+2581 if escape. */
+JANG_MUST_CHECK jang_status norm_add_sentencepiece(norm_chain *chain, ctx_t *ctx, const char *what,
+                                                   const char *map, size_t n, bool collapse,
+                                                   bool escape);
+
 struct norm_scratch {
     buf text[2]; /* input and output of the step at work, in turn */
     buf points;  /* int32 code points */

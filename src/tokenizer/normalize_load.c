@@ -1,5 +1,7 @@
 /* normalize_load.c - the "normalizer" object as a chain of steps. */
 #include "tokenizer/normalize.h"
+
+#include "tokenizer/base64.h"
 #include "tokenizer/normalize_steps.h"
 
 #include <string.h>
@@ -111,36 +113,6 @@ static jang_status read_bert(reader *r, const json_t *json) {
     return status == JANG_OK && lower ? add_step(r, (norm_step){.run = norm_lower}) : status;
 }
 
-/* Appends the bytes of base64 text; false if it is none. */
-static bool decode_base64(buf *out, const char *text, size_t n) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    int8_t value[256];
-    memset(value, -1, sizeof value);
-    for (int i = 0; i < 64; i++) {
-        value[(unsigned char)digits[i]] = (int8_t)i;
-    }
-    while (n > 0 && text[n - 1] == '=') {
-        n--;
-    }
-    uint32_t bits = 0;
-    int n_bits = 0;
-    char *to = buf_reserve(out, n);
-    for (size_t i = 0; to && i < n; i++) {
-        int digit = value[(unsigned char)text[i]];
-        if (digit < 0) {
-            return false;
-        }
-        bits = bits << 6 | (uint32_t)digit;
-        n_bits += 6;
-        if (n_bits >= 8) {
-            n_bits -= 8;
-            *to++ = (char)(bits >> n_bits);
-            out->size++;
-        }
-    }
-    return true;
-}
-
 static jang_status read_precompiled(reader *r, const json_t *json) {
     const json_t *text = json_object_get(json, "precompiled_charsmap");
     buf map;
@@ -148,7 +120,7 @@ static jang_status read_precompiled(reader *r, const json_t *json) {
     jang_status status = JANG_OK;
     norm_step step = {.run = norm_precompiled};
     if (!json_is_string(text) ||
-        !decode_base64(&map, json_string_value(text), json_string_length(text))) {
+        !base64_decode(&map, json_string_value(text), json_string_length(text))) {
         status = ctx_fail(r->ctx, JANG_ERR_FORMAT, "%s: precompiled_charsmap is not base64 text",
                           r->what);
     }
@@ -222,6 +194,15 @@ jang_status norm_read(norm_chain *chain, ctx_t *ctx, const char *what, const jso
     chain->ctx = ctx;
     reader r = {chain, ctx, what, 0};
     return json ? read_any(&r, json) : JANG_OK;
+}
+
+jang_status norm_add_sentencepiece(norm_chain *chain, ctx_t *ctx, const char *what, const char *map,
+                                   size_t n, bool collapse, bool escape) {
+    chain->ctx = ctx;
+    reader r = {chain, ctx, what, 0};
+    norm_step step = {.run = norm_sentencepiece, .options = (collapse ? 1 : 0) + (escape ? 2 : 0)};
+    jang_status status = n > 0 ? norm_precompiled_init(&step, ctx, what, map, n) : JANG_OK;
+    return status == JANG_OK ? add_step(&r, step) : status;
 }
 
 void norm_free(norm_chain *chain) {

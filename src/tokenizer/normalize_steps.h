@@ -39,6 +39,10 @@ jang_status norm_byte_level(const norm_step *step, norm_scratch *s, buf *out, co
  * bytes as they lie), step->content the replacements, ended by 0 bytes each. */
 jang_status norm_precompiled(const norm_step *step, norm_scratch *s, buf *out, const char *text,
                              size_t n);
+/* SentencePiece's normalizer on the same map (or none); options 1: collapse white space, 2: write
+ * spaces as U+2581. */
+jang_status norm_sentencepiece(const norm_step *step, norm_scratch *s, buf *out, const char *text,
+                               size_t n);
 /* Fills step from the map's bytes: a uint32 size of the trie, the trie, the replacements. */
 JANG_MUST_CHECK jang_status norm_precompiled_init(norm_step *step, ctx_t *ctx, const char *what,
                                                   const char *map, size_t n);

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-static jang_status run_step(pre_scratch *s, int at, const char *text, size_t n, bool at_start);
+static jang_status run_step(pre_scratch *s, int at, const char *text, size_t n, size_t n_origin);
 
 /* ---- Splitting ---- */
 
@@ -16,15 +16,15 @@ typedef struct splitter {
     const pre_step *step;
     int at;
     const char *text;
-    bool at_start;
+    size_t n_origin;
     bool any, held_match; /* whether a part is held, and whether the last one seen was a match */
     size_t start, end;    /* the held part */
 } splitter;
 
 static jang_status pass_on(splitter *p, size_t start, size_t end) {
-    return start < end
-               ? run_step(p->s, p->at + 1, p->text + start, end - start, p->at_start && start == 0)
-               : JANG_OK;
+    return start < end ? run_step(p->s, p->at + 1, p->text + start, end - start,
+                                  p->n_origin > start ? p->n_origin - start : 0)
+                       : JANG_OK;
 }
 
 static jang_status flush_held(splitter *p) {
@@ -151,9 +151,9 @@ static jang_status split_regex(splitter *p, size_t n) {
     return status == JANG_OK && done < n ? take_part(p, done, n, false) : status;
 }
 
-static jang_status run_split(pre_scratch *s, int at, const char *text, size_t n, bool at_start) {
+static jang_status run_split(pre_scratch *s, int at, const char *text, size_t n, size_t n_origin) {
     splitter p = {
-        .s = s, .step = &s->chain->steps[at], .at = at, .text = text, .at_start = at_start};
+        .s = s, .step = &s->chain->steps[at], .at = at, .text = text, .n_origin = n_origin};
     jang_status status = p.step->scan    ? split_scan(&p, n)
                          : p.step->regex ? split_regex(&p, n)
                          : p.step->is    ? split_chars(&p, n)
@@ -163,43 +163,47 @@ static jang_status run_split(pre_scratch *s, int at, const char *text, size_t n,
 
 /* ---- Rewriting ---- */
 
-static jang_status run_copy(pre_scratch *s, int at, bool at_start) {
+static jang_status run_copy(pre_scratch *s, int at, size_t n_origin) {
     buf *b = &s->text[at];
     jang_status status = buf_status(b);
-    return status == JANG_OK ? run_step(s, at + 1, b->data, b->size, at_start) : status;
+    return status == JANG_OK ? run_step(s, at + 1, b->data, b->size, n_origin) : status;
 }
 
 static jang_status run_prefix_space(pre_scratch *s, int at, const char *text, size_t n,
-                                    bool at_start) {
+                                    size_t n_origin) {
     if (text[0] == ' ') {
-        return run_step(s, at + 1, text, n, at_start);
+        return run_step(s, at + 1, text, n, n_origin);
     }
     buf *b = &s->text[at];
     buf_clear(b);
     buf_putc(b, ' ');
     buf_put(b, text, n);
-    return run_copy(s, at, at_start);
+    return run_copy(s, at, n_origin ? n_origin + 1 : 0);
+}
+
+static jang_status run_dummy_prefix(pre_scratch *s, int at, const char *text, size_t n,
+                                    size_t n_origin) {
+    if (n_origin == 0) {
+        return run_step(s, at + 1, text, n, n_origin);
+    }
+    buf *b = &s->text[at];
+    buf_clear(b);
+    buf_put(b, s->chain->steps[at].text, s->chain->steps[at].n_text);
+    buf_put(b, text, n);
+    return run_copy(s, at, n_origin + s->chain->steps[at].n_text);
 }
 
 static jang_status run_byte_chars(pre_scratch *s, int at, const char *text, size_t n,
-                                  bool at_start) {
+                                  size_t n_origin) {
     buf_clear(&s->text[at]);
-    byte_chars_put(&s->text[at], text, n);
-    return run_copy(s, at, at_start);
+    byte_chars_put(&s->text[at], text, n_origin);
+    size_t n_before = s->text[at].size;
+    byte_chars_put(&s->text[at], text + n_origin, n - n_origin);
+    return run_copy(s, at, n_before);
 }
 
-static jang_status run_metaspace(pre_scratch *s, int at, const char *text, size_t n,
-                                 bool at_start) {
-    const pre_step *step = &s->chain->steps[at];
-    buf *b = &s->text[at];
-    buf_clear(b);
-    bool there =
-        text[0] == ' ' || (n >= step->n_text && memcmp(text, step->text, step->n_text) == 0);
-    bool prepend =
-        step->prepend == PRE_PREPEND_ALWAYS || (step->prepend == PRE_PREPEND_FIRST && at_start);
-    if (prepend && !there) {
-        buf_put(b, step->text, step->n_text);
-    }
+/* Appends text with the replacement for each space. */
+static void put_replaced(buf *b, const pre_step *step, const char *text, size_t n) {
     for (size_t i = 0; i < n;) {
         const char *space = memchr(text + i, ' ', n - i);
         size_t run = space ? (size_t)(space - text) - i : n - i;
@@ -210,28 +214,48 @@ static jang_status run_metaspace(pre_scratch *s, int at, const char *text, size_
             i++;
         }
     }
-    return run_copy(s, at, at_start);
 }
 
-static jang_status run_step(pre_scratch *s, int at, const char *text, size_t n, bool at_start) {
+static jang_status run_metaspace(pre_scratch *s, int at, const char *text, size_t n,
+                                 size_t n_origin) {
+    const pre_step *step = &s->chain->steps[at];
+    buf *b = &s->text[at];
+    buf_clear(b);
+    bool there =
+        text[0] == ' ' || (n >= step->n_text && memcmp(text, step->text, step->n_text) == 0);
+    bool prepend =
+        step->prepend == PRE_PREPEND_ALWAYS || (step->prepend == PRE_PREPEND_FIRST && n_origin > 0);
+    if (prepend && !there) {
+        buf_put(b, step->text, step->n_text);
+    }
+    put_replaced(b, step, text, n_origin);
+    size_t n_before = n_origin > 0 ? b->size : 0;
+    put_replaced(b, step, text + n_origin, n - n_origin);
+    return run_copy(s, at, n_before);
+}
+
+static jang_status run_step(pre_scratch *s, int at, const char *text, size_t n, size_t n_origin) {
+    n_origin = n_origin < n ? n_origin : n;
     if (at == s->chain->n_steps) {
         return s->sink(s->user, text, n);
     }
     switch (s->chain->steps[at].kind) {
     case PRE_SPLIT:
-        return run_split(s, at, text, n, at_start);
+        return run_split(s, at, text, n, n_origin);
     case PRE_PREFIX_SPACE:
-        return run_prefix_space(s, at, text, n, at_start);
+        return run_prefix_space(s, at, text, n, n_origin);
+    case PRE_DUMMY_PREFIX:
+        return run_dummy_prefix(s, at, text, n, n_origin);
     case PRE_BYTE_CHARS:
-        return run_byte_chars(s, at, text, n, at_start);
+        return run_byte_chars(s, at, text, n, n_origin);
     case PRE_METASPACE:
-        return run_metaspace(s, at, text, n, at_start);
+        return run_metaspace(s, at, text, n, n_origin);
     }
     return JANG_OK;
 }
 
-jang_status pre_run(pre_scratch *s, const char *text, size_t n, bool at_start) {
-    return n > 0 ? run_step(s, 0, text, n, at_start) : JANG_OK;
+jang_status pre_run(pre_scratch *s, const char *text, size_t n, size_t n_origin) {
+    return n > 0 ? run_step(s, 0, text, n, n_origin) : JANG_OK;
 }
 
 void pre_scratch_init(pre_scratch *s, ctx_t *ctx, const pre_chain *chain, pre_sink sink,

@@ -14,6 +14,7 @@ typedef enum pre_kind {
     PRE_SPLIT,        /* cut at the matches of a pattern */
     PRE_PREFIX_SPACE, /* put a space in front unless there is one */
     PRE_BYTE_CHARS,   /* write bytes as byte-level characters */
+    PRE_DUMMY_PREFIX, /* put a text in front of the whole text */
     PRE_METASPACE,    /* write spaces as the replacement, put one in front */
 } pre_kind;
 
@@ -58,6 +59,16 @@ JANG_MUST_CHECK jang_status pre_read(pre_chain *chain, ctx_t *ctx, const char *w
                                      const json_t *json);
 void pre_free(pre_chain *chain);
 
+/* Adds a step that puts text in front of the whole text (SentencePiece's dummy prefix). */
+JANG_MUST_CHECK jang_status pre_add_dummy_prefix(pre_chain *chain, ctx_t *ctx, const char *text);
+
+/* Adds a split that keeps everything, by a pattern. */
+JANG_MUST_CHECK jang_status pre_add_pattern(pre_chain *chain, ctx_t *ctx, const char *what,
+                                            const char *pattern);
+
+/* Adds the step that writes bytes as byte-level characters. */
+JANG_MUST_CHECK jang_status pre_add_byte_chars(pre_chain *chain, ctx_t *ctx);
+
 /* Takes a word. */
 typedef jang_status (*pre_sink)(void *user, const char *word, size_t n_bytes);
 
@@ -73,8 +84,9 @@ void pre_scratch_init(pre_scratch *s, ctx_t *ctx, const pre_chain *chain, pre_si
                       void *user);
 void pre_scratch_free(pre_scratch *s);
 
-/* Sends text (valid UTF-8) through the chain. at_start: it begins where the whole text does. */
+/* Sends text (valid UTF-8) through the chain. n_origin: how many bytes at its beginning come
+ * from the very first character of the whole text; 0 if it lies further in. */
 JANG_MUST_CHECK jang_status pre_run(pre_scratch *s, const char *text, size_t n_bytes,
-                                    bool at_start);
+                                    size_t n_origin);
 
 #endif

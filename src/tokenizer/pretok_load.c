@@ -289,6 +289,26 @@ jang_status pre_read(pre_chain *chain, ctx_t *ctx, const char *what, const json_
     return json ? read_any(&r, json) : JANG_OK;
 }
 
+jang_status pre_add_dummy_prefix(pre_chain *chain, ctx_t *ctx, const char *text) {
+    chain->ctx = ctx;
+    reader r = {chain, ctx, "", 0};
+    pre_step step = {.kind = PRE_DUMMY_PREFIX, .n_text = strlen(text)};
+    step.text = ctx_strdup(ctx, text);
+    return step.text ? add_step(&r, step) : ctx_fail_memory(ctx, step.n_text);
+}
+
+jang_status pre_add_pattern(pre_chain *chain, ctx_t *ctx, const char *what, const char *pattern) {
+    chain->ctx = ctx;
+    reader r = {chain, ctx, what, 0};
+    return add_split_regex(&r, pattern, strlen(pattern), PRE_ISOLATED, false);
+}
+
+jang_status pre_add_byte_chars(pre_chain *chain, ctx_t *ctx) {
+    chain->ctx = ctx;
+    reader r = {chain, ctx, "", 0};
+    return add_step(&r, (pre_step){.kind = PRE_BYTE_CHARS});
+}
+
 void pre_free(pre_chain *chain) {
     for (int i = 0; i < chain->n_steps; i++) {
         tok_regex_close(chain->steps[i].regex);

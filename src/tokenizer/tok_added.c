@@ -8,6 +8,7 @@
 #include "base/utf8.h"
 #include "tokenizer/unicode.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 void added_init(tok_added *a, ctx_t *ctx) {
@@ -132,6 +133,55 @@ jang_status added_read(tok_added *a, jsonpull *p, const tok_vocab *model) {
         ctx_free(a->ctx, token.content);
     }
     return status;
+}
+
+jang_status added_add(tok_added *a, added_token token) {
+    token.content = ctx_strndup(a->ctx, token.content, token.n_content);
+    if (!token.content) {
+        return ctx_fail_memory(a->ctx, token.n_content);
+    }
+    jang_status status = store(a, &token);
+    ctx_free(a->ctx, token.content);
+    return status;
+}
+
+jang_status added_read_decoder(tok_added *a, const char *what, const json_t *json) {
+    const char *key;
+    json_t *entry;
+    json_object_foreach((json_t *)(uintptr_t)json, key, entry) {
+        json_at at = {a->ctx, what, entry};
+        char *end;
+        long id = strtol(key, &end, 10);
+        const json_t *content = json_object_get(entry, "content");
+        if (*end || end == key || id < 0 || id >= TOK_MAX_IDS || !json_is_string(content)) {
+            return ctx_fail(a->ctx, JANG_ERR_FORMAT,
+                            "%s: added_tokens_decoder: '%s' must be an id with a content", what,
+                            key);
+        }
+        added_token token = {.content = (char *)(uintptr_t)json_string_value(content),
+                             .n_content = json_string_length(content),
+                             .id = (int32_t)id};
+        jang_status status = json_get_bool(&token.special, at, "special", false);
+        if (status == JANG_OK) {
+            status = json_get_bool(&token.normalized, at, "normalized", !token.special);
+        }
+        if (status == JANG_OK) {
+            status = json_get_bool(&token.single_word, at, "single_word", false);
+        }
+        if (status == JANG_OK) {
+            status = json_get_bool(&token.lstrip, at, "lstrip", false);
+        }
+        if (status == JANG_OK) {
+            status = json_get_bool(&token.rstrip, at, "rstrip", false);
+        }
+        if (status == JANG_OK && token.n_content > 0) {
+            status = added_add(a, token);
+        }
+        if (status != JANG_OK) {
+            return status;
+        }
+    }
+    return JANG_OK;
 }
 
 /* ---- Finding ---- */

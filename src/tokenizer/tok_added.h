@@ -2,6 +2,7 @@
 #ifndef JANG_TOKENIZER_TOK_ADDED_H
 #define JANG_TOKENIZER_TOK_ADDED_H
 
+#include "base/json.h"
 #include "base/jsonpull.h"
 #include "tokenizer/tok_trie.h"
 #include "tokenizer/tok_vocab.h"
@@ -31,6 +32,10 @@ void added_free(tok_added *a);
 /* Reads the list "added_tokens". model is the model's vocabulary, n_model its size as the
  * reference counts it: a token it lacks gets the next free id. */
 JANG_MUST_CHECK jang_status added_read(tok_added *a, jsonpull *p, const tok_vocab *model);
+/* Adds one token, copying its content; its id is in it. */
+JANG_MUST_CHECK jang_status added_add(tok_added *a, added_token token);
+/* Reads "added_tokens_decoder" of tokenizer_config.json: ids to tokens. NULL is empty. */
+JANG_MUST_CHECK jang_status added_read_decoder(tok_added *a, const char *what, const json_t *json);
 /* Builds what matching needs, after the normalized spellings are set. */
 JANG_MUST_CHECK jang_status added_finish(tok_added *a);
 

@@ -71,11 +71,11 @@ static void return_encoder(tok_encoder *e) {
 /* ---- Pieces between added tokens ---- */
 
 /* Takes a stretch of text that holds no added token. */
-typedef jang_status (*stretch_fn)(tok_encoder *e, const char *text, size_t n, bool at_start);
+typedef jang_status (*stretch_fn)(tok_encoder *e, const char *text, size_t n, size_t n_origin);
 
 /* Cuts text at the tokens of a trie, appending their ids and sending the rest to fn. */
 static jang_status cut(tok_encoder *e, const tok_trie *trie, const char *text, size_t n,
-                       bool at_start, stretch_fn fn) {
+                       size_t n_origin, stretch_fn fn) {
     added_search search = {0, 0};
     added_match m;
     size_t done = 0;
@@ -83,24 +83,36 @@ static jang_status cut(tok_encoder *e, const tok_trie *trie, const char *text, s
     bool plain = e->flags & TOK_NO_SPECIAL;
     while (status == JANG_OK && added_next(&e->t->added, trie, text, n, plain, &search, &m)) {
         if (done < m.start) {
-            status = fn(e, text + done, m.start - done, at_start && done == 0);
+            status = fn(e, text + done, m.start - done, n_origin > done ? n_origin - done : 0);
         }
         if (status == JANG_OK) {
             status = tok_ids_put(e->t->ctx, e->out, m.id);
         }
         done = m.end;
     }
-    return status == JANG_OK && done < n ? fn(e, text + done, n - done, at_start && done == 0)
-                                         : status;
+    return status == JANG_OK && done < n
+               ? fn(e, text + done, n - done, n_origin > done ? n_origin - done : 0)
+               : status;
 }
 
-static jang_status split_words(tok_encoder *e, const char *text, size_t n, bool at_start) {
-    return pre_run(&e->pre, text, n, at_start);
+static jang_status split_words(tok_encoder *e, const char *text, size_t n, size_t n_origin) {
+    return pre_run(&e->pre, text, n, n_origin);
 }
 
-static jang_status normalize_stretch(tok_encoder *e, const char *text, size_t n, bool at_start) {
-    jang_status status = norm_run(&e->t->norm, &e->norm, text, n, &text, &n);
-    return status == JANG_OK ? cut(e, &e->t->added.normal, text, n, at_start, split_words) : status;
+static jang_status normalize_stretch(tok_encoder *e, const char *text, size_t n, size_t n_origin) {
+    const tok *t = e->t;
+    jang_status status = JANG_OK;
+    bool dummy = t->pre.n_steps > 0 && t->pre.steps[0].kind == PRE_DUMMY_PREFIX;
+    if (n_origin > 0 && !dummy && t->norm.n_steps > 0) { /* what the first character becomes */
+        const char *first;
+        utf8_read(text, &n_origin);
+        status = norm_run(&t->norm, &e->norm, text, n_origin, &first, &n_origin);
+    }
+    if (status == JANG_OK) {
+        status = norm_run(&t->norm, &e->norm, text, n, &text, &n);
+    }
+    n_origin = n_origin < n ? n_origin : n;
+    return status == JANG_OK ? cut(e, &t->added.normal, text, n, n_origin, split_words) : status;
 }
 
 static jang_status encode_text(tok_encoder *e, const char *text, size_t n) {
@@ -111,7 +123,7 @@ static jang_status encode_text(tok_encoder *e, const char *text, size_t n) {
         n = e->repaired.size;
     }
     jang_status status = buf_status(&e->repaired);
-    return status == JANG_OK ? cut(e, &e->t->added.plain, text, n, true, normalize_stretch)
+    return status == JANG_OK ? cut(e, &e->t->added.plain, text, n, n > 0, normalize_stretch)
                              : status;
 }
 

@@ -62,6 +62,12 @@ JANG_MUST_CHECK jang_status tok_read_post(tok *t, const char *what, const json_t
 JANG_MUST_CHECK jang_status tok_new(tok **out, ctx_t *ctx);
 JANG_MUST_CHECK jang_status tok_finish(tok *t, const char *what, const char *unk);
 
+/* tok_load.c: parses tokenizer_config.json and takes its added_tokens_decoder. */
+JANG_MUST_CHECK jang_status tok_take_config(tok *t, const char *config, size_t n_config);
+
+/* tok_post.c: puts ids around a text, -1 for none. */
+JANG_MUST_CHECK jang_status tok_set_post(tok *t, int32_t before, int32_t after);
+
 /* tok_model.c: reads the "model" object. */
 JANG_MUST_CHECK jang_status tok_read_model(tok *t, jsonpull *p, char **unk);
 

@@ -158,6 +158,20 @@ jang_status tok_finish(tok *t, const char *what, const char *unk) {
     return status;
 }
 
+jang_status tok_take_config(tok *t, const char *config, size_t n_config) {
+    const char *what = "tokenizer_config.json";
+    const json_t *added = NULL;
+    jang_status status = JANG_OK;
+    if (config) {
+        status = json_parse(&t->config, t->ctx, what, config, n_config);
+    }
+    if (status == JANG_OK) {
+        status =
+            json_get_object(&added, (json_at){t->ctx, what, t->config}, "added_tokens_decoder");
+    }
+    return status == JANG_OK && added ? added_read_decoder(&t->added, what, added) : status;
+}
+
 jang_status tok_new(tok **out, ctx_t *ctx) {
     tok *t = ctx_zero(ctx, 1, sizeof *t);
     if (!t) {

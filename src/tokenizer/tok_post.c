@@ -146,6 +146,26 @@ static jang_status read_sequence(tok *t, const char *what, const json_t *json, i
     return status;
 }
 
+jang_status tok_set_post(tok *t, int32_t before, int32_t after) {
+    int32_t *post = ctx_array(t->ctx, 3, sizeof *post);
+    if (!post) {
+        return ctx_fail_memory(t->ctx, 3 * sizeof *post);
+    }
+    size_t n = 0;
+    if (before >= 0) {
+        post[n++] = before;
+    }
+    post[n++] = TEXT_PLACE;
+    if (after >= 0) {
+        post[n++] = after;
+    }
+    ctx_free(t->ctx, t->post);
+    t->post = post;
+    t->n_post = n;
+    t->n_post_texts = 1;
+    return JANG_OK;
+}
+
 jang_status tok_read_post(tok *t, const char *what, const json_t *json) {
     t->post = ctx_array(t->ctx, 1, sizeof *t->post);
     if (!t->post) {

@@ -15,6 +15,21 @@ typedef struct tok tok;
  * NULL. Neither is needed afterwards. what names the source in messages. */
 JANG_MUST_CHECK jang_status tok_open(tok **out, ctx_t *ctx, const char *what, const char *json,
                                      size_t n_json, const char *config, size_t n_config);
+
+/* Opens a SentencePiece model (tokenizer.model, a protobuf; BPE or Unigram). Control symbols are
+ * special tokens, which the text may hold; special tokens and add_bos_token, add_eos_token of
+ * config (or NULL) are heeded. Words come out as SentencePiece makes them. */
+JANG_MUST_CHECK jang_status tok_open_sentencepiece(tok **out, ctx_t *ctx, const char *what,
+                                                   const char *data, size_t n_data,
+                                                   const char *config, size_t n_config);
+
+/* Opens a tiktoken vocabulary: lines of a token in base64 and its rank. The file does not say how
+ * text is split: pattern does (a regular expression; NULL for that of GPT-4). Special tokens come
+ * from "added_tokens_decoder" of config (or NULL). */
+JANG_MUST_CHECK jang_status tok_open_tiktoken(tok **out, ctx_t *ctx, const char *what,
+                                              const char *data, size_t n_data, const char *pattern,
+                                              const char *config, size_t n_config);
+
 void tok_close(tok *t);
 
 /* Number of ids: 1 + the largest. */

@@ -1,8 +1,8 @@
 /* unicode_data.c - made by scripts/fixtures/tokenizer_unicode.py; not edited by hand.
  *
- * The class byte of each code point in two stages: blocks of 128 code points,
- * and for each block of Unicode the number of the stored one that equals it. Then sets as
- * pairs of first and last, and mappings. */
+ * The class byte of a code point in two stages: the number of its block of 128, then the
+ * blocks. Sets follow as pairs of first and last, mappings as rows.
+ * The rows are explained in unicode.c. */
 #include "tokenizer/unicode.h"
 
 /* clang-format off */

@@ -9,6 +9,7 @@
 #include "base/utf8.h"
 #include "tokenizer/tok_ids.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #define UNK_PENALTY 10.0
@@ -91,7 +92,7 @@ jang_status uni_finish(uni_model *m, const char *what) {
     size_t n = 0;
     for (uint32_t i = 0; i < v->n_entries; i++) {
         const vocab_entry *e = &v->entries[i];
-        if (e->n_bytes > 0) {
+        if (e->n_bytes > 0 && !isnan(m->scores[e->id])) {
             words[n++] = (trie_word){v->arena.data + e->at, e->n_bytes, e->id};
         }
     }

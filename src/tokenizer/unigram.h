@@ -22,7 +22,7 @@ typedef struct uni_model {
 void uni_init(uni_model *m, ctx_t *ctx, tok_vocab *vocab);
 void uni_free(uni_model *m);
 
-/* Adds the next piece; its id is its place. */
+/* Adds the next piece; its id is its place. One whose score is NaN is found in no word. */
 JANG_MUST_CHECK jang_status uni_add(uni_model *m, const char *text, size_t n_bytes, double score);
 /* Reads the list of [piece, score]. */
 JANG_MUST_CHECK jang_status uni_read_vocab(uni_model *m, jsonpull *p);
