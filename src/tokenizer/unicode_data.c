@@ -1,7 +1,7 @@
 /* unicode_data.c - made by scripts/fixtures/tokenizer_unicode.py; not edited by hand.
  *
- * The class byte of a code point in two stages: the number of its block of 128, then the
- * blocks. Sets follow as pairs of first and last, mappings as rows.
+ * The class byte of a code point in two stages: the number of its block of 128, then
+ * the blocks. Sets follow as pairs of first and last, mappings as rows.
  * The rows are explained in unicode.c. */
 #include "tokenizer/unicode.h"
 
