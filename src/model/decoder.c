@@ -171,6 +171,7 @@ typedef struct matrix_row {
     const char *name;
     int64_t n_out, n_in;
     bias_rule bias;
+    input_rule input;
 } matrix_row;
 
 typedef struct vector_row {
@@ -203,19 +204,19 @@ static jang_status load_norms(decoder_layer *layer, loader *l, const decoder_con
 static jang_status load_layer(decoder_layer *layer, loader *l, const decoder_config *c, int i) {
     int64_t q_width = c->n_head * c->head_dim, kv_width = c->n_kv_head * c->head_dim;
     const matrix_row matrices[] = {
-        {&layer->wq, "self_attn.q_proj", q_width, c->n_embd, c->qkv_bias},
-        {&layer->wk, "self_attn.k_proj", kv_width, c->n_embd, c->qkv_bias},
-        {&layer->wv, "self_attn.v_proj", kv_width, c->n_embd, c->qkv_bias},
-        {&layer->wo, "self_attn.o_proj", c->n_embd, q_width, c->o_bias},
-        {&layer->gate, "mlp.gate_proj", c->n_ff, c->n_embd, c->mlp_bias},
-        {&layer->up, "mlp.up_proj", c->n_ff, c->n_embd, c->mlp_bias},
-        {&layer->down, "mlp.down_proj", c->n_embd, c->n_ff, c->mlp_bias},
+        {&layer->wq, "self_attn.q_proj", q_width, c->n_embd, c->qkv_bias, INPUT_FINE},
+        {&layer->wk, "self_attn.k_proj", kv_width, c->n_embd, c->qkv_bias, INPUT_FINE},
+        {&layer->wv, "self_attn.v_proj", kv_width, c->n_embd, c->qkv_bias, INPUT_FINE},
+        {&layer->wo, "self_attn.o_proj", c->n_embd, q_width, c->o_bias, INPUT_PLAIN},
+        {&layer->gate, "mlp.gate_proj", c->n_ff, c->n_embd, c->mlp_bias, INPUT_PLAIN},
+        {&layer->up, "mlp.up_proj", c->n_ff, c->n_embd, c->mlp_bias, INPUT_PLAIN},
+        {&layer->down, "mlp.down_proj", c->n_embd, c->n_ff, c->mlp_bias, INPUT_PLAIN},
     };
     for (size_t j = 0; j < sizeof matrices / sizeof matrices[0]; j++) {
         const matrix_row *m = &matrices[j];
         ops_weight *w;
         jang_status status =
-            load_matrix(&w, l, m->n_out, m->n_in, m->bias, "layers.%d.%s", i, m->name);
+            load_matrix(&w, l, m->n_out, m->n_in, m->bias, m->input, "layers.%d.%s", i, m->name);
         if (status != JANG_OK) {
             return status;
         }

@@ -223,7 +223,8 @@ static void count_matrix(model_totals *totals, const weight_desc *d, read_rule r
 
 /* module is the whole name without ".weight". */
 static jang_status load_module(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
-                               bias_rule bias, read_rule read, const char *module) {
+                               bias_rule bias, input_rule input, read_rule read,
+                               const char *module) {
     char name[NAME_BYTES];
     const tensor_view *weight, *scales;
     jang_status status = full_name(name, l, "", module, ".weight");
@@ -238,6 +239,7 @@ static jang_status load_module(ops_weight **out, loader *l, int64_t n_out, int64
     }
     scales = checkpoint_find(l->c, name);
     weight_desc desc = {.name = module, .n_out = n_out, .n_in = n_in};
+    desc.fine = input == INPUT_FINE;
     status = scales ? describe_affine(&desc, l, module, weight, scales)
                     : describe_dense(&desc, l, weight);
     if (status == JANG_OK) {
@@ -264,20 +266,22 @@ static jang_status module_name(char *out, loader *l, const char *format, va_list
 }
 
 jang_status load_matrix(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, bias_rule bias,
-                        const char *format, ...) {
+                        input_rule input, const char *format, ...) {
     char module[NAME_BYTES];
     va_list args;
     va_start(args, format);
     jang_status status = module_name(module, l, format, args);
     va_end(args);
-    return status == JANG_OK ? load_module(out, l, n_out, n_in, bias, READ_ALL, module) : status;
+    return status == JANG_OK ? load_module(out, l, n_out, n_in, bias, input, READ_ALL, module)
+                             : status;
 }
 
 jang_status load_embedding(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, read_rule rule,
                            const char *name) {
     char module[NAME_BYTES];
     jang_status status = full_name(module, l, l->prefix, name, "");
-    return status == JANG_OK ? load_module(out, l, n_out, n_in, BIAS_NONE, rule, module) : status;
+    return status == JANG_OK ? load_module(out, l, n_out, n_in, BIAS_NONE, INPUT_FINE, rule, module)
+                             : status;
 }
 
 jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
@@ -289,8 +293,9 @@ jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in
     char outer[NAME_BYTES];
     snprintf(outer, sizeof outer, "%.*s", (int)keep, l->prefix);
     jang_status status = full_name(module, l, outer, name, "");
-    return status == JANG_OK ? load_module(out, l, n_out, n_in, BIAS_NONE, READ_ALL, module)
-                             : status;
+    return status == JANG_OK
+               ? load_module(out, l, n_out, n_in, BIAS_NONE, INPUT_FINE, READ_ALL, module)
+               : status;
 }
 
 jang_status load_vector(ops_weight **out, loader *l, int64_t n, const char *format, ...) {

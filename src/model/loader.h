@@ -28,15 +28,19 @@ typedef struct loader {
 
 typedef enum bias_rule { BIAS_NONE, BIAS_NEEDED } bias_rule;
 
+/* How carefully a quantized matrix's inputs are rounded (weight_desc.fine). Attention breaks first
+ * and is a small part of a model; the output matrix sees few rows. */
+typedef enum input_rule { INPUT_PLAIN, INPUT_FINE } input_rule;
+
 /* How often a token step reads a matrix: an embedding is read by the row. */
 typedef enum read_rule { READ_ALL, READ_ROW } read_rule;
 
 /* Each finds NAME.weight (NAME is made from format) and checks that it is [n_out, n_in] or [n].
  * A bias where the config says none, or none where it says one, is an error. The weight belongs to
  * the model. */
-__attribute__((format(printf, 6, 7))) JANG_MUST_CHECK jang_status
+__attribute__((format(printf, 7, 8))) JANG_MUST_CHECK jang_status
 load_matrix(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, bias_rule bias,
-            const char *format, ...);
+            input_rule input, const char *format, ...);
 __attribute__((format(printf, 4, 5))) JANG_MUST_CHECK jang_status load_vector(ops_weight **out,
                                                                               loader *l, int64_t n,
                                                                               const char *format,

@@ -2,8 +2,14 @@
  *
  * The rows of all items that read the same form of the input are one list of work, cut into pieces
  * of similar bytes that the threads take one by one. A piece belongs to one item; its results go
- * straight to y, or through the thread's scratch when something is added to them. */
+ * straight to y, or through the thread's scratch when something is added to them.
+ *
+ * An 8-bit input is two rows for each row of x: its rounding, and the rounding of what that left
+ * (residual.h). Kernels see 2 n rows, the n second ones after the n first, and the results of a
+ * pair are added. */
 #include "ops/cpu/cpu_ops.h"
+
+#include "ops/residual.h"
 
 #include <string.h>
 
@@ -46,7 +52,7 @@ jang_status cpu_reserve_linear(cpu_ops *c, int64_t n_tok, int64_t max_in) {
         return JANG_OK;
     }
     const affine_kernels *k = c->kernels->affine;
-    size_t rows = (size_t)n_tok, n_in = (size_t)c->max_in;
+    size_t rows = 2 * (size_t)n_tok, n_in = (size_t)c->max_in;
     size_t codes = round_up(n_in, Q8_PAD), groups = round_up(n_in / 32 + 1, 16);
     size_t panel = k->gemm_panel_bytes(c->max_in), exact = EXACT_ROWS * n_in * sizeof(float);
     size_t out_rows = k->gemm_rows > OUT_ROWS ? (size_t)k->gemm_rows : OUT_ROWS;
@@ -81,7 +87,8 @@ typedef struct linear_run {
     int n_items;
 } linear_run;
 
-/* Adds what the item asks for to results [n_tok][n_rows] and puts them into y. */
+/* Adds what the item asks for to results [n_tok][n_rows], or to the sums of pairs of such where x
+ * is rounded, and puts them into y. */
 static void put_results(const linear_run *run, const linear_item *item, int64_t from,
                         int64_t n_rows, const float *results) {
     const weight_desc *d = &item->weight->d;
@@ -91,9 +98,9 @@ static void put_results(const linear_run *run, const linear_item *item, int64_t 
     }
     for (int64_t t = 0; t < run->x.n_row; t++) {
         float *y = host_row(item->y, t) + from;
-        const float *result = results + t * n_rows;
+        const float *first = results + t * n_rows, *second = first + run->x.n_row * n_rows;
         for (int64_t r = 0; r < n_rows; r++) {
-            float sum = result[r] + bias[r];
+            float sum = (run->form == X_F32 ? first[r] : first[r] + second[r]) + bias[r];
             y[r] = item->accumulate ? y[r] + sum : sum;
         }
     }
@@ -131,7 +138,7 @@ static void run_piece(void *arg, int piece, int thread) {
     const linear_item *item = run->items[i];
     const weight_desc *d = &item->weight->d;
     int64_t from = (piece - run->first[i]) * run->piece[i], end = from + run->piece[i];
-    bool direct = !d->bias && !item->accumulate;
+    bool direct = run->form == X_F32 && !d->bias && !item->accumulate;
     int64_t step = run->form == X_GEMM ? k->gemm_rows : OUT_ROWS;
     for (end = end < d->n_out ? end : d->n_out; from < end; from += step) {
         int64_t to = from + step < end ? from + step : end;
@@ -156,28 +163,37 @@ static void run_piece(void *arg, int piece, int thread) {
 typedef struct quantize_job {
     cpu_ops *c;
     ops_mat x;
-    int bits, group, rows; /* rows of a task */
+    int bits, group;
+    int rows; /* of a task */
+    bool fine;
     q8_order order;
 } quantize_job;
 
 static void quantize_task(void *arg, int task, int thread) {
     const quantize_job *job = arg;
-    (void)thread;
-    int64_t from = (int64_t)task * job->rows, to = from + job->rows;
-    for (int64_t t = from; t < to && t < job->x.n_row; t++) {
-        job->c->kernels->affine->quantize(&job->c->q8, t, host_row(job->x, t), job->x.width,
-                                          job->bits, job->group, job->order);
+    cpu_ops *c = job->c;
+    float *left = (float *)(void *)(c->thread_bytes + (size_t)thread * c->thread_stride);
+    int64_t from = (int64_t)task * job->rows, to = from + job->rows, n = job->x.n_row;
+    for (int64_t t = from; t < to && t < 2 * n; t++) {
+        const float *x = host_row(job->x, t < n ? t : t - n);
+        if (t >= n) {
+            residual_row(left, x, job->x.width, job->group, job->fine);
+            x = left;
+        }
+        c->kernels->affine->quantize(&c->q8, t, x, job->x.width, job->bits, job->group, job->order);
     }
 }
 
 static void quantize_input(cpu_ops *c, ops_mat x, const weight_desc *d, q8_order order) {
-    c->q8.n_row = x.n_row;
+    c->q8.n_row = 2 * x.n_row;
     c->q8.code_stride = (int64_t)round_up((size_t)x.width, Q8_PAD);
     c->q8.group_stride = (int64_t)round_up((size_t)(x.width / d->group), 16);
     quantize_job job = {.c = c, .x = x, .bits = d->bits, .group = d->group, .order = order};
+    job.fine = weight_is_fine(d);
     bool split = x.n_row * x.width > QUANTIZE_SPLIT;
-    job.rows = split ? (order == Q8_FOR_GEMM ? c->kernels->affine->gemm_tile : 1) : (int)x.n_row;
-    pool_run(c->pool, quantize_task, &job, (int)((x.n_row + job.rows - 1) / job.rows));
+    int n = (int)c->q8.n_row;
+    job.rows = split ? (order == Q8_FOR_GEMM ? c->kernels->affine->gemm_tile : 1) : n;
+    pool_run(c->pool, quantize_task, &job, (n + job.rows - 1) / job.rows);
 }
 
 /* Cuts the items into pieces and lets the threads do them. */
@@ -211,7 +227,11 @@ static void run_items(linear_run *run) {
 
 /* What distinguishes the forms of x that weights read; 0: f32. */
 static int form_key(const cpu_ops *c, const weight_desc *d) {
-    return !d->bits || c->exact ? 0 : d->group * 16 + c->kernels->affine->orders[d->bits] + 1;
+    if (!d->bits || c->exact) {
+        return 0;
+    }
+    int order = c->kernels->affine->orders[d->bits];
+    return (d->group * 16 + order) * 2 + weight_is_fine(d) + 1;
 }
 
 void cpu_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
@@ -239,7 +259,7 @@ void cpu_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
             }
         }
         if (key) {
-            run.form = x.n_row <= c->kernels->affine->gemv_max ? X_GEMV : X_GEMM;
+            run.form = 2 * x.n_row <= c->kernels->affine->gemv_max ? X_GEMV : X_GEMM;
             quantize_input(c, x, d, run.form == X_GEMV ? Q8_FOR_GEMV : Q8_FOR_GEMM);
         }
         run_items(&run);

@@ -175,6 +175,12 @@ ALWAYS_INLINE void store_tile(const gemm_tile *k, lane_sums *acc, int n_tok) {
     }
 }
 
+/* Whether no row of x has anything in a group, as most second rows of inputs (residual.h). */
+ALWAYS_INLINE bool is_empty(const float *x_scales, int n_tok) {
+    __m512 scales = _mm512_maskz_loadu_ps((__mmask16)((1u << n_tok) - 1), x_scales);
+    return _mm512_cmp_ps_mask(scales, _mm512_setzero_ps(), _CMP_NEQ_UQ) == 0;
+}
+
 /* n_tok, the tile's width, is a constant where this is inlined. */
 ALWAYS_INLINE void run_tile(const gemm_tile *k, int n_tok) {
     lane_sums acc[8];
@@ -186,6 +192,14 @@ ALWAYS_INLINE void run_tile(const gemm_tile *k, int n_tok) {
         }
     }
     for (int64_t g = 0; g < k->n_groups; g++) {
+        if (is_empty(k->x_scales + g * n_tok, n_tok)) {
+            for (int t = 0; g < 8 && t < n_tok; t++) {
+                acc[g][t][0] = acc[g][t][1] = _mm512_setzero_ps();
+            }
+            w += k->steps * GEMM_ROWS * 4;
+            x += k->steps * n_tok;
+            continue;
+        }
         __m512i dot[GEMM_TOKENS][2];
 #pragma GCC unroll 12
         for (int t = 0; t < n_tok; t++) {

@@ -3,10 +3,12 @@
  * Affine weights by default multiply activations that were rounded to 8 bits, one scale for each
  * group of the weight's columns:
  *     sx = max |x| / 127,  qx = round(x / sx),  y = sum_g sx_g (s_g sum(q qx) + b_g sum(qx))
- * since sum (s q + b) sx qx is that. In exact mode, and for dense weights, x stays f32. */
+ * since sum (s q + b) sx qx is that. What the rounding left is rounded once more and multiplied
+ * likewise (residual.h). In exact mode, and for dense weights, x stays f32. */
 #include "ops/ref/ref.h"
 
 #include "base/half.h"
+#include "ops/residual.h"
 
 #include <math.h>
 
@@ -73,26 +75,44 @@ static double dot_f32(const float *x, const float *w, int64_t n) {
     return y;
 }
 
+static float bias_of(const weight_desc *d, int64_t row) {
+    return d->bias ? host_element(d->bias, d->bias_type, row) : 0;
+}
+
+/* y += W x for x [n_in] rounded to 8 bits. */
+static void add_rounded(ref_ops *r, const ops_weight *w, const float *x, float *y) {
+    int group = w->d.group;
+    for (int64_t g = 0; g < w->d.n_in / group; g++) {
+        quantize_group(r->codes + g * group, &r->scales[g], &r->sums[g], x + g * group, group);
+    }
+    for (int64_t row = 0; row < w->d.n_out; row++) {
+        y[row] = (float)(y[row] + dot_affine(r, w, row));
+    }
+}
+
+/* y += W x, with f32 x. */
+static void add_exact(ref_ops *r, const ops_weight *w, const float *x, float *y) {
+    for (int64_t row = 0; row < w->d.n_out; row++) {
+        ref_weight_row(r->weight_row, w, row);
+        y[row] = (float)(y[row] + dot_f32(x, r->weight_row, w->d.n_in));
+    }
+}
+
 static void linear_one(ref_ops *r, ops_mat x, const linear_item *item) {
     const ops_weight *w = item->weight;
-    bool rounded = w->d.bits && !r->exact;
     for (int64_t t = 0; t < x.n_row; t++) {
         const float *x_row = host_row(x, t);
         float *y = host_row(item->y, t);
-        for (int64_t g = 0; rounded && g < w->d.n_in / w->d.group; g++) {
-            quantize_group(r->codes + g * w->d.group, &r->scales[g], &r->sums[g],
-                           x_row + g * w->d.group, w->d.group);
-        }
         for (int64_t row = 0; row < w->d.n_out; row++) {
-            if (!rounded) {
-                ref_weight_row(r->weight_row, w, row);
-            }
-            double sum = rounded ? dot_affine(r, w, row) : dot_f32(x_row, r->weight_row, w->d.n_in);
-            if (w->d.bias) {
-                sum += host_element(w->d.bias, w->d.bias_type, row);
-            }
-            y[row] = (float)(item->accumulate ? y[row] + sum : sum);
+            y[row] = (item->accumulate ? y[row] : 0) + bias_of(&w->d, row);
         }
+        if (!w->d.bits || r->exact) {
+            add_exact(r, w, x_row, y);
+            continue;
+        }
+        add_rounded(r, w, x_row, y);
+        residual_row(r->weight_row, x_row, w->d.n_in, w->d.group, weight_is_fine(&w->d));
+        add_rounded(r, w, r->weight_row, y);
     }
 }
 
