@@ -207,7 +207,7 @@ static jang_status load_layer(decoder_layer *layer, loader *l, const decoder_con
         {&layer->wq, "self_attn.q_proj", q_width, c->n_embd, c->qkv_bias, INPUT_FINE},
         {&layer->wk, "self_attn.k_proj", kv_width, c->n_embd, c->qkv_bias, INPUT_FINE},
         {&layer->wv, "self_attn.v_proj", kv_width, c->n_embd, c->qkv_bias, INPUT_FINE},
-        {&layer->wo, "self_attn.o_proj", c->n_embd, q_width, c->o_bias, INPUT_PLAIN},
+        {&layer->wo, "self_attn.o_proj", c->n_embd, q_width, c->o_bias, INPUT_FINE},
         {&layer->gate, "mlp.gate_proj", c->n_ff, c->n_embd, c->mlp_bias, INPUT_PLAIN},
         {&layer->up, "mlp.up_proj", c->n_ff, c->n_embd, c->mlp_bias, INPUT_PLAIN},
         {&layer->down, "mlp.down_proj", c->n_embd, c->n_ff, c->mlp_bias, INPUT_PLAIN},
