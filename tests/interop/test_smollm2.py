@@ -21,9 +21,10 @@ QUESTIONS = [
     "Is ice lighter than water?",
 ]
 N_TOKENS = 24
-# Two logits closer than this share of the row's deviation are a tie: 8-bit activations, and sums in
-# another order, move a logit by about as much.
-TIE = 0.02
+# Two logits closer than this share of the row's deviation are a tie: sums in another order move a
+# logit by up to 2e-3 of it, each of the two. The default path, whose 8-bit activations move logits
+# further, is held by its KL instead.
+TIE = 4e-3
 
 
 def unquantized(suite, gguf):
@@ -69,7 +70,7 @@ def same_text(suite, output):
         with suite.case(question):
             message = [{"role": "user", "content": question}]
             prompt = list(tokenizer.apply_chat_template(message, add_generation_prompt=True))
-            asked = ["--model", output, "-p", question, "-n", N_TOKENS, "--temp", 0]
+            asked = ["--model", output, "-p", question, "-n", N_TOKENS, "--temp", 0, "--exact"]
             text = jang("run", *asked)
             theirs = greedy(model, prompt, tokenizer.eos_token_ids)
             suite.check(*agreement(question, text, model, tokenizer, prompt, theirs))
