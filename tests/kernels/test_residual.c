@@ -1,4 +1,4 @@
-/* The second 8-bit row of inputs: what it holds, and what it is worth. */
+/* test_residual.c - the second 8-bit row of inputs: what it holds, and what it is worth. */
 #include "ops_cases.h"
 
 #include "ops/residual.h"
