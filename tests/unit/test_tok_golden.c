@@ -84,9 +84,7 @@ static const json_t *or_else(const json_t *value, const json_t *fallback) {
     return json_is_null(value) ? fallback : value;
 }
 
-static void check_kind(const char *kind) {
-    ctx_t *ctx = test_context();
-    tok *t = open_golden(ctx, kind);
+static void check_cases(ctx_t *ctx, const tok *t, const char *kind) {
     json_t *cases = read_cases(ctx, kind), *one;
     size_t i;
     assert_true(json_array_size(cases) > 20);
@@ -100,8 +98,65 @@ static void check_kind(const char *kind) {
         check_decoding(ctx, t, ids, or_else(json_array_get(one, 4), whole), TOK_SKIP_SPECIAL, kind);
     }
     json_decref(cases);
+}
+
+static void check_kind(const char *kind) {
+    ctx_t *ctx = test_context();
+    tok *t = open_golden(ctx, kind);
+    check_cases(ctx, t, kind);
     tok_close(t);
     jang_context_free(ctx);
+}
+
+/* The text of NAME/tokenizer.json in the archive of a shared tokenizer; NULL without it. */
+static char *read_shared(ctx_t *ctx, const char *name, size_t *n) {
+    const char *shared = getenv("JANG_SHARED");
+    char command[1024];
+    snprintf(command, sizeof command, "%s/tokenizers/%s.tar.xz", shared ? shared : SHARED_DATA,
+             name);
+    if (!file_exists(command)) {
+        return NULL;
+    }
+    snprintf(command, sizeof command, "tar -xJOf '%s/tokenizers/%s.tar.xz' %s/tokenizer.json",
+             shared ? shared : SHARED_DATA, name, name);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    buf text;
+    buf_init(&text, ctx, BUF_NO_LIMIT);
+    char block[65536];
+    size_t got;
+    while ((got = fread(block, 1, sizeof block, pipe)) > 0) {
+        buf_put(&text, block, got);
+    }
+    assert_int_equal(pclose(pipe), 0);
+    char *data;
+    assert_ok(ctx, buf_take(&text, &data, n));
+    return data;
+}
+
+static void test_tok_golden_equals_tokenizers_on_shared(void **state) {
+    (void)state;
+    static const char *const names[] = {"llama2", "llama3", "qwen3", "gemma3"};
+    ctx_t *ctx = test_context();
+    size_t n_found = 0, n;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *text = read_shared(ctx, names[i], &n), kind[64];
+        if (!text) {
+            continue;
+        }
+        n_found++;
+        tok *t;
+        assert_ok(ctx, tok_open(&t, ctx, names[i], text, n, NULL, 0));
+        snprintf(kind, sizeof kind, "%s.shared", names[i]);
+        check_cases(ctx, t, kind);
+        tok_close(t);
+        ctx_free(ctx, text);
+    }
+    jang_context_free(ctx);
+    if (n_found == 0) {
+        print_message("the shared tokenizers are not here\n");
+        skip();
+    }
 }
 
 static void test_tok_golden_equals_tokenizers(void **state) {
@@ -128,6 +183,7 @@ static void test_tok_golden_equals_tokenizers(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tok_golden_equals_tokenizers),
+        cmocka_unit_test(test_tok_golden_equals_tokenizers_on_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
