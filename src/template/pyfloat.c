@@ -68,6 +68,38 @@ double pyfloat_parse(const char *text, size_t n) {
 
 /* ---- Writing ---- */
 
+/* Adds one to the last digit. */
+static void next_digits(char *digits, size_t n, int *exponent) {
+    size_t i = n;
+    while (i > 0 && digits[i - 1] == '9') {
+        digits[--i] = '0';
+    }
+    if (i > 0) {
+        digits[i - 1]++;
+    } else {
+        digits[0] = '1';
+        ++*exponent;
+    }
+}
+
+/* Whether the digits read as x. At a power of two the gap above is wider than the one below, so
+ * that the digits after the nearest ones can be right when those are not. */
+static bool digits_match(char *digits, size_t n, int *exponent, double x) {
+    if (scale_digits(digits, n, *exponent - (long)(n - 1)) == x) {
+        return true;
+    }
+    char after[SHORTEST_MAX + 1];
+    int after_exponent = *exponent;
+    memcpy(after, digits, n);
+    next_digits(after, n, &after_exponent);
+    if (scale_digits(after, n, after_exponent - (long)(n - 1)) != x) {
+        return false;
+    }
+    memcpy(digits, after, n);
+    *exponent = after_exponent;
+    return true;
+}
+
 size_t pyfloat_digits(char *out, int *exponent, double x, int n_digits) {
     char text[FRACTION_MAX + 40];
     x = fabs(x);
@@ -85,8 +117,7 @@ size_t pyfloat_digits(char *out, int *exponent, double x, int n_digits) {
         while (n < (size_t)want) {
             out[n++] = '0'; /* digits beyond any double's last */
         }
-        if (n_digits || want >= SHORTEST_MAX ||
-            scale_digits(out, n, *exponent - (long)(n - 1)) == x) {
+        if (n_digits || want >= SHORTEST_MAX || digits_match(out, n, exponent, x)) {
             return n;
         }
     }

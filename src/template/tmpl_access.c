@@ -90,7 +90,7 @@ static int64_t clamp(int64_t i, int64_t n, int64_t low, int64_t high) {
 }
 
 typedef struct slice {
-    int64_t start, step;
+    int64_t start, stop, step;
     size_t n;
 } slice;
 
@@ -105,7 +105,7 @@ static slice slice_of(tm_core *t, int64_t n, tval start, tval stop, tval step) {
     bool no_stop = stop.type == TV_NONE || stop.type == TV_MISSING;
     int64_t from = no_start ? (by < 0 ? high : low) : clamp(slice_part(t, start, 0), n, low, high);
     int64_t to = no_stop ? (by < 0 ? low : high) : clamp(slice_part(t, stop, 0), n, low, high);
-    slice s = {.start = from, .step = by};
+    slice s = {.start = from, .stop = to, .step = by};
     if (by > 0 && from < to) {
         s.n = (size_t)((to - from - 1) / by + 1);
     } else if (by < 0 && from > to) {
@@ -169,9 +169,7 @@ tval tm_slice(tm_core *t, tval object, tval start, tval stop, tval step) {
         out->start = r->start + part.start * r->step;
         out->step = r->step * part.step;
         out->n = part.n;
-        int64_t to = part.n ? 0 : part.start; /* the stop that Python would show */
-        (void)to;
-        out->stop = out->start + (int64_t)part.n * out->step;
+        out->stop = r->start + part.stop * r->step;
         return (tval){.type = TV_RANGE, .range = out};
     }
     tval out = tv_seq_new(t, object.type, part.n);

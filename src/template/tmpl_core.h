@@ -38,8 +38,8 @@ typedef struct tm_core {
 /* Limits. Steps are evaluated nodes, loop iterations and 64-byte pieces of work on text; memory is
  * the arena's; depth counts nested evaluations, bounded by a thread's stack. */
 #define TM_MAX_SOURCE ((size_t)8 << 20)
-#define TM_MAX_STEPS ((uint64_t)100 << 20)
-#define TM_MAX_BYTES ((size_t)1 << 30)
+#define TM_MAX_STEPS ((uint64_t)32 << 20)
+#define TM_MAX_BYTES ((size_t)512 << 20)
 #define TM_MAX_OUTPUT ((size_t)256 << 20)
 #define TM_MAX_DEPTH 1200u
 #define TM_MAX_AST_DEPTH 300u

@@ -83,6 +83,11 @@ uint64_t tv_hash(tm_core *t, tval v) {
     case TV_UNDEFINED:
     case TV_MISSING:
         return mix((uint64_t)v.type);
+    case TV_VIEW:
+        if (v.view->kind == TV_VALUES) {
+            return mix((uint64_t)(uintptr_t)v.any);
+        }
+        tm_fail(t, "unhashable type: '%s'", tv_type_name(v));
     case TV_LIST:
     case TV_DICT:
         tm_fail(t, "unhashable type: '%s'", tv_type_name(v));

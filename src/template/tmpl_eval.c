@@ -8,7 +8,7 @@
 tm_frame *tm_frame_new(tm_core *t, const tm_unit *unit, tm_frame *parent) {
     tm_frame *f = tm_alloc(t, sizeof *f + unit->n_slots * sizeof(tval));
     f->parent = parent;
-    f->locals = NULL;
+    f->locals = parent ? parent->locals : NULL;
     for (uint32_t i = 0; i < unit->n_slots; i++) {
         f->slots[i] = tv_missing();
     }

@@ -110,6 +110,14 @@ static tval apply_filters(tm_core *t, tm_frame *f, const nd *filter, tval text) 
     return v;
 }
 
+/* Outputs what a filter or call block gives, which jinja2 does not turn into text. */
+static void put_block_result(tm_core *t, tval v) {
+    if (v.type != TV_STR) {
+        tm_fail(t, "the block gives %s where text is expected", tv_type_name(v));
+    }
+    tv_put_str(t->run->out, v);
+}
+
 static tm_flow run_captured_block(tm_core *t, tm_frame *f, const nd *node) {
     tm_text text = tm_text_start(t), *before = t->run->out;
     tm_scope_enter(t, f, &node->scope);
@@ -119,7 +127,7 @@ static tm_flow run_captured_block(tm_core *t, tm_frame *f, const nd *node) {
     if (flow == FLOW_NEXT) {
         tval caught = tm_text_end(&text);
         if (node->kind == ND_FILTER_BLOCK) {
-            tv_put_str(before, apply_filters(t, f, node->a, caught));
+            put_block_result(t, apply_filters(t, f, node->a, caught));
         } else {
             tm_assign(t, f, node->a, apply_filters(t, f, node->b, caught));
             if (node->exported) {
@@ -178,21 +186,23 @@ static tval filtered(tm_core *t, tm_frame *f, const nd_for *loop, tval source) {
     return tv_from_iter(it);
 }
 
-/* Goes through the items with the body's variables in f. */
+/* Goes through the items with the body's variables in f. As in jinja2, the else part runs when no
+ * iteration came to its end, be it for a lack of items or for break and continue. */
 static tm_flow run_loop(tm_core *t, tm_frame *f, const nd *node, tv_loop *loop) {
     const nd_for *def = node->loop;
     tm_flow flow = FLOW_NEXT;
-    bool ran = false;
-    for (tval item; flow != FLOW_BREAK && loop_advance(t, loop, &item); ran = true) {
+    bool completed = false;
+    for (tval item; flow != FLOW_BREAK && loop_advance(t, loop, &item);) {
         if (def->has_loop) {
             *tm_slot(f, def->loop) = (tval){.type = TV_LOOP, .loop = loop};
         }
         tm_assign(t, f, def->target, item);
         tm_scope_enter(t, f, &def->scope);
         flow = tm_exec(t, f, &def->body);
+        completed |= flow == FLOW_NEXT;
     }
     tm_scope_leave(f, &def->scope);
-    if (!ran && def->has_else) {
+    if (!completed && def->has_else) {
         tm_scope_enter(t, f, &def->else_scope);
         flow = tm_exec(t, f, &def->otherwise);
         tm_scope_leave(f, &def->else_scope);
@@ -323,7 +333,7 @@ static tm_flow run_statement(tm_core *t, tm_frame *f, const nd *node) {
         define_macro(t, f, node);
         return FLOW_NEXT;
     case ND_CALL_BLOCK:
-        tv_put_str(t->run->out, tm_eval_call(t, f, node->a, macro_value(t, f, node->macro)));
+        put_block_result(t, tm_eval_call(t, f, node->a, macro_value(t, f, node->macro)));
         return FLOW_NEXT;
     case ND_GENERATION: {
         tval body = macro_value(t, f, node->macro);

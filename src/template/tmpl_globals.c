@@ -55,6 +55,8 @@ static tv_dict *make_dict(tm_core *t, const tm_args *given, const char *what) {
             tm_step(t, 1);
             tv_dict_put(t, d, from->entries[i].key, from->entries[i].value);
         }
+    } else if (given->n == 1 && given->positional[0].type == TV_UNDEFINED) {
+        tv_fail_undefined(t, given->positional[0]);
     } else if (given->n == 1) {
         tv_iter *it = tv_iterate(t, given->positional[0]);
         for (tval pair; tv_next(t, it, &pair);) {
