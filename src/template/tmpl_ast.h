@@ -52,7 +52,7 @@ typedef enum nd_kind {
     ND_GENERATION,   /* macro: the body */
     ND_FILTER_BLOCK, /* a: filter, body, scope */
     ND_WITH,         /* items: target, value ...; body, scope */
-    ND_SCOPE,        /* body, scope */
+    ND_SCOPE,        /* a: whether autoescape is on, body, scope */
     ND_BLOCK,        /* block */
     ND_BREAK,
     ND_CONTINUE

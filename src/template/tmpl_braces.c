@@ -10,8 +10,8 @@
 typedef struct formatter {
     tm_core *t;
     const tm_args *args;
-    bool escape;      /* the format is Markup */
-    int64_t next;     /* number of the next "{}", or -1 once fields are numbered by hand */
+    bool escape;     /* the format is Markup */
+    int64_t next;    /* number of the next "{}", or -1 once fields are numbered by hand */
     const tval *map; /* format_map's argument, or NULL */
 } formatter;
 

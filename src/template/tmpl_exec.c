@@ -345,6 +345,9 @@ static tm_flow run_statement(tm_core *t, tm_frame *f, const nd *node) {
         return run_scope_body(t, f, node);
     case ND_SCOPE:
         tm_scope_enter(t, f, &node->scope);
+        if (tv_truth(t, tm_eval(t, f, node->a))) {
+            tm_fail(t, "autoescape is not supported: only {%% autoescape false %%} is allowed");
+        }
         return run_scope_body(t, f, node);
     case ND_BLOCK:
         run_block(t, f, node->block);

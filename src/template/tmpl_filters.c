@@ -183,8 +183,9 @@ static const tm_builtin rows[] = {
 const tm_filter_table tm_text_filters = {rows, sizeof rows / sizeof *rows};
 
 const tm_builtin *tm_find_filter(tval name) {
-    const tm_filter_table *const tables[] = {&tm_text_filters, &tm_seq_filters, &tm_lazy_filters,
-                                             &tm_number_filters, &tm_web_filters};
+    const tm_filter_table *const tables[] = {&tm_text_filters,   &tm_seq_filters, &tm_lazy_filters,
+                                             &tm_number_filters, &tm_web_filters, &tm_wrap_filters,
+                                             &tm_pprint_filters};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
         const tm_builtin *found = tm_find_row(tables[i]->rows, tables[i]->n, name);
         if (found) {

@@ -10,7 +10,7 @@ typedef struct tm_filter_table {
 } tm_filter_table;
 
 extern const tm_filter_table tm_text_filters, tm_seq_filters, tm_lazy_filters, tm_number_filters,
-    tm_web_filters;
+    tm_web_filters, tm_wrap_filters, tm_pprint_filters;
 
 static inline bool fl_given(tval v) {
     return v.type != TV_MISSING;

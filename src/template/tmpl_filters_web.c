@@ -66,9 +66,8 @@ static tval filter_safe(tm_core *t, const tm_call *c) {
 static const struct entity_row {
     const char *name;
     uint32_t code;
-} entities[] = {{"amp;", '&'},  {"lt;", '<'},   {"gt;", '>'},    {"quot;", '"'},
-                {"apos;", 39}, {"nbsp;", 0xa0}, {"copy;", 0xa9}, {"raquo;", 0xbb},
-                {"laquo;", 0xab}};
+} entities[] = {{"amp;", '&'},   {"lt;", '<'},    {"gt;", '>'},     {"quot;", '"'},  {"apos;", 39},
+                {"nbsp;", 0xa0}, {"copy;", 0xa9}, {"raquo;", 0xbb}, {"laquo;", 0xab}};
 
 /* A character reference at s[at], which is '&': writes it and returns its length, or 0. Named ones
  * are those above; HTML has 2,000 more. */
@@ -125,8 +124,8 @@ tval tm_striptags(tm_core *t, tval v) {
     const tv_str *comment_end = tv_literal(t, "-->").str;
     for (;;) {
         size_t start = tx_find(t, s, at, s->n, open);
-        bool comment = start != SIZE_MAX && s->n - start >= 4 &&
-                       memcmp(s->data + start, "<!--", 4) == 0;
+        bool comment =
+            start != SIZE_MAX && s->n - start >= 4 && memcmp(s->data + start, "<!--", 4) == 0;
         size_t end = start == SIZE_MAX ? SIZE_MAX
                      : comment         ? tx_find(t, s, start + 4, s->n, comment_end)
                                        : tx_find(t, s, start, s->n, close);
@@ -227,12 +226,9 @@ static tval filter_xmlattr(tm_core *t, const tm_call *c) {
 }
 
 static const tm_builtin rows[] = {
-    {"urlencode", filter_urlencode, "", 0},
-    {"xmlattr", filter_xmlattr, "autospace", 0},
-    {"striptags", filter_striptags, "", 0},
-    {"escape", filter_escape, "/", 0},
-    {"e", filter_escape, "/", 0},
-    {"forceescape", filter_forceescape, "", 0},
+    {"urlencode", filter_urlencode, "", 0}, {"xmlattr", filter_xmlattr, "autospace", 0},
+    {"striptags", filter_striptags, "", 0}, {"escape", filter_escape, "/", 0},
+    {"e", filter_escape, "/", 0},           {"forceescape", filter_forceescape, "", 0},
     {"safe", filter_safe, "", 0},
 };
 const tm_filter_table tm_web_filters = {rows, sizeof rows / sizeof *rows};

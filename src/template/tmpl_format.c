@@ -153,9 +153,8 @@ static conversion read_conversion(percent *p) {
 /* ---- Converting ---- */
 
 static void put_text(percent *p, conversion *c, tval text) {
-    nf_spec spec = {.align = c->left ? '<' : '>',
-                    .width = c->spec.width,
-                    .precision = c->spec.precision};
+    nf_spec spec = {
+        .align = c->left ? '<' : '>', .width = c->spec.width, .precision = c->spec.precision};
     nf_put_str(&p->out, text.str, &spec);
 }
 
@@ -165,9 +164,11 @@ static tval ascii_repr(tm_core *t, tval v) {
     for (size_t at = 0; at < b.n;) {
         char text[16];
         uint32_t c = py_char_next(b.data, b.n, &at);
-        snprintf(text, sizeof text, c < 0x80 ? "%c" : c < 0x100 ? "\\x%02x"
-                                                   : c < 0x10000 ? "\\u%04x"
-                                                                 : "\\U%08x",
+        snprintf(text, sizeof text,
+                 c < 0x80      ? "%c"
+                 : c < 0x100   ? "\\x%02x"
+                 : c < 0x10000 ? "\\u%04x"
+                               : "\\U%08x",
                  c);
         tm_text_puts(&out, text);
     }
@@ -270,7 +271,10 @@ static void convert(percent *p) {
     conversion c = read_conversion(p);
     char type = current(p);
     p->at++;
-    if (!strchr("srac" "diuoxX" "eEfFgG", type)) {
+    if (!strchr("srac"
+                "diuoxX"
+                "eEfFgG",
+                type)) {
         tm_fail(p->t, "unsupported format character '%c' (0x%x) at index %zu", type, (uint8_t)type,
                 p->at - 1);
     }

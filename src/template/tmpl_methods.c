@@ -328,6 +328,22 @@ static bool is_forbidden(tval v, tval name) {
     return false;
 }
 
+/* What every Python object has, and the sandbox keeps to itself. */
+static bool is_private(tval name) {
+    static const char *const names[] = {
+        "__class__",   "__delattr__", "__dir__",           "__doc__",         "__eq__",
+        "__format__",  "__ge__",      "__getattribute__",  "__getstate__",    "__gt__",
+        "__hash__",    "__init__",    "__init_subclass__", "__le__",          "__lt__",
+        "__ne__",      "__new__",     "__reduce__",        "__reduce_ex__",   "__repr__",
+        "__setattr__", "__sizeof__",  "__str__",           "__subclasshook__"};
+    for (size_t i = 0; i < LENGTH(names); i++) {
+        if (tv_str_is(name, names[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static tval own_attr(tm_core *t, tval v, tval name) {
     const tval *found;
     switch (v.type) {
@@ -374,7 +390,7 @@ tval tm_type_attr(tm_core *t, tval object, tval name) {
     if (method) {
         return tm_make_method(t, object, method);
     }
-    if (is_forbidden(object, name)) {
+    if (is_forbidden(object, name) || is_private(name)) {
         tval hint = tv_printf(t, "access to attribute %s of '%s' object is unsafe.%c",
                               tv_repr_text(t, name), tv_type_name(object), 0);
         return tv_undefined_hint(t, hint.str->data);

@@ -105,8 +105,8 @@ nf_spec nf_parse(tm_core *t, const tv_str *s, tval value) {
     if (at < s->n) {
         tm_fail(t, "Invalid format specifier");
     }
-    if (spec.grouping && spec.type && !strchr(spec.grouping == '_' ? "dbexXoEfFgG%" : "deEfFgG%",
-                                              spec.type)) {
+    if (spec.grouping && spec.type &&
+        !strchr(spec.grouping == '_' ? "dbexXoEfFgG%" : "deEfFgG%", spec.type)) {
         tm_fail(t, "Cannot specify '%c' with '%c'.", spec.grouping, spec.type);
     }
     return spec;
@@ -254,9 +254,10 @@ static void put_char(tm_text *b, tval v, const nf_spec *spec) {
     }
     char text[4];
     size_t n = py_char_put(text, (uint32_t)c);
-    put_aligned(b, spec, spec->align && spec->align != '=' ? spec->align
-                         : spec->align                     ? '>'
-                                                           : '<',
+    put_aligned(b, spec,
+                spec->align && spec->align != '=' ? spec->align
+                : spec->align                     ? '>'
+                                                  : '<',
                 text, n, 1);
 }
 
@@ -267,8 +268,7 @@ void nf_put_int(tm_text *b, tval v, const nf_spec *spec) {
         return;
     }
     if (spec->type && !strchr("bcdoxXn", spec->type)) {
-        tm_fail(t, "Unknown format code '%c' for object of type '%s'", spec->type,
-                tv_type_name(v));
+        tm_fail(t, "Unknown format code '%c' for object of type '%s'", spec->type, tv_type_name(v));
     }
     if (spec->precision >= 0) {
         tm_fail(t, "Precision not allowed in integer format specifier");

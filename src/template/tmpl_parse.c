@@ -290,11 +290,7 @@ static nd *parse_print(parser *p, uint32_t at) {
 
 static nd *parse_autoescape(parser *p, uint32_t at) {
     nd *node = nd_new(p->t, ND_SCOPE, at);
-    nd *on = ps_expression(p, true);
-    if (on->kind != ND_CONST || tv_truth(p->t, on->value)) {
-        p->t->at = at;
-        tm_fail(p->t, "autoescape is not supported: only {%% autoescape false %%} is allowed");
-    }
+    node->a = ps_expression(p, true);
     node->body = body_to(p, "endautoescape");
     return node;
 }

@@ -487,13 +487,17 @@ static void resolve_with(resolver *r, nd *node, frame f) {
 /* filter, set and autoescape blocks: a scope around the body. */
 static void resolve_captured(resolver *r, nd *node, frame f) {
     frame inner = inner_frame(r, f);
+    if (node->kind == ND_SCOPE) {
+        r->symbols = inner.symbols;
+        analyze(r->t, node->a, r);
+    }
     analyze_list(r, inner.symbols, &node->body);
     if (node->kind == ND_FILTER_BLOCK) {
         analyze(r->t, node->a, r);
     }
     node->scope = scope_of(r, inner.symbols);
     resolve_list(r, &node->body, inner);
-    if (node->kind == ND_FILTER_BLOCK) {
+    if (node->kind == ND_FILTER_BLOCK || node->kind == ND_SCOPE) {
         resolve_expr(r, node->a, inner);
     } else if (node->kind == ND_SET_BLOCK) {
         resolve_expr(r, node->a, f);

@@ -6,6 +6,7 @@ usage: compare_shared.py BATCH_PROGRAM TEMPLATE_DIRECTORY [NAME_PART]
 Every rendering must be equal, and what raises there must raise here. Exits with 77 (skipped) when
 jinja2 or the directory is missing.
 """
+
 import os
 import sys
 
@@ -21,6 +22,8 @@ from template_conversations import contexts
 
 def main():
     program, directory = sys.argv[1], sys.argv[2]
+    if os.environ.get("JANG_SHARED"):
+        directory = os.path.join(os.environ["JANG_SHARED"], "chat-templates")
     if not os.path.isdir(directory):
         print("skipped: no directory", directory)
         return 77
