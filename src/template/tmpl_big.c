@@ -7,7 +7,7 @@
 #include <math.h>
 #include <string.h>
 
-#define MAX_LIMBS ((size_t)1 << 17) /* 4 million bits */
+#define MAX_LIMBS ((size_t)1 << 12) /* 131,072 bits */
 #define MAX_DIGITS 4300             /* Python's limit for converting to and from decimal */
 
 /* An integer as limbs, whatever its type. */
@@ -148,7 +148,7 @@ tval int_mul(tm_core *t, tval a, tval b) {
     size_t n = x.n + y.n;
     uint32_t *out = limbs_new(t, n);
     memset(out, 0, n * sizeof *out);
-    tm_step(t, x.n * y.n / 4);
+    tm_step(t, x.n * y.n);
     for (size_t i = 0; i < x.n; i++) {
         uint64_t carry = 0;
         for (size_t k = 0; k < y.n; k++) {

@@ -197,7 +197,7 @@ static void split_blank_from_right(tm_core *t, tv_list_builder *list, tv_str *s,
     size_t end = skip_back(s, s->n, true);
     for (int64_t cuts = 0; end > 0; cuts++) {
         bool last = max >= 0 && cuts >= max;
-        size_t start = last ? skip(s, 0, true) : skip_back(s, end, false);
+        size_t start = last ? 0 : skip_back(s, end, false);
         tm_step(t, (end - start) / 16);
         tv_push(t, list, tx_piece(t, s, start, end));
         end = last ? 0 : skip_back(s, start, true);
