@@ -174,7 +174,7 @@ static double round_double(tm_core *t, double x, int64_t places) {
     if (places >= 0) {
         n = pyfloat_fixed(digits, &exponent, x, (int)places);
     } else { /* as many digits as lie before the rounded place */
-        pyfloat_digits(digits, &exponent, x, 1);
+        pyfloat_digits(digits, &exponent, x, 0); /* for the exponent */
         int wanted = exponent + 1 + (int)places;
         if (wanted <= 0) { /* only the half just below can round up */
             double half = 5 * pow(10, (double)-places - 1);
