@@ -186,7 +186,7 @@ static void split_blank(tm_core *t, tv_list_builder *list, tv_str *s, int64_t ma
     size_t at = skip(s, 0, true);
     for (int64_t cuts = 0; at < s->n; cuts++) {
         bool last = max >= 0 && cuts >= max;
-        size_t end = last ? skip_back(s, s->n, true) : skip(s, at, false);
+        size_t end = last ? s->n : skip(s, at, false);
         tm_step(t, (end - at) / 16);
         tv_push(t, list, tx_piece(t, s, at, end));
         at = last ? s->n : skip(s, end, true);
