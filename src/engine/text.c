@@ -42,42 +42,55 @@ static jang_status read_template(jang_tokenizer *t, checkpoint *c) {
     return t->chat_error ? JANG_OK : ctx_fail_memory(t->ctx, 1);
 }
 
-static jang_status open_tok(jang_tokenizer *t, checkpoint *c, const char *text, size_t n) {
-    const char *config;
-    size_t n_config;
+typedef jang_status (*vocabulary_fn)(tok **out, ctx_t *ctx, const char *what, const char *data,
+                                     size_t n_data, const char *config, size_t n_config);
+
+/* The files that may hold a model's vocabulary; the first that is there counts. */
+static const struct {
+    const char *name;
+    vocabulary_fn open;
+} vocabularies[] = {
+    {"tokenizer.json", tok_open},
+    {"tokenizer.model", tok_open_sentencepiece},
+};
+
+/* t->tok stays NULL when the model has no vocabulary. */
+static jang_status open_vocabulary(jang_tokenizer *t, checkpoint *c) {
+    const char *data, *config;
+    size_t n, n_config;
     jang_status status = checkpoint_text(&config, &n_config, c, "tokenizer_config.json");
-    if (status == JANG_OK) {
-        status = tok_open(&t->tok, t->ctx, "tokenizer.json", text, n, config, n_config);
-    }
-    if (status == JANG_OK) {
-        status = read_specials(t);
-    }
-    if (status == JANG_OK) {
-        status = read_template(t, c);
+    for (size_t i = 0; status == JANG_OK && i < sizeof vocabularies / sizeof *vocabularies; i++) {
+        const char *name = vocabularies[i].name;
+        status = checkpoint_text(&data, &n, c, name);
+        if (status == JANG_OK && data) {
+            return vocabularies[i].open(&t->tok, t->ctx, name, data, n, config, n_config);
+        }
     }
     return status;
 }
 
 jang_status text_open(jang_tokenizer **out, ctx_t *ctx, checkpoint *c) {
-    const char *text;
-    size_t n;
-    jang_status status = checkpoint_text(&text, &n, c, "tokenizer.json");
-    if (status != JANG_OK || !text) {
-        *out = status == JANG_OK ? NULL : *out;
-        return status;
-    }
     jang_tokenizer *t = ctx_zero(ctx, 1, sizeof *t);
     if (!t) {
         return ctx_fail_memory(ctx, sizeof *t);
     }
     t->ctx = ctx;
-    status = open_tok(t, c, text, n);
-    if (status != JANG_OK) {
-        jang_tokenizer_free(t);
-        return status;
+    jang_status status = open_vocabulary(t, c);
+    bool found = t->tok != NULL;
+    if (status == JANG_OK && found) {
+        status = read_specials(t);
     }
-    *out = t;
-    return JANG_OK;
+    if (status == JANG_OK && found) {
+        status = read_template(t, c);
+    }
+    if (status != JANG_OK || !found) {
+        jang_tokenizer_free(t);
+        t = NULL;
+    }
+    if (status == JANG_OK) {
+        *out = t;
+    }
+    return status;
 }
 
 jang_status jang_tokenizer_open(jang_tokenizer **out, jang_context *ctx, const char *path) {
@@ -89,7 +102,8 @@ jang_status jang_tokenizer_open(jang_tokenizer **out, jang_context *ctx, const c
     jang_tokenizer *t;
     status = text_open(&t, ctx, c);
     if (status == JANG_OK && !t) {
-        status = ctx_fail(ctx, JANG_ERR_FORMAT, "%s: the model has no tokenizer.json", path);
+        status = ctx_fail(ctx, JANG_ERR_FORMAT,
+                          "%s: the model has no tokenizer.json or tokenizer.model", path);
     }
     if (status != JANG_OK) {
         checkpoint_close(c);

@@ -1,5 +1,8 @@
 /* test_session.c - sessions and generation through the public interface, on the tiny models. */
 #include "fixture.h"
+#include "model_files.h"
+
+#include "base/file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -183,6 +186,39 @@ static void test_generate_stops_when_told(void **state) {
     jang_context_free(ctx);
 }
 
+/* ---- Other vocabularies ---- */
+
+/* A model that has SentencePiece's file only. Its ids are tested with the tokenizers. */
+static void test_model_reads_a_sentencepiece_vocabulary(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    char *temp = test_temp_dir(), *dir = path_join(ctx, temp, "model");
+    copy_directory(ctx, test_path(TEST_MODELS, "llama-f32"), dir);
+    assert_int_equal(remove(test_path(dir, "tokenizer.json")), 0);
+    jang_tokenizer *t = NULL;
+    assert_fails(ctx, jang_tokenizer_open(&t, ctx, dir), JANG_ERR_FORMAT, "tokenizer.model");
+    char *data;
+    size_t n;
+    assert_ok(ctx, file_read(&data, &n, ctx, test_path(TEST_DATA, "tokenizer/sentencepiece.model"),
+                             1 << 24));
+    assert_ok(ctx, file_write(ctx, test_path(dir, "tokenizer.model"), data, n));
+    ctx_free(ctx, data);
+    assert_ok(ctx, jang_tokenizer_open(&t, ctx, dir));
+    int32_t *ids;
+    size_t n_ids;
+    assert_ok(ctx, jang_tokenize(&ids, &n_ids, t, "the boat", 8, 0));
+    char *text;
+    assert_ok(ctx, jang_detokenize(&text, &n, t, ids, n_ids, 0));
+    assert_string_equal(text, "the boat");
+    jang_free(ctx, text);
+    jang_free(ctx, ids);
+    jang_tokenizer_free(t);
+    test_remove_tree(temp);
+    free(temp);
+    ctx_free(ctx, dir);
+    jang_context_free(ctx);
+}
+
 /* ---- What a model says of itself ---- */
 
 static void test_model_info_counts_weights(void **state) {
@@ -210,6 +246,7 @@ int main(void) {
         cmocka_unit_test(test_generate_follows_the_logits),
         cmocka_unit_test(test_generate_reuses_the_shared_beginning),
         cmocka_unit_test(test_generate_stops_when_told),
+        cmocka_unit_test(test_model_reads_a_sentencepiece_vocabulary),
         cmocka_unit_test(test_model_info_counts_weights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
