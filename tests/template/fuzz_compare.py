@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Renders random small templates in both engines and reports where they differ.
 
-usage: fuzz_compare.py BATCH_PROGRAM [--seconds 60] [--seed 1] [--show 5]
+usage: fuzz_compare.py BATCH_PROGRAM [--seconds 60 | --count N] [--seed 1] [--show 5]
+
+The templates depend on the seed alone; with --count so does how many there are.
 
 Both must give the same text, or both must fail. Templates are made from a grammar that covers
 expressions, filters, tests, methods, formats, statements and whitespace control, over values of
@@ -88,13 +90,14 @@ def main():
     options = argparse.ArgumentParser()
     options.add_argument("program")
     options.add_argument("--seconds", type=float, default=60)
+    options.add_argument("--count", type=int)
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--show", type=int, default=5)
     options = options.parse_args()
     signal.signal(signal.SIGALRM, on_alarm)
     end = time.time() + options.seconds
     n, n_failed, n_skipped, n_wrong, batch = 0, 0, 0, 0, 0
-    while time.time() < end:
+    while time.time() < end if options.count is None else n < options.count:
         cases = []
         for i in range(BATCH):
             maker = Maker(random.Random("%d/%d/%d" % (options.seed, batch, i)))
