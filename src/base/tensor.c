@@ -37,6 +37,8 @@ int64_t tensor_rows(const tensor_view *t) {
     return n;
 }
 
+/* An axis of 0 makes 0 bytes; the product of the others must not overflow even then, since rows and
+ * columns are counted without the rest. */
 bool tensor_bytes(size_t *out, dtype type, int n_dim, const int64_t *shape) {
     const dtype_info *info = &dtype_table[type];
     if (n_dim < 0 || n_dim > TENSOR_MAX_DIMS) {
@@ -46,15 +48,17 @@ bool tensor_bytes(size_t *out, dtype type, int n_dim, const int64_t *shape) {
     if (last < 0 || last % info->block != 0) {
         return false;
     }
-    int64_t n_bytes;
-    if (__builtin_mul_overflow(last / info->block, (int64_t)info->block_bytes, &n_bytes)) {
+    int64_t n_bytes, n_blocks = last / info->block;
+    bool empty = last == 0;
+    if (__builtin_mul_overflow(empty ? 1 : n_blocks, (int64_t)info->block_bytes, &n_bytes)) {
         return false;
     }
     for (int i = 0; i + 1 < n_dim; i++) {
-        if (shape[i] < 0 || __builtin_mul_overflow(n_bytes, shape[i], &n_bytes)) {
+        if (shape[i] < 0 || __builtin_mul_overflow(n_bytes, shape[i] ? shape[i] : 1, &n_bytes)) {
             return false;
         }
+        empty = empty || shape[i] == 0;
     }
-    *out = (size_t)n_bytes;
+    *out = empty ? 0 : (size_t)n_bytes;
     return true;
 }

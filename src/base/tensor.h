@@ -64,8 +64,8 @@ int64_t tensor_count(const tensor_view *t);
 int64_t tensor_rows(const tensor_view *t);
 int64_t tensor_columns(const tensor_view *t);
 
-/* Bytes of a tensor of this type and shape; false on overflow, a negative axis, or a last axis that
- * is not a whole number of blocks. */
+/* Bytes of a tensor of this type and shape; false on overflow (axes of 0 left aside), a negative
+ * axis, or a last axis that is not a whole number of blocks. */
 bool tensor_bytes(size_t *out, dtype type, int n_dim, const int64_t *shape);
 
 #endif
