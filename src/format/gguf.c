@@ -128,11 +128,6 @@ static jang_status take_name(reader *r, const uint8_t **out, size_t *n_out) {
 
 /* ---- Metadata ---- */
 
-static size_t fixed_bytes(uint32_t type) {
-    static const uint8_t sizes[GGUF_N_TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-    return sizes[type];
-}
-
 static jang_status bad_type(const reader *r, uint32_t type) {
     return ctx_fail(r->g->ctx, JANG_ERR_FORMAT,
                     "%s: metadata type %u at byte %zu; 0 to 12 are known, and lists of lists are "
@@ -165,7 +160,7 @@ static jang_status take_array(reader *r, gguf_value *v) {
         }
         return JANG_OK;
     }
-    if (v->n_items > r->g->map.n_bytes || !take(r, v->n_items * fixed_bytes(type))) {
+    if (v->n_items > r->g->map.n_bytes || !take(r, v->n_items * gguf_type_bytes((gguf_type)type))) {
         return ctx_fail(r->g->ctx, JANG_ERR_FORMAT,
                         "%s: a list of %llu items at byte %zu, the file has %zu bytes", r->g->path,
                         (unsigned long long)v->n_items, r->at, r->g->map.n_bytes);
@@ -189,7 +184,7 @@ static jang_status take_value(reader *r, gguf_value *v) {
     if (type == GGUF_STRING) {
         return take_string(r, &v->data, &v->n_bytes);
     }
-    v->data = take(r, fixed_bytes(type));
+    v->data = take(r, gguf_type_bytes((gguf_type)type));
     return v->data ? JANG_OK : cut_off(r);
 }
 

@@ -117,7 +117,7 @@ static jang_status get_count(int64_t *out, const gguf_file *g, const architectur
                                 "%s: metadata %s differs from layer to layer", g->path, key.text);
             }
         }
-        if (first < 1 || first > (double)max) {
+        if (!(first >= 1 && first <= (double)max)) { /* or not a number */
             return ctx_fail(g->ctx, JANG_ERR_FORMAT, "%s: metadata %s is out of range", g->path,
                             key.text);
         }
@@ -228,7 +228,7 @@ static bool matches_llama3(const float *divisors, int64_t n, double theta, doubl
     for (int64_t i = 0; i < n; i++) {
         double frequency = pow(theta, -(double)i / (double)n);
         double wanted = llama3_divisor(frequency, factor, 1.0, 4.0, context);
-        if (fabs(divisors[i] - wanted) > 1e-3 * wanted) {
+        if (!(fabs(divisors[i] - wanted) <= 1e-3 * wanted)) { /* nor NaN */
             return false;
         }
     }

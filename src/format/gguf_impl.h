@@ -51,10 +51,13 @@ struct gguf_file {
 
 /* ---- Metadata (gguf_meta.c). All fail naming file and key when the type is wrong. ---- */
 
+/* Bytes of a number or bool; 0 for strings and arrays. */
+size_t gguf_type_bytes(gguf_type type);
 const gguf_value *gguf_find(const gguf_file *g, const char *key);
 /* Any integer type from min to max; fallback when the key is missing. */
 JANG_MUST_CHECK jang_status gguf_get_int(int64_t *out, const gguf_file *g, const char *key,
                                          int64_t fallback, int64_t min, int64_t max);
+/* A finite number; fallback when the key is missing. */
 JANG_MUST_CHECK jang_status gguf_get_float(double *out, const gguf_file *g, const char *key,
                                            double fallback);
 JANG_MUST_CHECK jang_status gguf_get_bool(bool *out, const gguf_file *g, const char *key,

@@ -1,6 +1,7 @@
 /* gguf_meta.c - typed access to a GGUF file's metadata. */
 #include "format/gguf_impl.h"
 
+#include <math.h>
 #include <string.h>
 
 static jang_status wrong_type(const gguf_file *g, const char *key, const char *wanted) {
@@ -79,13 +80,13 @@ static bool load_float(double *out, gguf_type type, const uint8_t *at) {
     return false;
 }
 
-static size_t item_bytes(gguf_type type) {
+size_t gguf_type_bytes(gguf_type type) {
     static const uint8_t sizes[GGUF_N_TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
     return sizes[type];
 }
 
 double gguf_item_number(const gguf_value *array, uint64_t i) {
-    const uint8_t *at = array->data + i * item_bytes(array->item_type);
+    const uint8_t *at = array->data + i * gguf_type_bytes(array->item_type);
     int64_t n;
     double x;
     if (load_int(&n, array->item_type, at)) {
@@ -124,6 +125,10 @@ jang_status gguf_get_float(double *out, const gguf_file *g, const char *key, dou
     double x = fallback;
     if (v && !load_float(&x, v->type, v->data)) {
         return wrong_type(g, key, "a floating number");
+    }
+    if (!isfinite(x)) {
+        return ctx_fail(g->ctx, JANG_ERR_FORMAT, "%s: metadata %s: not a finite number", g->path,
+                        key);
     }
     *out = x;
     return JANG_OK;

@@ -355,6 +355,65 @@ static void test_gguf_refuses_bad_metadata(void **state) {
     expect_failure(fx, &m, JANG_ERR_UNSUPPORTED, "one of 3 parts");
 }
 
+/* A header with what a config needs and, at the end, a key of one f32. */
+static void put_config(maker *m, fixture *fx, const char *key, uint32_t type, float value) {
+    static const char *const counts[] = {"llama.block_count", "llama.embedding_length",
+                                         "llama.feed_forward_length", "llama.attention.head_count",
+                                         "llama.context_length"};
+    begin(m, fx, 3, 0, 8);
+    put_text(m, "general.architecture");
+    put_u32(m, 8);
+    put_text(m, "llama");
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        put_number(m, strcmp(counts[i], key) == 0 ? "other" : counts[i], i == 1 ? 64 : 4);
+    }
+    put_text(m, "tokenizer.ggml.tokens");
+    put_u32(m, 9);
+    put_u32(m, 8);
+    put_u64(m, 1);
+    put_text(m, "a");
+    put_text(m, key);
+    put_u32(m, type);
+    if (type == 9) { /* a list of one */
+        put_u32(m, 6);
+        put_u64(m, 1);
+    }
+    buf_put(&m->b, &value, 4);
+}
+
+static void test_gguf_refuses_numbers_that_are_not_finite(void **state) {
+    fixture *fx = *state;
+    static const struct {
+        const char *key;
+        uint32_t type; /* 6: f32, 9: list */
+        float value;
+        const char *says; /* NULL: fine */
+    } cases[] = {
+        {"llama.rope.freq_base", 6, 10000.0f, NULL},
+        {"llama.rope.freq_base", 6, NAN, "llama.rope.freq_base: not a finite number"},
+        {"llama.attention.layer_norm_rms_epsilon", 6, INFINITY, "epsilon: not a finite number"},
+        {"llama.rope.scaling.factor", 6, NAN, "factor: not a finite number"},
+        {"llama.attention.head_count", 9, 2.0f, NULL},
+        {"llama.attention.head_count", 9, NAN, "head_count is out of range"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        maker m;
+        gguf_file *g;
+        const json_t *config = NULL;
+        put_config(&m, fx, cases[i].key, cases[i].type, cases[i].value);
+        const char *path = test_path(fx->dir, "x.gguf");
+        assert_ok(fx->ctx, file_write(fx->ctx, path, m.b.data, m.b.size));
+        assert_ok(fx->ctx, gguf_open(&g, fx->ctx, path));
+        if (cases[i].says) {
+            assert_fails(fx->ctx, gguf_config(&config, g), JANG_ERR_FORMAT, cases[i].says);
+        } else {
+            assert_ok(fx->ctx, gguf_config(&config, g));
+        }
+        gguf_close(g);
+        buf_free(&m.b);
+    }
+}
+
 static void test_gguf_refuses_bad_tensors(void **state) {
     fixture *fx = *state;
     static const struct {
@@ -470,6 +529,7 @@ int main(void) {
         cmocka_unit_test(test_gguf_refuses_bad_starts),
         cmocka_unit_test(test_gguf_refuses_bad_metadata),
         cmocka_unit_test(test_gguf_refuses_bad_tensors),
+        cmocka_unit_test(test_gguf_refuses_numbers_that_are_not_finite),
         cmocka_unit_test(test_gguf_refuses_every_truncation),
         cmocka_unit_test(test_gguf_names_what_it_does_not_know),
     };
