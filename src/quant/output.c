@@ -135,7 +135,12 @@ static int take_lock(ctx_t *ctx, const char *directory, int flags) {
     return fd;
 }
 
+/* A link is left alone: what it leads to is nobody's temporary directory. */
 static void remove_if_abandoned(ctx_t *ctx, const char *directory) {
+    struct stat st;
+    if (lstat(directory, &st) != 0 || !S_ISDIR(st.st_mode)) {
+        return;
+    }
     int fd = take_lock(ctx, directory, 0);
     if (fd >= 0) {
         jang_status ignored = directory_remove(ctx, directory);

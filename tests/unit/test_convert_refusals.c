@@ -235,6 +235,26 @@ static void test_convert_refusals_refuses_broken_sources(void **state) {
 }
 
 /* Fewer layers in the config than in the file, as with MTP layers: the rest is left out. */
+/* What looks like a killed conversion's directory may be a link to something else. */
+static void test_convert_refusals_leaves_linked_directories(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir(), other[512], output[512], path[600];
+    snprintf(other, sizeof other, "%s/other", dir);
+    snprintf(output, sizeof output, "%s/out", dir);
+    assert_ok(ctx, directory_make(ctx, other));
+    snprintf(path, sizeof path, "%s/.lock", other);
+    assert_ok(ctx, file_write(ctx, path, "", 0));
+    snprintf(path, sizeof path, "%s.tmp-1", output);
+    assert_int_equal(symlink(other, path), 0);
+    jang_convert_options o = options_of(MODELS "llama-bf16", output, "4M");
+    assert_ok(ctx, jang_convert(NULL, ctx, &o));
+    assert_int_equal(count_entries(other), 1);
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
 static void test_convert_refusals_leaves_out_layers_beyond_the_config(void **state) {
     (void)state;
     ctx_t *ctx = test_context();
@@ -491,6 +511,7 @@ int main(void) {
         cmocka_unit_test(test_convert_refusals_refuses_existing_output),
         cmocka_unit_test(test_convert_refusals_refuses_weights_that_are_not_finite),
         cmocka_unit_test(test_convert_refusals_refuses_broken_sources),
+        cmocka_unit_test(test_convert_refusals_leaves_linked_directories),
         cmocka_unit_test(test_convert_refusals_leaves_out_layers_beyond_the_config),
         cmocka_unit_test(test_convert_refusals_finds_out_about_tied_embeddings),
         cmocka_unit_test(test_convert_refusals_cancelled_leaves_nothing),
