@@ -2,6 +2,7 @@
 #include "base/json.h"
 
 #include "base/file.h"
+#include "base/utf8.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -150,6 +151,15 @@ void json_write_string(buf *out, const char *text, size_t n) {
     }
     buf_put(out, text + from, n - from);
     buf_putc(out, '"');
+}
+
+json_t *json_repaired(ctx_t *ctx, const char *text) {
+    buf valid;
+    buf_init(&valid, ctx, BUF_NO_LIMIT);
+    utf8_repair(&valid, text, strlen(text));
+    json_t *string = valid.status == JANG_OK ? json_stringn(valid.data, valid.size) : NULL;
+    buf_free(&valid);
+    return string;
 }
 
 /* ---- Getters ---- */

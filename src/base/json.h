@@ -22,6 +22,9 @@ void json_write(buf *out, const json_t *value, int indent);
 /* Appends text, which is valid UTF-8, as a JSON string with its quotes. */
 void json_write_string(buf *out, const char *text, size_t n);
 
+/* A new string of any text, bad UTF-8 replaced by U+FFFD: for names of files. NULL: no memory. */
+json_t *json_repaired(ctx_t *ctx, const char *text);
+
 /* What a getter's messages name: the file and the object within it ("quantization"). */
 typedef struct json_at {
     ctx_t *ctx;

@@ -110,12 +110,12 @@ jang_status jang_config_make(json_t **out, ctx_t *ctx, const jang_config_facts *
     if (!quantization) {
         return no_memory(ctx);
     }
-    json_t *root =
-        json_pack("{s:s,s:s,s:o,s:{s:s,s:s,s:I},s:{s:I,s:f}}", "format", "jang", "format_version",
-                  "2.0", "quantization", quantization, "source_model", "name", facts->source_name,
-                  "dtype", facts->source_dtype, "parameters", (json_int_t)facts->n_params,
-                  "runtime", "total_weight_bytes", (json_int_t)facts->weight_bytes,
-                  "total_weight_gb", rounded((double)facts->weight_bytes / 1e9, 1000));
+    json_t *root = json_pack("{s:s,s:s,s:o,s:{s:o,s:s,s:I},s:{s:I,s:f}}", "format", "jang",
+                             "format_version", "2.0", "quantization", quantization, "source_model",
+                             "name", json_repaired(ctx, facts->source_name), "dtype",
+                             facts->source_dtype, "parameters", (json_int_t)facts->n_params,
+                             "runtime", "total_weight_bytes", (json_int_t)facts->weight_bytes,
+                             "total_weight_gb", rounded((double)facts->weight_bytes / 1e9, 1000));
     if (!root) {
         return no_memory(ctx);
     }

@@ -6,6 +6,7 @@
 #include "quant/plan.h"
 
 #include <stdio.h>
+#include <string.h>
 
 typedef struct inspection {
     ctx_t *ctx;
@@ -53,9 +54,10 @@ static void name_profile(char *out, size_t n_bytes, const inspection *in) {
 static int add_file(json_t *files, ctx_t *ctx, const char *directory, const char *name) {
     char *path = directory ? path_join(ctx, directory, name) : ctx_strdup(ctx, name);
     char *base = path_base(ctx, name);
-    int failed = !path || !base ||
-                 json_array_append_new(files, json_pack("{s:s, s:I}", "name", base, "bytes",
-                                                        (json_int_t)file_size(path))) != 0;
+    int failed =
+        !path || !base ||
+        json_array_append_new(files, json_pack("{s:o, s:I}", "name", json_repaired(ctx, base),
+                                               "bytes", (json_int_t)file_size(path))) != 0;
     ctx_free(ctx, path);
     ctx_free(ctx, base);
     return failed;
@@ -129,11 +131,11 @@ static jang_status describe(json_t *out, const inspection *in) {
     json_t *files = json_array(), *tensors = json_array();
     jang_status status = files && tensors ? JANG_OK : ctx_fail_memory(in->ctx, 64);
     if (status == JANG_OK &&
-        (json_object_set_new(out, "path", json_string(in->path)) != 0 ||
+        (json_object_set_new(out, "path", json_repaired(in->ctx, in->path)) != 0 ||
          json_object_set_new(out, "container",
                              json_string(kinds[checkpoint_get_kind(in->model)])) != 0 ||
          json_object_set_new(out, "family", json_string(family ? family : "")) != 0)) {
-        status = ctx_fail(in->ctx, JANG_ERR_FORMAT, "%s: the name is not valid UTF-8", in->path);
+        status = ctx_fail_memory(in->ctx, strlen(in->path) + 256);
     }
     if (status == JANG_OK) {
         status = plan_to_json(out, &in->plan);

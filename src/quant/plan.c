@@ -280,10 +280,11 @@ jang_status plan_to_json(json_t *object, const quant_plan *plan) {
     }
     if (status == JANG_OK) {
         json_t *figures =
-            json_pack("{s:s, s:i, s:I, s:I, s:f, s:f, s:I}", "profile", plan->profile, "group_size",
-                      plan->group, "params", (json_int_t)t->params, "quantized_params",
-                      (json_int_t)t->quantized_params, "nominal_bits", t->nominal_bits, "true_bits",
-                      t->true_bits, "weight_bytes", (json_int_t)t->bytes);
+            json_pack("{s:o, s:i, s:I, s:I, s:f, s:f, s:I}", "profile",
+                      json_repaired(plan->ctx, plan->profile), "group_size", plan->group, "params",
+                      (json_int_t)t->params, "quantized_params", (json_int_t)t->quantized_params,
+                      "nominal_bits", t->nominal_bits, "true_bits", t->true_bits, "weight_bytes",
+                      (json_int_t)t->bytes);
         if (!figures || json_object_update(object, figures) != 0 ||
             json_object_set(object, "rows", rows) != 0 ||
             json_object_set(object, "notes", notes) != 0) {

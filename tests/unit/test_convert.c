@@ -386,6 +386,34 @@ static void test_convert_inspect_describes_models(void **state) {
     jang_context_free(ctx);
 }
 
+static void test_convert_takes_names_that_are_not_utf8(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir(), source[512], output[512], path[600], *text = NULL;
+    size_t n_bytes;
+    snprintf(source, sizeof source, "%s/caf\xe9", dir);
+    snprintf(output, sizeof output, "%s/out", dir);
+    snprintf(path, sizeof path, "%s/caf\xe9.txt", source);
+    copy_directory(ctx, MODELS "llama-bf16", source);
+    assert_ok(ctx, file_write(ctx, path, "x", 1));
+    jang_convert_options o = options_of(source, output, "4M");
+    assert_ok(ctx, jang_convert(NULL, ctx, &o));
+
+    json_t *config;
+    snprintf(path, sizeof path, "%s/jang_config.json", output);
+    assert_ok(ctx, json_read(&config, ctx, path));
+    const json_t *model = json_object_get(config, "source_model");
+    assert_string_equal(json_string_value(json_object_get(model, "name")), "caf\xef\xbf\xbd");
+    json_decref(config);
+
+    assert_ok(ctx, jang_inspect(&text, &n_bytes, ctx, source));
+    assert_non_null(strstr(text, "caf\xef\xbf\xbd.txt"));
+    jang_free(ctx, text);
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_convert_writes_what_the_method_gives),
@@ -396,6 +424,7 @@ int main(void) {
         cmocka_unit_test(test_convert_splits_into_shards),
         cmocka_unit_test(test_convert_widens_scales_beyond_f16),
         cmocka_unit_test(test_convert_inspect_describes_models),
+        cmocka_unit_test(test_convert_takes_names_that_are_not_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
