@@ -99,6 +99,9 @@ static jang_status choose_parts(conversion *c) {
     for (size_t i = 0; i < c->parts.n_parts; i++) {
         bool keep;
         jang_status status = names_keep(&keep, c->ctx, &c->model, &c->parts.parts[i]);
+        if (status == JANG_OK && keep) {
+            status = part_check_type(c->ctx, &c->parts.parts[i]);
+        }
         if (status != JANG_OK) {
             return status;
         }

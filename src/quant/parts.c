@@ -85,8 +85,20 @@ static jang_status describe_affine(model_part *part, ctx_t *ctx, checkpoint *c, 
     return JANG_OK;
 }
 
-static bool is_block_type(dtype type) {
-    return dtype_table[type].block > 1;
+/* Whether a weight is in affine form: packed, with scales and biases, which are then set. */
+static bool find_affine(model_part *part, const checkpoint *c, size_t n_module, buf *scratch) {
+    const tensor_view *t = part->weight;
+    if (t->type != DT_U32 || t->n_dim < 2) {
+        return false;
+    }
+    const tensor_view *scales = find_sibling(c, t->name, n_module, ".scales", scratch);
+    const tensor_view *biases = find_sibling(c, t->name, n_module, ".biases", scratch);
+    if (!scales || !biases) {
+        return false;
+    }
+    part->scales = scales;
+    part->biases = biases;
+    return true;
 }
 
 static jang_status describe(model_part *part, ctx_t *ctx, checkpoint *c, buf *scratch) {
@@ -98,24 +110,11 @@ static jang_status describe(model_part *part, ctx_t *ctx, checkpoint *c, buf *sc
     part->n_dim = t->n_dim;
     memcpy(part->shape, t->shape, sizeof part->shape);
     part->n_bytes = t->n_bytes;
-    if (is_weight) {
-        part->scales = find_sibling(c, t->name, n_module, ".scales", scratch);
-        part->biases = find_sibling(c, t->name, n_module, ".biases", scratch);
-    }
-    if (part->scales && part->biases && t->type == DT_U32 && t->n_dim >= 2) {
+    if (is_weight && find_affine(part, c, n_module, scratch)) {
         jang_status status = describe_affine(part, ctx, c, n_module);
         if (status != JANG_OK) {
             return status;
         }
-    } else if (part->scales || (!dtype_table[t->type].is_float && !is_block_type(t->type))) {
-        return ctx_fail(ctx, JANG_ERR_UNSUPPORTED,
-                        "tensor %s: type %s%s; known are F32, F16, BF16, GGUF's block types, and "
-                        "MLX's affine form (U32 with scales and biases)",
-                        t->name, dtype_table[t->type].name,
-                        part->scales ? " with scales but not in affine form" : "");
-    } else if (t->type == DT_F8_E4M3 || t->type == DT_F8_E5M2) {
-        return ctx_fail(ctx, JANG_ERR_UNSUPPORTED, "tensor %s: 8-bit floating weights (%s)",
-                        t->name, dtype_table[t->type].name);
     }
     part->params = 1;
     for (int i = 0; i < part->n_dim; i++) {
@@ -133,8 +132,8 @@ static bool belongs_to_weight(const checkpoint *c, const tensor_view *t, buf *sc
         (strcmp(t->name + n - 7, ".scales") != 0 && strcmp(t->name + n - 7, ".biases") != 0)) {
         return false;
     }
-    const tensor_view *w = find_sibling(c, t->name, n - 7, ".weight", scratch);
-    return w && w->type == DT_U32;
+    model_part owner = {.weight = find_sibling(c, t->name, n - 7, ".weight", scratch)};
+    return owner.weight && find_affine(&owner, c, n - 7, scratch);
 }
 
 jang_status part_list_make(part_list *out, ctx_t *ctx, checkpoint *c) {
@@ -168,6 +167,17 @@ jang_status part_list_make(part_list *out, ctx_t *ctx, checkpoint *c) {
     qsort(list.parts, list.n_parts, sizeof *list.parts, compare_parts);
     *out = list;
     return JANG_OK;
+}
+
+jang_status part_check_type(ctx_t *ctx, const model_part *part) {
+    const dtype_info *info = &dtype_table[part->weight->type];
+    if (part->bits || info->block > 1 || (info->is_float && info->block_bytes > 1)) {
+        return JANG_OK;
+    }
+    return ctx_fail(ctx, JANG_ERR_UNSUPPORTED,
+                    "tensor %s: type %s cannot be converted; F32, F16, BF16, F64, GGUF's block "
+                    "types and MLX's affine form (U32 with scales and biases) can",
+                    part->name, info->name);
 }
 
 void part_list_free(part_list *list) {

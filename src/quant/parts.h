@@ -27,9 +27,12 @@ typedef struct part_list {
     uint64_t n_bytes; /* of all */
 } part_list;
 
-/* Lists a checkpoint's parameters; it must outlive the list. Errors name the tensor: packed weights
- * without scales, forms that are not affine, shapes that do not fit together. */
+/* Lists a checkpoint's parameters, of whatever type; it must outlive the list. Errors name the
+ * tensor: weight, scales and biases whose shapes do not fit together. */
 JANG_MUST_CHECK jang_status part_list_make(part_list *out, ctx_t *ctx, checkpoint *c);
+/* JANG_ERR_UNSUPPORTED for a part that is no weights part_rows_f32 should read: integers, 8-bit
+ * floating types, which need scales of their own, other packed forms. */
+JANG_MUST_CHECK jang_status part_check_type(ctx_t *ctx, const model_part *part);
 void part_list_free(part_list *list);
 
 /* The part of this name, or NULL. */

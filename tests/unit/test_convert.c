@@ -414,6 +414,42 @@ static void test_convert_takes_names_that_are_not_utf8(void **state) {
     jang_context_free(ctx);
 }
 
+/* Types that no conversion takes are there to be seen all the same. */
+static void test_convert_inspect_describes_what_cannot_be_converted(void **state) {
+    (void)state;
+    static const char header[] =
+        "{\"a.weight\":{\"dtype\":\"F8_E4M3\",\"shape\":[2,4],\"data_offsets\":[0,8]},"
+        "\"b.qweight\":{\"dtype\":\"I32\",\"shape\":[4],\"data_offsets\":[8,24]},"
+        "\"c.weight\":{\"dtype\":\"U32\",\"shape\":[1,4],\"data_offsets\":[24,40]},"
+        "\"c.scales\":{\"dtype\":\"U8\",\"shape\":[1,1],\"data_offsets\":[40,41]}}";
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir(), path[512], *text = NULL;
+    buf file;
+    uint64_t n_header = sizeof header - 1;
+    buf_init(&file, ctx, 4096);
+    buf_put(&file, &n_header, 8);
+    buf_puts(&file, header);
+    for (int i = 0; i < 41; i++) {
+        buf_putc(&file, 0);
+    }
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    assert_ok(ctx, file_write(ctx, path, file.data, file.size));
+    snprintf(path, sizeof path, "%s/config.json", dir);
+    assert_ok(ctx, file_write(ctx, path, "{\"model_type\":\"other\"}", 22));
+    size_t n_bytes;
+    assert_ok(ctx, jang_inspect(&text, &n_bytes, ctx, dir));
+    json_t *json = parse(ctx, text);
+    assert_int_equal(json_array_size(json_object_get(json, "tensors")), 4);
+    assert_near(number(json, "weight_bytes"), 41);
+    assert_string_equal(json_string_value(json_object_get(json, "profile")), "F8_E4M3");
+    json_decref(json);
+    jang_free(ctx, text);
+    buf_free(&file);
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_convert_writes_what_the_method_gives),
@@ -424,6 +460,7 @@ int main(void) {
         cmocka_unit_test(test_convert_splits_into_shards),
         cmocka_unit_test(test_convert_widens_scales_beyond_f16),
         cmocka_unit_test(test_convert_inspect_describes_models),
+        cmocka_unit_test(test_convert_inspect_describes_what_cannot_be_converted),
         cmocka_unit_test(test_convert_takes_names_that_are_not_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

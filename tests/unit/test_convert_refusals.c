@@ -235,6 +235,38 @@ static void test_convert_refusals_refuses_broken_sources(void **state) {
 }
 
 /* Fewer layers in the config than in the file, as with MTP layers: the rest is left out. */
+/* Gives a tensor of a model another type in the file's header, of the same number of letters. */
+static void patch_type(ctx_t *ctx, const char *directory, const char *name, const char *type) {
+    char path[600], wanted[200], *text;
+    size_t n;
+    snprintf(path, sizeof path, "%s/model.safetensors", directory);
+    assert_ok(ctx, file_read(&text, &n, ctx, path, 1 << 20));
+    snprintf(wanted, sizeof wanted, "\"%s\":{\"dtype\":", name);
+    char *at = strstr(text + 8, wanted);
+    assert_non_null(at);
+    memcpy(at + strlen(wanted), type, strlen(type));
+    assert_ok(ctx, file_write(ctx, path, text, n));
+    ctx_free(ctx, text);
+}
+
+static void test_convert_refusals_names_types_that_are_no_weights(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir(), source[512], output[512];
+    snprintf(source, sizeof source, "%s/source", dir);
+    snprintf(output, sizeof output, "%s/out", dir);
+    copy_directory(ctx, MODELS "llama-bf16", source);
+    patch_type(ctx, source, "lm_head.weight", "\"I16\" ");
+    jang_convert_options o = options_of(source, output, "4M");
+    assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_UNSUPPORTED,
+                 "tensor lm_head.weight: type I16 cannot be converted; F32, F16, BF16, ");
+    assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_UNSUPPORTED, source);
+    assert_int_equal(count_entries(dir), 1);
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
 /* What looks like a killed conversion's directory may be a link to something else. */
 static void test_convert_refusals_leaves_linked_directories(void **state) {
     (void)state;
@@ -511,6 +543,7 @@ int main(void) {
         cmocka_unit_test(test_convert_refusals_refuses_existing_output),
         cmocka_unit_test(test_convert_refusals_refuses_weights_that_are_not_finite),
         cmocka_unit_test(test_convert_refusals_refuses_broken_sources),
+        cmocka_unit_test(test_convert_refusals_names_types_that_are_no_weights),
         cmocka_unit_test(test_convert_refusals_leaves_linked_directories),
         cmocka_unit_test(test_convert_refusals_leaves_out_layers_beyond_the_config),
         cmocka_unit_test(test_convert_refusals_finds_out_about_tied_embeddings),
