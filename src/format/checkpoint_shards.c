@@ -106,8 +106,36 @@ static jang_status shards_of_index(name_list *out, checkpoint *c, const shard_in
     return status == JANG_OK ? check_present(c, out, SHARD_INDEX_NAME) : status;
 }
 
+/* Names the first tensor of the index that is not in its file. */
+static jang_status fail_index(checkpoint *c, const shard_index *index) {
+    strmap met; /* the tensors that are where the index says */
+    strmap_init(&met, c->ctx);
+    jang_status status = JANG_OK;
+    for (size_t i = 0; i < c->n_files; i++) {
+        for (size_t j = 0; status == JANG_OK && j < c->files[i].n_tensors; j++) {
+            const char *name = c->files[i].tensors[j].name;
+            if (strmap_get(&index->file_of, name, strlen(name)) == (int32_t)i) {
+                status = strmap_put(&met, name, strlen(name), 0, NULL);
+            }
+        }
+    }
+    const char *name = index->names, *end = index->names + index->n_names_bytes;
+    while (name < end && strmap_get(&met, name, strlen(name)) >= 0) {
+        name += strlen(name) + 1;
+    }
+    strmap_free(&met);
+    if (status != JANG_OK) {
+        return status;
+    }
+    name = name < end ? name : "";
+    int32_t i = strmap_get(&index->file_of, name, strlen(name));
+    return ctx_fail(c->ctx, JANG_ERR_FORMAT,
+                    "%s/" SHARD_INDEX_NAME ": tensor %s is not in %s as the index says", c->path,
+                    name, i < 0 ? "any file" : index->files[i]);
+}
+
 /* Every tensor of the index must be in the file that the index says: the files' tensors are counted
- * off against it, and the first that was not met is named. */
+ * off against it. */
 static jang_status check_index(checkpoint *c, const shard_index *index) {
     size_t n_met = 0;
     for (size_t i = 0; i < c->n_files; i++) {
@@ -116,23 +144,7 @@ static jang_status check_index(checkpoint *c, const shard_index *index) {
             n_met += strmap_get(&index->file_of, name, strlen(name)) == (int32_t)i;
         }
     }
-    if (n_met == index->file_of.n_entries) {
-        return JANG_OK;
-    }
-    for (const char *name = index->names; name < index->names + index->n_names_bytes;
-         name += strlen(name) + 1) {
-        int32_t i = strmap_get(&index->file_of, name, strlen(name));
-        bool met = false;
-        for (size_t j = 0; i >= 0 && j < c->files[i].n_tensors; j++) {
-            met = met || strcmp(c->files[i].tensors[j].name, name) == 0;
-        }
-        if (i < 0 || !met) {
-            return ctx_fail(c->ctx, JANG_ERR_FORMAT,
-                            "%s/" SHARD_INDEX_NAME ": tensor %s is not in %s as the index says",
-                            c->path, name, i < 0 ? "any file" : index->files[i]);
-        }
-    }
-    return JANG_OK;
+    return n_met == index->file_of.n_entries ? JANG_OK : fail_index(c, index);
 }
 
 /* ---- Files without an index ---- */

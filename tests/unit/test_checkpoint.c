@@ -143,6 +143,39 @@ static void test_checkpoint_refuses_a_wrong_index(void **state) {
     }
 }
 
+/* A wrong index of many tensors takes no longer than a right one. */
+static void test_checkpoint_refuses_a_large_wrong_index_fast(void **state) {
+    fixture *fx = *state;
+    enum { N = 50000 };
+    buf header, index, file;
+    buf_init(&header, fx->ctx, BUF_NO_LIMIT);
+    buf_init(&index, fx->ctx, BUF_NO_LIMIT);
+    buf_init(&file, fx->ctx, BUF_NO_LIMIT);
+    for (int i = 0; i < N; i++) {
+        buf_printf(&header,
+                   "%c\"model.layers.%d.weight\":{\"dtype\":\"U8\",\"shape\":[0],"
+                   "\"data_offsets\":[0,0]}",
+                   i ? ',' : '{', i);
+        buf_printf(&index, "%s\"model.layers.%d.weight\":\"m.safetensors\"",
+                   i ? "," : "{\"weight_map\":{", i);
+    }
+    buf_putc(&header, '}');
+    buf_puts(&index, ",\"last\":\"m.safetensors\"}}");
+    uint64_t n_header = header.size;
+    buf_put(&file, &n_header, 8);
+    buf_put(&file, header.data, header.size);
+    put_text(fx, "config.json", "{}");
+    put_text(fx, "model.safetensors.index.json", index.data);
+    assert_ok(fx->ctx,
+              file_write(fx->ctx, test_path(fx->dir, "m.safetensors"), file.data, file.size));
+    double start = clock_seconds();
+    open_bad(fx, fx->dir, JANG_ERR_FORMAT, "tensor last is not in m.safetensors");
+    assert_true(clock_seconds() - start < 2.0); /* a plain build takes about 0.05 */
+    buf_free(&header);
+    buf_free(&index);
+    buf_free(&file);
+}
+
 static void test_checkpoint_names_what_is_missing(void **state) {
     fixture *fx = *state;
     open_bad(fx, test_path(fx->dir, "nowhere"), JANG_ERR_IO, "no such file or directory");
@@ -414,6 +447,7 @@ int main(void) {
         TEST(test_checkpoint_opens_shards_by_their_index),
         TEST(test_checkpoint_opens_shards_without_an_index),
         TEST(test_checkpoint_refuses_a_wrong_index),
+        TEST(test_checkpoint_refuses_a_large_wrong_index_fast),
         TEST(test_checkpoint_names_what_is_missing),
         TEST(test_checkpoint_reads_texts_without_weights),
         TEST(test_checkpoint_sends_v1_to_upgrade),
