@@ -78,7 +78,7 @@ static jang_status describe_affine(model_part *part, ctx_t *ctx, checkpoint *c, 
     status = affine_infer(&part->bits, &part->group, ctx, part->weight, part->scales, part->biases,
                           hint_bits, hint_group);
     if (status != JANG_OK) {
-        return status;
+        return ctx_prefix(ctx, status, "%s", checkpoint_path(c));
     }
     part->shape[part->n_dim - 1] = tensor_columns(part->scales) * part->group;
     part->n_bytes += part->scales->n_bytes + part->biases->n_bytes;

@@ -241,10 +241,11 @@ static void patch_type(ctx_t *ctx, const char *directory, const char *name, cons
     size_t n;
     snprintf(path, sizeof path, "%s/model.safetensors", directory);
     assert_ok(ctx, file_read(&text, &n, ctx, path, 1 << 20));
-    snprintf(wanted, sizeof wanted, "\"%s\":{\"dtype\":", name);
+    snprintf(wanted, sizeof wanted, "\"%s\":{", name);
     char *at = strstr(text + 8, wanted);
+    at = at ? strstr(at, "\"dtype\":") : NULL;
     assert_non_null(at);
-    memcpy(at + strlen(wanted), type, strlen(type));
+    memcpy(at + strlen("\"dtype\":"), type, strlen(type));
     assert_ok(ctx, file_write(ctx, path, text, n));
     ctx_free(ctx, text);
 }
@@ -261,7 +262,13 @@ static void test_convert_refusals_names_types_that_are_no_weights(void **state) 
     assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_UNSUPPORTED,
                  "tensor lm_head.weight: type I16 cannot be converted; F32, F16, BF16, ");
     assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_UNSUPPORTED, source);
-    assert_int_equal(count_entries(dir), 1);
+
+    snprintf(source, sizeof source, "%s/packed", dir);
+    copy_directory(ctx, MODELS "mlx-llama-4bit-g64", source);
+    patch_type(ctx, source, "model.layers.0.mlp.down_proj.scales", "\"I16\" ");
+    assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_FORMAT, "scales of type I16");
+    assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_FORMAT, source);
+    assert_int_equal(count_entries(dir), 2);
     test_remove_tree(dir);
     free(dir);
     jang_context_free(ctx);
