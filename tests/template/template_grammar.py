@@ -717,7 +717,7 @@ class Maker:
                     "dict([('x', 1)])",
                     "namespace(x=1).x",
                     "m(%s)" % self.arguments(depth - 1),
-                    "joiner('|')",
+                    "joiner('|')()",
                     "cycler(1, 2).next()",
                     "dict(d, z=1)",
                     "namespace(d)",
