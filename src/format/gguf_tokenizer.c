@@ -14,6 +14,9 @@ enum { TOKEN_NORMAL = 1, TOKEN_UNKNOWN, TOKEN_CONTROL, TOKEN_USER, TOKEN_UNUSED,
 
 /* Longer tokens are not cut into merges; real ones stay below 200 bytes. */
 #define MERGE_MAX_BYTES 1024
+/* Merges together are text of at most this size; those of 262,144 real tokens take 15 MB. Tokens of
+ * one letter, each longer by one, make the square of their length. */
+#define MERGES_MAX_BYTES ((size_t)128 << 20)
 
 typedef struct token {
     const char *text;
@@ -493,11 +496,18 @@ static jang_status put_scored_merges(buf *b, const vocabulary *v) {
     if (list.n) {
         qsort(list.items, list.n, sizeof *list.items, compare_merges);
     }
+    size_t at = b->size;
     buf_puts(b, "\"merges\":[");
     for (size_t i = 0; status == JANG_OK && i < list.n; i++) {
         const token *left = &v->tokens[list.items[i].left],
                     *right = &v->tokens[list.items[i].right];
         put_merge(b, i == 0, left->text, left->n_bytes, right->text, right->n_bytes);
+        if (b->size - at > MERGES_MAX_BYTES) {
+            status = ctx_fail(list.ctx, JANG_ERR_FORMAT,
+                              "%s: tokenizer.ggml.tokens: the merges of %zu tokens take more than "
+                              "%zu MiB",
+                              v->g->path, v->n, MERGES_MAX_BYTES >> 20);
+        }
     }
     buf_puts(b, "]}}\n");
     ctx_free(list.ctx, list.items);

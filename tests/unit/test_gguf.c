@@ -414,6 +414,34 @@ static void test_gguf_refuses_numbers_that_are_not_finite(void **state) {
     }
 }
 
+static void test_gguf_bounds_the_merges_of_scores(void **state) {
+    fixture *fx = *state;
+    char text[1025];
+    maker m;
+    gguf_file *g;
+    memset(text, 'a', sizeof text);
+    begin(&m, fx, 3, 0, 2);
+    put_text(&m, "tokenizer.ggml.model");
+    put_u32(&m, 8);
+    put_text(&m, "llama");
+    put_text(&m, "tokenizer.ggml.tokens");
+    put_u32(&m, 9);
+    put_u32(&m, 8);
+    put_u64(&m, 1024);
+    for (size_t n = 1; n <= 1024; n++) {
+        put_u64(&m, n);
+        buf_put(&m.b, text, n);
+    }
+    const char *path = test_path(fx->dir, "x.gguf"), *json = NULL;
+    size_t n_json;
+    assert_ok(fx->ctx, file_write(fx->ctx, path, m.b.data, m.b.size));
+    assert_ok(fx->ctx, gguf_open(&g, fx->ctx, path));
+    assert_fails(fx->ctx, gguf_tokenizer_json(&json, &n_json, g), JANG_ERR_FORMAT,
+                 "merges of 1024 tokens take more than 128 MiB");
+    gguf_close(g);
+    buf_free(&m.b);
+}
+
 static void test_gguf_refuses_bad_tensors(void **state) {
     fixture *fx = *state;
     static const struct {
@@ -529,6 +557,7 @@ int main(void) {
         cmocka_unit_test(test_gguf_refuses_bad_starts),
         cmocka_unit_test(test_gguf_refuses_bad_metadata),
         cmocka_unit_test(test_gguf_refuses_bad_tensors),
+        cmocka_unit_test(test_gguf_bounds_the_merges_of_scores),
         cmocka_unit_test(test_gguf_refuses_numbers_that_are_not_finite),
         cmocka_unit_test(test_gguf_refuses_every_truncation),
         cmocka_unit_test(test_gguf_names_what_it_does_not_know),
