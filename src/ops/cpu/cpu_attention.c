@@ -61,23 +61,26 @@ static uint8_t *values_at(const ops_kv *kv, int32_t page, int layer, int head) {
     return keys_at(kv, page, layer, head) + head_plane(kv) * element_bytes(kv);
 }
 
-void cpu_free_attention(cpu_ops *c) {
-    ctx_t *ctx = c->host.base.ctx;
-    if (c->attention) {
-        ctx_free_aligned(ctx, c->attention->threads);
-        ctx_free_aligned(ctx, c->attention->vectors);
-        ctx_free_aligned(ctx, c->attention->states);
-        ctx_free(ctx, c->attention);
-        c->attention = NULL;
+static void free_attn_scratch(attn_scratch *a, ctx_t *ctx) {
+    if (a) {
+        ctx_free_aligned(ctx, a->threads);
+        ctx_free_aligned(ctx, a->vectors);
+        ctx_free_aligned(ctx, a->states);
+        ctx_free(ctx, a);
     }
 }
 
+void cpu_free_attention(cpu_ops *c) {
+    free_attn_scratch(c->attention, c->host.base.ctx);
+    c->attention = NULL;
+}
+
+/* Makes scratch for heads of head_dim; what there is stays until there is larger. */
 static jang_status reserve_attention(cpu_ops *c, int head_dim) {
     ctx_t *ctx = c->host.base.ctx;
     if (c->attention && head_dim <= c->attention->head_dim) {
         return JANG_OK;
     }
-    cpu_free_attention(c);
     size_t n_threads = (size_t)pool_threads(c->pool);
     size_t rows = (size_t)ROWS * (size_t)head_dim;
     size_t page = (size_t)OPS_PAGE_TOKENS * (size_t)head_dim;
@@ -86,12 +89,11 @@ static jang_status reserve_attention(cpu_ops *c, int head_dim) {
     if (!a) {
         return ctx_fail_memory(ctx, sizeof *a);
     }
-    c->attention = a;
     a->threads = ctx_alloc_aligned(ctx, n_threads * sizeof *a->threads, 64);
     a->vectors = ctx_alloc_aligned(ctx, vectors, 64);
     a->states = ctx_alloc_aligned(ctx, STATES_BYTES, 64);
     if (!a->threads || !a->vectors || !a->states) {
-        cpu_free_attention(c);
+        free_attn_scratch(a, ctx);
         return ctx_fail_memory(ctx, vectors + STATES_BYTES);
     }
     float *at = a->vectors;
@@ -105,6 +107,8 @@ static jang_status reserve_attention(cpu_ops *c, int head_dim) {
         at = t->v + page;
     }
     a->head_dim = head_dim;
+    cpu_free_attention(c);
+    c->attention = a;
     return JANG_OK;
 }
 

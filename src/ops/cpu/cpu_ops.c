@@ -22,6 +22,7 @@ static jang_status cpu_reserve(ops *o, const ops_limits *limits) {
         ctx_free(o->ctx, r->cosines);
         *r = (rope_cache){.cosines = ctx_array(o->ctx, n, sizeof(float))};
         if (!r->cosines) {
+            cpu_free_linear(c); /* nothing is reserved: the next call makes all anew */
             return ctx_fail_memory(o->ctx, n * sizeof(float));
         }
     }
