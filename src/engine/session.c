@@ -225,6 +225,9 @@ jang_status jang_session_truncate(jang_session *s, size_t n_ids) {
         return ctx_fail(s->ctx, JANG_ERR_ARGUMENT, "truncating to %zu of %zu tokens", n_ids,
                         s->n_ids);
     }
+    if (n_ids < s->n_ids) {
+        s->n_logits = 0; /* an equal number of other tokens must not pass for those */
+    }
     s->n_ids = n_ids;
     return JANG_OK;
 }

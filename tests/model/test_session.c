@@ -186,6 +186,32 @@ static void test_generate_stops_when_told(void **state) {
     jang_context_free(ctx);
 }
 
+/* Stops between the passes of a prompt. */
+static bool stop_in_prompt(void *user, const char *piece, size_t n_bytes) {
+    (void)user;
+    (void)piece;
+    return n_bytes > 0;
+}
+
+/* A prompt that is stopped where an earlier, other sequence ended must not show its logits. */
+static void test_generate_stopped_prompt_has_no_logits(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    jang_model *m = open_model(ctx, "llama-f32");
+    jang_session *s = open_session(ctx, m, 0, 4);
+    jang_sampling greedy = {.temperature = 0, .top_p = 1};
+    jang_generate_stats stats;
+    int32_t first[4] = {3, 4, 5, 6}, second[6] = {9, 8, 7, 6, 5, 4};
+    assert_ok(ctx, jang_session_append(s, first, 4, NULL));
+    assert_ok(ctx, jang_generate(s, second, 6, 1, &greedy, stop_in_prompt, NULL, &stats));
+    assert_int_equal(stats.finish, JANG_FINISH_CANCELLED);
+    assert_int_equal(jang_session_length(s), 4);
+    assert_null(jang_session_logits(s));
+    jang_session_free(s);
+    jang_model_free(m);
+    jang_context_free(ctx);
+}
+
 /* ---- Other vocabularies ---- */
 
 /* A model that has SentencePiece's file only. Its ids are tested with the tokenizers. */
@@ -246,6 +272,7 @@ int main(void) {
         cmocka_unit_test(test_generate_follows_the_logits),
         cmocka_unit_test(test_generate_reuses_the_shared_beginning),
         cmocka_unit_test(test_generate_stops_when_told),
+        cmocka_unit_test(test_generate_stopped_prompt_has_no_logits),
         cmocka_unit_test(test_model_reads_a_sentencepiece_vocabulary),
         cmocka_unit_test(test_model_info_counts_weights),
     };
