@@ -240,6 +240,7 @@ jang_status host_weight_new(ops_weight **out, ops *o, const weight_desc *desc) {
         return ctx_fail_memory(o->ctx, sizeof *w);
     }
     w->d = *desc;
+    w->d.name = NULL; /* the caller's, for this call */
     *out = w;
     return JANG_OK;
 }

@@ -79,7 +79,7 @@ jang_status host_batch_set(ops *o, ops_batch *batch, const batch_desc *desc);
  */
 
 struct ops_weight {
-    weight_desc d; /* memory borrowed from the model's files, at any alignment */
+    weight_desc d; /* memory borrowed from the model's files, at any alignment; no name */
 };
 
 /* Checks the description and keeps it. Errors: JANG_ERR_ARGUMENT, naming the weight. */

@@ -44,7 +44,7 @@ static inline ops_mat ops_columns(ops_mat m, int64_t from, int64_t width) {
  * floating type. Affine (bits != 0): data U32 [n_out, n_in * bits / 32], scales and biases
  * [n_out, n_in / group] of scale_type; see format/affine.h. The memory outlives the weight. */
 typedef struct weight_desc {
-    const char *name; /* for messages */
+    const char *name; /* for messages of weight_new, which does not keep it */
     int64_t n_out, n_in;
     dtype type; /* of data when dense: F32, F16, BF16 */
     int bits, group;
