@@ -103,11 +103,15 @@ const char *jang_version(void) {
     return JANG_VERSION;
 }
 
-/* File names and tensor names come from outside: nothing in them may steer a terminal. */
+/* File names and tensor names come from outside: nothing in them may steer a terminal, neither
+ * ASCII's control characters nor U+0080 to U+009F, of which U+009B begins an escape sequence. */
 static void make_one_line(char *text) {
     for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c < 0x20 || c == 0x7f) {
+        unsigned char c = (unsigned char)text[0], next = (unsigned char)text[1];
+        if (c == 0xc2 && next >= 0x80 && next < 0xa0) {
+            *text++ = '?';
+            *text = '?';
+        } else if (c < 0x20 || c == 0x7f) {
             *text = '?';
         }
     }

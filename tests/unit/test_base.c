@@ -259,6 +259,11 @@ static void test_ctx_message_is_one_safe_line(void **state) {
     assert_string_equal(jang_context_error(ctx), "a?b?[31mc");
     status = ctx_prefix(ctx, status, "file %d", 7);
     assert_string_equal(jang_context_error(ctx), "file 7: a?b?[31mc");
+    status = ctx_fail(ctx, JANG_ERR_IO, "%s",
+                      "a\xc2\x9b"
+                      "31m\xc2\xa0\xc2");
+    assert_string_equal(jang_context_error(ctx), "a??31m\xc2\xa0\xc2");
+    assert_int_equal(status, JANG_ERR_IO);
     assert_string_equal(jang_status_name(JANG_ERR_FULL), "JANG_ERR_FULL");
     assert_string_equal(jang_status_name((jang_status)-99), "JANG_ERR_UNKNOWN");
     jang_context_free(ctx);
