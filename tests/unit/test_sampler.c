@@ -103,6 +103,38 @@ static void test_sampler_limits_keep_the_right_tokens(void **state) {
     jang_context_free(ctx);
 }
 
+/* top_p alone sorts the head of the vocabulary only; with a top_k that leaves out one token it
+ * sorts all. The draws must be the same, also where the head is long. */
+static void test_sampler_top_p_needs_no_top_k(void **state) {
+    (void)state;
+    enum { N = 4000 };
+    ctx_t *ctx = test_context();
+    test_rng rng = {5};
+    static float logits[N];
+    for (int i = 0; i < N; i++) {
+        logits[i] = rng_normal(&rng);
+    }
+    for (int width = 0; width < 3; width++) {
+        for (int i = 0; i < N; i++) {
+            logits[i] *= 4;
+        }
+        for (float top_p = 0.1F; top_p < 1; top_p += 0.2F) {
+            jang_sampling alone = {.temperature = 1.5F, .top_p = top_p, .seed = 9}, both = alone;
+            both.top_k = N - 1;
+            sampler *a, *b;
+            assert_ok(ctx, sampler_new(&a, ctx, &alone, N));
+            assert_ok(ctx, sampler_new(&b, ctx, &both, N));
+            for (uint64_t position = 0; position < 100; position++) {
+                assert_int_equal(sampler_pick(a, logits, position),
+                                 sampler_pick(b, logits, position));
+            }
+            sampler_free(a);
+            sampler_free(b);
+        }
+    }
+    jang_context_free(ctx);
+}
+
 static void test_sampler_depends_on_seed_and_position(void **state) {
     (void)state;
     ctx_t *ctx = test_context();
@@ -159,6 +191,7 @@ int main(void) {
         cmocka_unit_test(test_sampler_zero_temperature_takes_the_likeliest),
         cmocka_unit_test(test_sampler_draws_by_probability),
         cmocka_unit_test(test_sampler_limits_keep_the_right_tokens),
+        cmocka_unit_test(test_sampler_top_p_needs_no_top_k),
         cmocka_unit_test(test_sampler_depends_on_seed_and_position),
         cmocka_unit_test(test_sampler_refuses_bad_options),
     };
