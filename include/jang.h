@@ -80,7 +80,7 @@ JANG_API const char *jang_version(void);
 
 typedef struct jang_context jang_context;
 
-/* Receives one line of diagnostics, without a line feed. */
+/* Receives one line of diagnostics, without a line feed. Must not call the library. */
 typedef void (*jang_log_fn)(void *user, const char *line);
 
 /* As realloc: ptr NULL allocates, size 0 frees and returns NULL. Alignment as malloc's. May be
@@ -257,13 +257,13 @@ JANG_API JANG_MUST_CHECK jang_status jang_session_new(jang_session **out, jang_m
 JANG_API void jang_session_free(jang_session *session);
 
 /* Appends tokens to the sequence and computes them. logits, if not NULL, takes the logits after
- * each: f32 [n_ids, n_vocab]. Errors: JANG_ERR_ARGUMENT for an id out of range, JANG_ERR_FULL;
- * the sequence then is as before. */
+ * each: f32 [n_ids, n_vocab]. Errors: JANG_ERR_ARGUMENT for an id out of range, JANG_ERR_FULL,
+ * JANG_ERR_MEMORY; the sequence then is as before, but logits may be written in part. */
 JANG_API JANG_MUST_CHECK jang_status jang_session_append(jang_session *session, const int32_t *ids,
                                                          size_t n_ids, float *logits);
 
-/* Returns the logits after the last token, f32 [n_vocab]; NULL if the sequence is empty. Valid
- * until the session changes. */
+/* Returns the logits after the last token, f32 [n_vocab]; NULL if there are none: the sequence is
+ * empty, was cut short, or its prompt was stopped. Valid until the session changes. */
 JANG_API const float *jang_session_logits(const jang_session *session);
 
 /* Number of tokens held. */

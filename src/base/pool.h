@@ -3,7 +3,7 @@
  * pool_run hands out task numbers 0 .. n_tasks-1 to all threads, the caller's among them, and
  * returns when every task is done. Tasks are taken one by one, so unequal ones balance out; which
  * thread runs a task is not determined, so a task's result may depend on its number only.
- * Workers spin for some microseconds after a run, since the next one mostly follows at once in a
+ * Workers spin for up to a millisecond after a run, since the next one mostly follows at once in a
  * token step, then sleep. One thread at a time may call pool_run; a task must not. */
 #ifndef JANG_BASE_POOL_H
 #define JANG_BASE_POOL_H
