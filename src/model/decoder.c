@@ -127,11 +127,19 @@ jang_status decoder_read_config(decoder_config *out, json_at at, const decoder_d
     return status;
 }
 
+jang_status decoder_read_window(int64_t *out, json_at config) {
+    if (json_is_null(json_object_get(config.object, "sliding_window"))) {
+        *out = 0;
+        return JANG_OK;
+    }
+    return json_get_int(out, config, "sliding_window", 4096, 1, 1 << 28);
+}
+
 jang_status decoder_read_windows(decoder_config *c, json_at config) {
     bool sliding;
     jang_status status = json_get_bool(&sliding, config, "use_sliding_window", false);
     if (status == JANG_OK && sliding) {
-        status = json_get_int(&c->window, config, "sliding_window", 4096, 1, 1 << 28);
+        status = decoder_read_window(&c->window, config);
     }
     if (status == JANG_OK) {
         status = json_get_int(&c->first_window_layer, config, "max_window_layers", 28, 0, 1 << 12);

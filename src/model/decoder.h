@@ -39,6 +39,10 @@ typedef struct decoder_defaults {
 JANG_MUST_CHECK jang_status decoder_read_config(decoder_config *out, json_at config,
                                                 const decoder_defaults *defaults);
 
+/* sliding_window: null means none (0); when the key is absent the reference classes' default of
+ * 4096 holds. */
+JANG_MUST_CHECK jang_status decoder_read_window(int64_t *out, json_at config);
+
 /* Qwen's way to say which layers have a sliding window: use_sliding_window, sliding_window,
  * max_window_layers, layer_types. */
 JANG_MUST_CHECK jang_status decoder_read_windows(decoder_config *c, json_at config);

@@ -3,6 +3,7 @@
 #include "fixture.h"
 
 #include "base/file.h"
+#include "model/decoder.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -217,6 +218,30 @@ static void test_model_names_what_is_wrong(void **state) {
     jang_context_free(ctx);
 }
 
+/* As transformers: null means none, an absent key the class's default. */
+static void test_model_null_window_is_none(void **state) {
+    (void)state;
+    static const struct {
+        const char *config;
+        int64_t window;
+    } cases[] = {
+        {"{\"use_sliding_window\": true, \"sliding_window\": null}", 0},
+        {"{\"use_sliding_window\": true, \"sliding_window\": 7}", 7},
+        {"{\"use_sliding_window\": true}", 4096},
+        {"{\"use_sliding_window\": false, \"sliding_window\": 7}", 0},
+    };
+    ctx_t *ctx = test_context();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        json_t *config;
+        decoder_config c = {0};
+        assert_ok(ctx, json_parse(&config, ctx, "t", cases[i].config, strlen(cases[i].config)));
+        assert_ok(ctx, decoder_read_windows(&c, (json_at){ctx, "config.json", config}));
+        assert_int_equal(c.window, cases[i].window);
+        json_decref(config);
+    }
+    jang_context_free(ctx);
+}
+
 static void test_model_refuses_bad_steps(void **state) {
     (void)state;
     ctx_t *ctx = test_context();
@@ -242,6 +267,7 @@ int main(void) {
         cmocka_unit_test(test_model_steps_equal_one_pass),
         cmocka_unit_test(test_model_batch_equals_alone),
         cmocka_unit_test(test_model_names_what_is_wrong),
+        cmocka_unit_test(test_model_null_window_is_none),
         cmocka_unit_test(test_model_refuses_bad_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
