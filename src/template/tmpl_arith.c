@@ -78,7 +78,7 @@ static tval repeat_seq(tm_core *t, tval v, int64_t times) {
     tval out = tv_seq_new(t, v.type, n * count);
     for (size_t i = 0; i < count; i++) {
         tm_step(t, n / 4 + 1);
-        memcpy(out.seq->items + i * n, v.seq->items, n * sizeof(tval));
+        tm_copy(out.seq->items + i * n, v.seq->items, n * sizeof(tval));
     }
     return out;
 }

@@ -244,7 +244,7 @@ static void divide(tm_core *t, uint32_t *q, uint32_t *r, const num *a, const num
     memset(q, 0, a->n * sizeof *q);
     memset(r, 0, b->n * sizeof *r);
     if (magnitude_compare(a->limbs, a->n, b->limbs, b->n) < 0) {
-        memcpy(r, a->limbs, a->n * sizeof *r);
+        tm_copy(r, a->limbs, a->n * sizeof *r);
         return;
     }
     if (b->n == 1) {
@@ -476,7 +476,7 @@ void int_put_digits(tm_text *b, tval a, unsigned base) {
         tm_fail(t, "Exceeds the limit (%d digits) for integer string conversion", MAX_DIGITS);
     }
     uint32_t *rest = limbs_new(t, x.n);
-    memcpy(rest, x.limbs, x.n * sizeof *rest);
+    tm_copy(rest, x.limbs, x.n * sizeof *rest);
     char *digits = tm_alloc(t, capacity + 1);
     size_t at = capacity + 1, n = x.n;
     tm_step(t, n * capacity / 4);

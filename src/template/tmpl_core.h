@@ -11,6 +11,7 @@
 #include "base/ctx.h"
 
 #include <setjmp.h>
+#include <string.h>
 
 typedef struct tm_chunk tm_chunk;
 
@@ -58,6 +59,13 @@ _Noreturn void tm_fail_status(tm_core *t, jang_status status);
 void *tm_alloc(tm_core *t, size_t n_bytes);
 void *tm_array(tm_core *t, size_t n, size_t size);
 void *tm_zero(tm_core *t, size_t n_bytes);
+
+/* memcpy, for which an empty list's or text's NULL is not allowed even with no bytes to copy. */
+static inline void tm_copy(void *to, const void *from, size_t n_bytes) {
+    if (n_bytes) {
+        memcpy(to, from, n_bytes);
+    }
+}
 
 void tm_steps_passed(tm_core *t);
 /* Counts n units of work. */

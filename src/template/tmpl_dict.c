@@ -162,7 +162,7 @@ void tv_dict_put(tm_core *t, tv_dict *d, tval key, tval value) {
     if (d->n == d->capacity) {
         size_t capacity = d->capacity * 2;
         tv_entry *entries = tm_array(t, capacity, sizeof *entries);
-        memcpy(entries, d->entries, d->n * sizeof *entries);
+        tm_copy(entries, d->entries, d->n * sizeof *entries);
         d->entries = entries;
         d->capacity = capacity;
         d->index = NULL;

@@ -77,7 +77,7 @@ static tval filter_list(tm_core *t, const tm_call *c) {
     const tv_seq *items = tv_items(t, c->self);
     tval list = tv_seq_new(t, TV_LIST, items->n);
     if (items->n) {
-        memcpy(list.seq->items, items->items, items->n * sizeof(tval));
+        tm_copy(list.seq->items, items->items, items->n * sizeof(tval));
     }
     return list;
 }

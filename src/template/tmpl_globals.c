@@ -101,7 +101,7 @@ static tval global_cycler(tm_core *t, const tm_call *c) {
         tm_fail(t, "cycler() takes no keyword arguments");
     }
     tval items = tv_seq_new(t, TV_TUPLE, c->given->n);
-    memcpy(items.seq->items, c->given->positional, c->given->n * sizeof(tval));
+    tm_copy(items.seq->items, c->given->positional, c->given->n * sizeof(tval));
     tv_cycler *cycler = tm_alloc(t, sizeof *cycler);
     *cycler = (tv_cycler){.items = items.seq};
     return (tval){.type = TV_CYCLER, .cycler = cycler};

@@ -147,7 +147,7 @@ static void dump_dict(dumper *d, const tv_dict *dict, size_t level) {
     }
     if (d->sort_keys) { /* keys differ, so values never decide */
         tval *sorted = tm_array(d->t, dict->n, sizeof *sorted);
-        memcpy(sorted, keys, dict->n * sizeof *keys);
+        tm_copy(sorted, keys, dict->n * sizeof *keys);
         tm_sort(d->t, values, keys, dict->n, false);
         tm_sort(d->t, sorted, NULL, dict->n, false);
         keys = sorted;

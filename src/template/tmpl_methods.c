@@ -47,7 +47,7 @@ static tval seq_index(tm_core *t, const tm_call *c) {
 static tval list_copy(tm_core *t, const tm_call *c) {
     tval copy = tv_seq_new(t, TV_LIST, c->self.seq->n);
     if (c->self.seq->n) {
-        memcpy(copy.seq->items, c->self.seq->items, c->self.seq->n * sizeof(tval));
+        tm_copy(copy.seq->items, c->self.seq->items, c->self.seq->n * sizeof(tval));
     }
     return copy;
 }

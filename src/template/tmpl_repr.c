@@ -20,7 +20,7 @@ static void make_room(tm_text *b, size_t n) {
     size_t capacity = (b->n + n) * 2 < 64 ? 64 : (b->n + n) * 2;
     char *data = tm_alloc(b->t, capacity);
     if (b->n) {
-        memcpy(data, b->data, b->n);
+        tm_copy(data, b->data, b->n);
     }
     b->data = data;
     b->capacity = capacity;
@@ -32,7 +32,7 @@ void tm_text_put(tm_text *b, const char *data, size_t n) {
     }
     if (n) {
         tm_step(b->t, n / 64);
-        memcpy(b->data + b->n, data, n);
+        tm_copy(b->data + b->n, data, n);
         b->n += n;
     }
 }

@@ -46,6 +46,6 @@ void tm_sort(tm_core *t, tval *items, tval *keys, size_t n, bool reverse) {
         sorted[i] = items[order[i]];
     }
     if (n) {
-        memcpy(items, sorted, n * sizeof *items);
+        tm_copy(items, sorted, n * sizeof *items);
     }
 }

@@ -58,7 +58,7 @@ tval tv_text_take(tm_core *t, const char *data, size_t n) {
 tval tv_text(tm_core *t, const char *data, size_t n) {
     char *copy = tm_alloc(t, n);
     tm_step(t, n / 64);
-    memcpy(copy, data, n);
+    tm_copy(copy, data, n);
     return tv_text_take(t, copy, n);
 }
 
@@ -100,7 +100,7 @@ tval tv_concat(tm_core *t, tval a, tval b) {
     tv_store *store = x->store;
     if (store && store->capacity - store->used >= y->n &&
         x->data + x->n == (char *)(store + 1) + store->used) {
-        memcpy((char *)(store + 1) + store->used, y->data, y->n);
+        tm_copy((char *)(store + 1) + store->used, y->data, y->n);
         store->used += y->n;
         result = tv_text_take(t, x->data, n);
     } else {
@@ -112,8 +112,8 @@ tval tv_concat(tm_core *t, tval a, tval b) {
         *store = (tv_store){.used = n, .capacity = capacity};
         char *data = (char *)(store + 1);
         tm_step(t, x->n / 64);
-        memcpy(data, x->data, x->n);
-        memcpy(data + x->n, y->data, y->n);
+        tm_copy(data, x->data, x->n);
+        tm_copy(data + x->n, y->data, y->n);
         result = tv_text_take(t, data, n);
     }
     result.str->store = store;
@@ -212,9 +212,9 @@ tval tv_seq_concat(tm_core *t, tval a, tval b) {
         *store = (tv_store){.used = n, .capacity = capacity};
         seq->items = (tval *)(store + 1);
         tm_step(t, x->n / 4);
-        memcpy(seq->items, x->items, x->n * sizeof(tval));
+        tm_copy(seq->items, x->items, x->n * sizeof(tval));
     }
-    memcpy(seq->items + x->n, y->items, y->n * sizeof(tval));
+    tm_copy(seq->items + x->n, y->items, y->n * sizeof(tval));
     seq->n = n;
     seq->store = store;
     seq->group = false;
