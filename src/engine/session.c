@@ -47,8 +47,8 @@ jang_status jang_session_new(jang_session **out, jang_model *m,
         jang_session_free(s);
         return ctx_fail_memory(m->ctx, n_vocab * sizeof *s->logits);
     }
-    kv_desc desc = model_kv_desc(m->model, o.kv_type == JANG_KV_F32 ? KV_F32 : KV_F16);
-    status = m->ops->table->kv_new(&s->kv, m->ops, &desc);
+    kv_type type = o.kv_type == JANG_KV_F32 ? KV_F32 : KV_F16;
+    status = model_cache_new(&s->cache, m->model, type);
     if (status != JANG_OK) {
         jang_session_free(s);
         return status;
@@ -59,9 +59,7 @@ jang_status jang_session_new(jang_session **out, jang_model *m,
 
 void jang_session_free(jang_session *s) {
     if (s) {
-        if (s->kv) {
-            s->model->ops->table->kv_free(s->model->ops, s->kv);
-        }
+        model_cache_free(&s->cache, s->model->model);
         ctx_free(s->ctx, s->pages);
         ctx_free(s->ctx, s->ids);
         ctx_free(s->ctx, s->logits);
@@ -86,7 +84,7 @@ static jang_status grow_pages(jang_session *s, size_t n_ids) {
         return ctx_fail_memory(s->ctx, (size_t)n * sizeof *pages);
     }
     s->pages = pages;
-    jang_status status = s->model->ops->table->kv_grow(s->model->ops, s->kv, n);
+    jang_status status = model_cache_grow(&s->cache, s->model->model, n, 1);
     if (status != JANG_OK) {
         return status;
     }
@@ -140,7 +138,7 @@ static jang_status pass(jang_session *s, const int32_t *ids, int32_t n, bool las
     batch_desc desc = {.n_tok = n, .ids = ids, .n_seq = 1, .seqs = &seq};
     desc.n_out = logits ? n : last ? 1 : 0;
     desc.out = logits ? s->all_rows : &last_row;
-    jang_status status = model_step(m, &desc, s->kv);
+    jang_status status = model_step(m, &desc, &s->cache);
     if (status == JANG_OK && desc.n_out) {
         status = model_logits(m, 0, desc.n_out, logits ? logits : s->logits);
     }

@@ -8,8 +8,8 @@ struct jang_session {
     ctx_t *ctx;
     jang_model *model;
     int32_t n_context, n_batch;
-    ops_kv *kv;
-    int32_t *pages; /* [n_pages]: this sequence's pages in kv */
+    model_cache cache; /* slot 0 of its state is this sequence's */
+    int32_t *pages;    /* [n_pages]: this sequence's pages in the cache */
     int32_t n_pages;
     int32_t *ids; /* [n_ids]: tokens computed */
     size_t n_ids, ids_capacity;

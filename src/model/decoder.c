@@ -312,7 +312,8 @@ static ops_mat rows_of(ops_buf *b, int64_t n_row, int64_t width) {
     return (ops_mat){.buf = b, .stride = width, .n_row = n_row, .width = width};
 }
 
-static void attention_block(model *m, const decoder *d, int i, ops_mat x, ops_kv *kv) {
+static void attention_block(model *m, const decoder *d, int i, ops_mat x,
+                            const model_cache *cache) {
     const ops_table *t = m->o->table;
     const decoder_layer *layer = &d->layers[i];
     const decoder_work *w = &d->work;
@@ -329,8 +330,8 @@ static void attention_block(model *m, const decoder *d, int i, ops_mat x, ops_kv
     }
     t->rope(m->o, &d->rope, m->batch, q, d->n_head, d->head_dim);
     t->rope(m->o, &d->rope, m->batch, k, d->n_kv_head, d->head_dim);
-    t->kv_store(m->o, kv, i, m->batch, k, v);
-    t->attention(m->o, &layer->attention, kv, i, m->batch, q, att);
+    t->kv_store(m->o, cache->kv, i, m->batch, k, v);
+    t->attention(m->o, &layer->attention, cache->kv, i, m->batch, q, att);
     t->linear(m->o, att, &(linear_item){layer->wo, x, true}, 1);
 }
 
@@ -348,17 +349,28 @@ static void mlp_block(model *m, const decoder *d, int i, ops_mat x) {
     t->linear(m->o, gate, &(linear_item){layer->down, x, true}, 1);
 }
 
-static void decoder_run(model *m, const batch_desc *desc, ops_kv *kv) {
+static ops_mat decoder_stream(model *m, int64_t n_row) {
+    const decoder *d = m->state;
+    return rows_of(d->work.x, n_row, d->n_embd);
+}
+
+static void decoder_embed(model *m, const batch_desc *desc) {
+    const decoder *d = m->state;
+    m->o->table->embed(m->o, d->embedding, m->batch, 1.0f, decoder_stream(m, desc->n_tok));
+}
+
+static void decoder_run_layer(model *m, int i, const batch_desc *desc, const model_cache *cache) {
+    const decoder *d = m->state;
+    ops_mat x = decoder_stream(m, desc->n_tok);
+    attention_block(m, d, i, x, cache);
+    mlp_block(m, d, i, x);
+}
+
+static void decoder_norm(model *m, const batch_desc *desc) {
     const decoder *d = m->state;
     const ops_table *t = m->o->table;
-    ops_mat x = rows_of(d->work.x, desc->n_tok, d->n_embd);
-    t->embed(m->o, d->embedding, m->batch, 1.0f, x);
-    for (int i = 0; i < m->facts.n_layer; i++) {
-        attention_block(m, d, i, x, kv);
-        mlp_block(m, d, i, x);
-    }
     ops_mat out = rows_of(d->work.h, desc->n_out, d->n_embd);
-    t->take_out(m->o, m->batch, x, out);
+    t->take_out(m->o, m->batch, decoder_stream(m, desc->n_tok), out);
     t->rms_norm(m->o, d->norm, d->norm_eps, 0, out, out);
 }
 
@@ -383,7 +395,10 @@ static void decoder_close(model *m) {
 static const model_body decoder_body = {
     .close = decoder_close,
     .reserve = decoder_reserve,
-    .run = decoder_run,
+    .embed = decoder_embed,
+    .layer = decoder_run_layer,
+    .norm = decoder_norm,
+    .stream = decoder_stream,
     .logits = decoder_logits,
 };
 

@@ -10,8 +10,12 @@ typedef struct model_body {
     void (*close)(model *m);
     /* Sizes the workspace for n_tok tokens. */
     jang_status (*reserve)(model *m, int32_t n_tok);
-    /* From token ids to the final norm of the out rows, all enqueued on m->o. */
-    void (*run)(model *m, const batch_desc *desc, ops_kv *kv);
+    /* A step in its parts, all enqueued on m->o. The residual stream lies in the body's workspace
+     * between them; conversions run the layers one by one (model_layer). */
+    void (*embed)(model *m, const batch_desc *desc);
+    void (*layer)(model *m, int i, const batch_desc *desc, const model_cache *cache);
+    void (*norm)(model *m, const batch_desc *desc); /* the final norm of the out rows */
+    ops_mat (*stream)(model *m, int64_t n_row);     /* [n_row, n_embd] */
     /* Products of out rows with the output matrix: y [n, n_vocab]. */
     void (*logits)(model *m, int32_t first, ops_mat y);
 } model_body;

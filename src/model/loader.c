@@ -14,9 +14,11 @@ void weight_list_free(weight_list *list, ctx_t *ctx, ops *o) {
     for (size_t i = 0; i < list->n; i++) {
         o->table->weight_free(o, list->items[i]);
         ctx_free(ctx, list->owned[i]);
+        ctx_free(ctx, list->names[i]);
     }
     ctx_free(ctx, list->items);
     ctx_free(ctx, list->owned);
+    ctx_free(ctx, list->names);
     *list = (weight_list){0};
 }
 
@@ -32,23 +34,36 @@ static jang_status list_grow(weight_list *list, ctx_t *ctx) {
         return ctx_fail_memory(ctx, capacity * sizeof *owned);
     }
     list->owned = owned;
+    char **names = ctx_realloc(ctx, list->names, capacity * sizeof *names);
+    if (!names) {
+        return ctx_fail_memory(ctx, capacity * sizeof *names);
+    }
+    list->names = names;
     list->capacity = capacity;
     return JANG_OK;
 }
 
-/* Makes the weight and keeps it. On failure owned stays the caller's. */
-static jang_status make_weight(ops_weight **out, loader *l, const weight_desc *desc, void *owned) {
+/* Makes the weight and keeps it; module is its name in the checkpoint or NULL. On failure owned
+ * stays the caller's. */
+static jang_status make_weight(ops_weight **out, loader *l, const weight_desc *desc,
+                               const char *module, void *owned) {
     weight_list *list = l->weights;
     jang_status status = list->n < list->capacity ? JANG_OK : list_grow(list, l->ctx);
     if (status != JANG_OK) {
         return status;
     }
+    char *name = NULL;
+    if (module && !(name = ctx_strdup(l->ctx, module))) {
+        return ctx_fail_memory(l->ctx, strlen(module) + 1);
+    }
     ops_weight *w;
     status = l->o->table->weight_new(&w, l->o, desc);
     if (status != JANG_OK) {
+        ctx_free(l->ctx, name);
         return status;
     }
     list->items[list->n] = w;
+    list->names[list->n] = name;
     list->owned[list->n++] = owned;
     *out = w;
     return JANG_OK;
@@ -246,7 +261,7 @@ static jang_status load_module(ops_weight **out, loader *l, int64_t n_out, int64
         status = find_bias(&desc, l, module, bias);
     }
     if (status == JANG_OK) {
-        status = make_weight(out, l, &desc, NULL);
+        status = make_weight(out, l, &desc, module, NULL);
     }
     if (status == JANG_OK) {
         count_matrix(l->totals, &desc, read);
@@ -318,7 +333,7 @@ jang_status load_vector(ops_weight **out, loader *l, int64_t n, const char *form
     l->totals->n_params += n;
     l->totals->weight_bytes += t->n_bytes;
     l->totals->token_bytes += t->n_bytes;
-    return make_weight(out, l, &desc, NULL);
+    return make_weight(out, l, &desc, module, NULL);
 }
 
 jang_status load_computed(ops_weight **out, loader *l, const float *values, int64_t n,
@@ -329,7 +344,7 @@ jang_status load_computed(ops_weight **out, loader *l, const float *values, int6
     }
     memcpy(copy, values, (size_t)n * sizeof *copy);
     weight_desc desc = {.name = name, .n_out = 1, .n_in = n, .type = DT_F32, .data = copy};
-    jang_status status = make_weight(out, l, &desc, copy);
+    jang_status status = make_weight(out, l, &desc, NULL, copy);
     if (status != JANG_OK) {
         ctx_free(l->ctx, copy);
     }

@@ -13,6 +13,7 @@
 typedef struct weight_list {
     ops_weight **items;
     void **owned; /* [n], mostly NULL */
+    char **names; /* [n] of the module in the checkpoint; NULL: computed here */
     size_t n, capacity;
 } weight_list;
 

@@ -74,17 +74,60 @@ const model_totals *model_get_totals(const model *m) {
     return &m->totals;
 }
 
+const char *model_weight_name(const model *m, const ops_weight *w) {
+    for (size_t i = 0; i < m->weights.n; i++) {
+        if (m->weights.items[i] == w) {
+            return m->weights.names[i];
+        }
+    }
+    return NULL;
+}
+
 const char *model_get_family(const model *m) {
     return m->family->model_type;
 }
 
-kv_desc model_kv_desc(const model *m, kv_type type) {
-    return (kv_desc){
-        .n_layer = m->facts.n_layer,
-        .n_kv_head = m->facts.n_kv_head,
-        .head_dim = m->facts.head_dim,
-        .type = type,
-    };
+/* ---- Cache ---- */
+
+jang_status model_cache_new(model_cache *out, model *m, kv_type type) {
+    const model_facts *f = &m->facts;
+    model_cache cache = {0};
+    jang_status status = JANG_OK;
+    if (f->n_kv_head) {
+        const kv_desc desc = {f->n_layer, f->n_kv_head, f->head_dim, type};
+        status = m->o->table->kv_new(&cache.kv, m->o, &desc);
+    }
+    if (status == JANG_OK && f->n_state) {
+        const state_desc desc = {f->n_state, f->state_sizes};
+        status = m->o->table->state_new(&cache.state, m->o, &desc);
+    }
+    if (status != JANG_OK) {
+        model_cache_free(&cache, m);
+        return status;
+    }
+    *out = cache;
+    return JANG_OK;
+}
+
+void model_cache_free(model_cache *cache, model *m) {
+    if (cache->kv) {
+        m->o->table->kv_free(m->o, cache->kv);
+    }
+    if (cache->state) {
+        m->o->table->state_free(m->o, cache->state);
+    }
+    *cache = (model_cache){0};
+}
+
+jang_status model_cache_grow(model_cache *cache, model *m, int32_t n_pages, int32_t n_slots) {
+    jang_status status = JANG_OK;
+    if (cache->kv) {
+        status = m->o->table->kv_grow(m->o, cache->kv, n_pages);
+    }
+    if (status == JANG_OK && cache->state) {
+        status = m->o->table->state_grow(m->o, cache->state, n_slots);
+    }
+    return status;
 }
 
 /* ---- Steps ---- */
@@ -116,17 +159,40 @@ static jang_status check_batch(model *m, const batch_desc *batch) {
     return JANG_OK;
 }
 
-jang_status model_step(model *m, const batch_desc *batch, ops_kv *kv) {
+jang_status model_begin(model *m, const batch_desc *batch) {
     jang_status status = check_batch(m, batch);
     if (status == JANG_OK) {
         status = m->o->table->batch_set(m->o, m->batch, batch);
     }
+    if (status == JANG_OK) {
+        m->body->embed(m, batch);
+    }
+    return status;
+}
+
+void model_layer(model *m, int i, const batch_desc *batch, const model_cache *cache) {
+    m->body->layer(m, i, batch, cache);
+}
+
+ops_mat model_stream(model *m, int64_t n_tok) {
+    return m->body->stream(m, n_tok);
+}
+
+jang_status model_end(model *m, const batch_desc *batch) {
+    m->body->norm(m, batch);
+    m->n_out = batch->n_out;
+    return m->o->table->finish(m->o);
+}
+
+jang_status model_step(model *m, const batch_desc *batch, const model_cache *cache) {
+    jang_status status = model_begin(m, batch);
     if (status != JANG_OK) {
         return status;
     }
-    m->body->run(m, batch, kv);
-    m->n_out = batch->n_out;
-    return m->o->table->finish(m->o);
+    for (int i = 0; i < m->facts.n_layer; i++) {
+        model_layer(m, i, batch, cache);
+    }
+    return model_end(m, batch);
 }
 
 jang_status model_logits(model *m, int32_t first, int32_t n, float *logits) {

@@ -16,6 +16,8 @@ typedef struct model_facts {
     int32_t n_vocab, n_embd, n_layer;
     int32_t n_context; /* longest sequence */
     int32_t n_kv_head, head_dim;
+    const int64_t *state_sizes; /* [n_state] numbers of each part of a slot; the family's own */
+    int n_state;                /* 0: no recurrent state */
 } model_facts;
 
 /* What the weights amount to. */
@@ -43,14 +45,40 @@ const char *model_get_family(const model *m);
 /* Makes room for steps of up to n_tok tokens. Called before the first step and to enlarge. */
 JANG_MUST_CHECK jang_status model_reserve(model *m, int32_t n_tok);
 
-/* Computes a batch of at most the reserved number of tokens. Ids are checked here; pages must exist
- * in kv, which was made by model_kv_desc. */
-JANG_MUST_CHECK jang_status model_step(model *m, const batch_desc *batch, ops_kv *kv);
+/* ---- What a model remembers of its sequences ---- */
+
+/* Keys and values in pages, recurrent state in slots; NULL what the model has none of. */
+typedef struct model_cache {
+    ops_kv *kv;
+    ops_state *state;
+} model_cache;
+
+/* Makes an empty cache, of no pages and no slots yet. */
+JANG_MUST_CHECK jang_status model_cache_new(model_cache *out, model *m, kv_type type);
+void model_cache_free(model_cache *cache, model *m);
+/* Makes pages 0 .. n_pages-1 and slots 0 .. n_slots-1 exist. */
+JANG_MUST_CHECK jang_status model_cache_grow(model_cache *cache, model *m, int32_t n_pages,
+                                             int32_t n_slots);
+
+/* ---- Steps ---- */
+
+/* Computes a batch of at most the reserved number of tokens. Ids are checked here; pages and slots
+ * must exist in the cache. */
+JANG_MUST_CHECK jang_status model_step(model *m, const batch_desc *batch, const model_cache *cache);
+
+/* The same in parts, for those who look between the layers (calibration): begin checks the batch
+ * and embeds its tokens; each layer works on the residual stream, which may be read and written
+ * between them as stream [n_tok, n_embd]; end norms the out rows for model_logits and waits. */
+JANG_MUST_CHECK jang_status model_begin(model *m, const batch_desc *batch);
+void model_layer(model *m, int i, const batch_desc *batch, const model_cache *cache);
+ops_mat model_stream(model *m, int64_t n_tok);
+JANG_MUST_CHECK jang_status model_end(model *m, const batch_desc *batch);
 
 /* Logits of rows [first, first + n) of the last step's out rows, f32 [n, n_vocab], to the host. */
 JANG_MUST_CHECK jang_status model_logits(model *m, int32_t first, int32_t n, float *logits);
 
-/* What a KV pool for this model looks like. */
-kv_desc model_kv_desc(const model *m, kv_type type);
+/* The name of the weight's module in the checkpoint ("model.layers.0.mlp.up_proj"), borrowed until
+ * the model is closed; NULL for a weight that is none of the checkpoint's. */
+const char *model_weight_name(const model *m, const ops_weight *w);
 
 #endif

@@ -93,6 +93,27 @@ static inline const uint8_t *host_affine_row(const ops_weight *w, int64_t row) {
     return (const uint8_t *)w->d.data + (size_t)(row * (w->d.n_in * w->d.bits / 8));
 }
 
+/* ---- Recurrent state --------------------------------------------------------------------------
+ */
+
+struct ops_state {
+    int n_part;
+    int64_t *at; /* [n_part + 1] where a part begins in a slot, in numbers; the last: its end */
+    host_block **slots; /* [n_slots] */
+    int32_t n_slots;
+};
+
+/* The table's entries for state. */
+jang_status host_state_new(ops_state **out, ops *o, const state_desc *desc);
+void host_state_free(ops *o, ops_state *state);
+jang_status host_state_grow(ops *o, ops_state *state, int32_t n_slots);
+void host_state_copy(ops *o, ops_state *state, int32_t from, int32_t to);
+
+/* Part `part` of a slot. */
+static inline float *host_state_part(const ops_state *state, int32_t slot, int part) {
+    return (float *)(void *)state->slots[slot]->data + state->at[part];
+}
+
 /* Checks that a cache's sizes are positive and its pages of a possible size. */
 JANG_MUST_CHECK jang_status host_kv_check(ops *o, const kv_desc *desc);
 

@@ -22,6 +22,7 @@ typedef struct ops_buf ops_buf;       /* memory of a backend */
 typedef struct ops_weight ops_weight; /* a weight as a backend holds it */
 typedef struct ops_batch ops_batch;   /* the tokens of a step as a backend holds them */
 typedef struct ops_kv ops_kv;         /* a pool of pages of keys and values, all layers */
+typedef struct ops_state ops_state;   /* a pool of slots of recurrent state, all layers */
 
 /* A matrix of f32 in a buffer: element (i, j) is number at + i * stride + j. */
 typedef struct ops_mat {
@@ -65,6 +66,7 @@ typedef struct batch_seq {
     int32_t first, n_tok; /* its tokens are rows first .. first + n_tok - 1 of the batch */
     int32_t n_past;       /* tokens of it in the cache already: the first row's position */
     const int32_t *pages; /* pages[p / OPS_PAGE_TOKENS] holds position p, for all up to the last */
+    int32_t state;        /* its slot of recurrent state, where the model has any */
 } batch_seq;
 
 typedef struct batch_desc {
@@ -82,6 +84,14 @@ typedef struct kv_desc {
     int n_layer, n_kv_head, head_dim;
     kv_type type;
 } kv_desc;
+
+/* A slot of recurrent state is n_part arrays of f32, sizes[i] numbers each: convolution windows,
+ * SSM and delta-rule matrices, as the model numbers them. A sequence whose n_past is 0 begins with
+ * zeros, whatever its slot held. */
+typedef struct state_desc {
+    int n_part;
+    const int64_t *sizes; /* [n_part], not needed after state_new */
+} state_desc;
 
 /* ---- Operators' parameters --------------------------------------------------------------------
  */
@@ -142,6 +152,13 @@ typedef struct ops_table {
     jang_status (*kv_grow)(ops *o, ops_kv *kv, int32_t n_pages);
     /* Copies a page of all layers. */
     void (*kv_copy)(ops *o, ops_kv *kv, int32_t from, int32_t to);
+
+    jang_status (*state_new)(ops_state **out, ops *o, const state_desc *desc);
+    void (*state_free)(ops *o, ops_state *state);
+    /* Makes slots 0 .. n_slots-1 exist; those there keep their contents. */
+    jang_status (*state_grow)(ops *o, ops_state *state, int32_t n_slots);
+    /* Copies a slot, all parts of it: a snapshot, or the way back to one. */
+    void (*state_copy)(ops *o, ops_state *state, int32_t from, int32_t to);
 
     /* y[t] = row ids[t] of w, times scale. y [n_tok, n_in]. */
     void (*embed)(ops *o, const ops_weight *w, const ops_batch *batch, float scale, ops_mat y);

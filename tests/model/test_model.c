@@ -120,7 +120,7 @@ static void check_batch(ctx_t *ctx, const char *name, const fixture *f) {
     int32_t at = 0;
     for (int i = 0; i < 3; i++) {
         int32_t past = i == 1 ? first : 0, k = cut[i][1] - past;
-        seqs[i] = (batch_seq){at, k, past, pages[i]};
+        seqs[i] = (batch_seq){at, k, past, pages[i], pages[i][0]};
         memcpy(ids + at, f->ids + cut[i][0] + past, (size_t)k * sizeof *ids);
         at += k;
     }
@@ -251,9 +251,10 @@ static void test_model_refuses_bad_steps(void **state) {
     int32_t ids[] = {1, 100000}, row = 0, page = 0;
     batch_seq seq = {.n_tok = 2, .pages = &page};
     batch_desc desc = {2, ids, 1, &seq, 1, &row};
-    assert_fails(ctx, model_step(r.m, &desc, r.kv), JANG_ERR_ARGUMENT, "100000 is out of range");
+    assert_fails(ctx, model_step(r.m, &desc, &r.cache), JANG_ERR_ARGUMENT,
+                 "100000 is out of range");
     desc.n_tok = 5;
-    assert_fails(ctx, model_step(r.m, &desc, r.kv), JANG_ERR_ARGUMENT, "1 to 4 are allowed");
+    assert_fails(ctx, model_step(r.m, &desc, &r.cache), JANG_ERR_ARGUMENT, "1 to 4 are allowed");
     float logits[1024];
     assert_fails(ctx, model_logits(r.m, 0, 1, logits), JANG_ERR_ARGUMENT, "logits");
     rig_close(&r);

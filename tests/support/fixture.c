@@ -127,13 +127,12 @@ void rig_open(rig *r, ctx_t *ctx, const char *path, const char *backend, bool ex
     }
     assert_ok(ctx, checkpoint_open(&r->c, ctx, path, 0));
     assert_ok(ctx, model_open(&r->m, ctx, r->c, r->o));
-    kv_desc desc = model_kv_desc(r->m, KV_F32);
-    assert_ok(ctx, r->o->table->kv_new(&r->kv, r->o, &desc));
-    assert_ok(ctx, r->o->table->kv_grow(r->o, r->kv, n_pages));
+    assert_ok(ctx, model_cache_new(&r->cache, r->m, KV_F32));
+    assert_ok(ctx, model_cache_grow(&r->cache, r->m, n_pages, n_pages));
 }
 
 void rig_close(rig *r) {
-    r->o->table->kv_free(r->o, r->kv);
+    model_cache_free(&r->cache, r->m);
     model_close(r->m);
     checkpoint_close(r->c);
     ops_close(r->o);
@@ -141,7 +140,7 @@ void rig_close(rig *r) {
 
 void rig_run(rig *r, const batch_desc *batch, float *logits) {
     assert_ok(r->ctx, model_reserve(r->m, batch->n_tok));
-    assert_ok(r->ctx, model_step(r->m, batch, r->kv));
+    assert_ok(r->ctx, model_step(r->m, batch, &r->cache));
     assert_ok(r->ctx, model_logits(r->m, 0, batch->n_out, logits));
 }
 
@@ -157,7 +156,7 @@ void rig_run_ids(rig *r, const int32_t *ids, int32_t n, int32_t step, int32_t fi
     }
     for (int32_t at = 0; at < n; at += step) {
         int32_t k = n - at < step ? n - at : step;
-        batch_seq seq = {.n_tok = k, .n_past = at, .pages = pages};
+        batch_seq seq = {.n_tok = k, .n_past = at, .pages = pages, .state = pages[0]};
         batch_desc desc = {k, ids + at, 1, &seq, k, rows};
         rig_run(r, &desc, logits + (int64_t)at * model_get_facts(r->m)->n_vocab);
     }

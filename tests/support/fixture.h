@@ -34,7 +34,7 @@ typedef struct rig {
     ops *o;
     checkpoint *c;
     model *m;
-    ops_kv *kv; /* f32, enough pages for n_pages */
+    model_cache cache; /* f32, n_pages pages and slots; a sequence has the slot of its first page */
 } rig;
 
 /* backend: "ref", "cpu", or "guard:ref", "guard:cpu" (see guard_ops.h). */

@@ -117,6 +117,28 @@ static void guard_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to) {
     (void)leave(o, JANG_OK);
 }
 
+static jang_status guard_state_new(ops_state **out, ops *o, const state_desc *desc) {
+    ops *in = enter(o);
+    return leave(o, in->table->state_new(out, in, desc));
+}
+
+static void guard_state_free(ops *o, ops_state *state) {
+    ops *in = enter(o);
+    in->table->state_free(in, state);
+    (void)leave(o, JANG_OK);
+}
+
+static jang_status guard_state_grow(ops *o, ops_state *state, int32_t n_slots) {
+    ops *in = enter(o);
+    return leave(o, in->table->state_grow(in, state, n_slots));
+}
+
+static void guard_state_copy(ops *o, ops_state *state, int32_t from, int32_t to) {
+    ops *in = enter(o);
+    in->table->state_copy(in, state, from, to);
+    (void)leave(o, JANG_OK);
+}
+
 static void guard_embed(ops *o, const ops_weight *w, const ops_batch *batch, float scale,
                         ops_mat y) {
     ops *in = enter(o);
@@ -188,6 +210,10 @@ static const ops_table guard_table = {
     .kv_free = guard_kv_free,
     .kv_grow = guard_kv_grow,
     .kv_copy = guard_kv_copy,
+    .state_new = guard_state_new,
+    .state_free = guard_state_free,
+    .state_grow = guard_state_grow,
+    .state_copy = guard_state_copy,
     .embed = guard_embed,
     .linear = guard_linear,
     .rms_norm = guard_rms_norm,
