@@ -272,6 +272,64 @@ JANG_API size_t jang_session_length(const jang_session *session);
 /* Forgets all but the first n_ids tokens. */
 JANG_API JANG_MUST_CHECK jang_status jang_session_truncate(jang_session *session, size_t n_ids);
 
+/* ---- Grammars: what a generated text may look like ------------------------------------------- */
+
+/* A compiled grammar: immutable, and the one object that several threads may use at once. */
+typedef struct jang_grammar jang_grammar;
+
+typedef enum jang_grammar_kind {
+    /* A JSON schema: the text is one JSON value that fits. Keywords: type (also a list), enum,
+     * const, properties (they come in the order of the schema), required, additionalProperties,
+     * patternProperties, min/maxProperties, items, prefixItems, min/maxItems, min/maxLength,
+     * pattern, format, minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf, anyOf,
+     * oneOf (read as anyOf), allOf, $ref within the schema, $defs, nullable, true and false.
+     * Other keywords that restrict are refused, annotations ignored. An object with properties
+     * has no others unless additionalProperties says so. docs/grammar.md has the details. */
+    JANG_GRAMMAR_SCHEMA = 0,
+    /* The same, but what cannot be enforced is dropped instead of refused. */
+    JANG_GRAMMAR_SCHEMA_LOOSE = 1,
+    JANG_GRAMMAR_JSON = 2,        /* any JSON value; there is no text */
+    JANG_GRAMMAR_JSON_OBJECT = 3, /* any JSON object; there is no text */
+    JANG_GRAMMAR_GBNF = 4,        /* rules as llama.cpp writes them; the text is its rule root */
+    JANG_GRAMMAR_REGEX = 5,       /* the whole text matches a regular expression */
+    /* JSON that puts parts together. A part is a string (that text), a list (one after the other)
+     * or an object:
+     *   {"literal": S}                     that text
+     *   {"marker": S}                      the special token S, or that text where it is none
+     *   {"schema": {...}}                  a JSON value; {"schema": ..., "loose": true},
+     *                                      {"schema": ..., "style": "python"} for its literals
+     *   {"json": "value"}                  any JSON value, or "object"
+     *   {"regex": S}, {"gbnf": S}
+     *   {"any_until": [S, ...]}            any text up to and with the first of these markers
+     *   {"any_except": [S, ...]}           any text without these markers, perhaps none
+     *   {"sequence": [P, ...]}, {"choice": [P, ...]}, {"optional": P}
+     *   {"repeat": P, "min": N, "max": N, "separator": P}     min 0, no max and no separator
+     *                                      unless given
+     *   {"fields": [{"part": P, "required": B}, ...], "separator": P}
+     *                                      some of these in this order, the required ones at least
+     *   {"lazy": [{"marker": S, "then": P}, ...], "again": B, "required": B}
+     *                                      any text; where a marker turns up, its part must
+     *                                      follow, and then the end or, with again, any text as
+     *                                      before; required: a marker must turn up
+     *   {"define": {NAME: P, ...}, "in": P}, {"use": NAME}   parts by name, recursion allowed */
+    JANG_GRAMMAR_STRUCTURE = 6,
+} jang_grammar_kind;
+
+/* Compiles a grammar. Errors name the place ("schema.properties.a.pattern: ..."): JANG_ERR_FORMAT
+ * for what is malformed or cannot be satisfied, JANG_ERR_UNSUPPORTED for what is well formed but
+ * cannot be enforced or is over a limit. The context must outlive the grammar. */
+JANG_API JANG_MUST_CHECK jang_status jang_grammar_new(jang_grammar **out, jang_context *ctx,
+                                                      jang_grammar_kind kind, const char *text,
+                                                      size_t n_bytes);
+/* What was started with the grammar goes on with it. */
+JANG_API void jang_grammar_free(jang_grammar *grammar);
+
+/* Matches a text: *n_ok bytes from its start can begin a text of the grammar; *complete, if not
+ * NULL, tells whether all of it is such a text. */
+JANG_API JANG_MUST_CHECK jang_status jang_grammar_match(size_t *n_ok, bool *complete,
+                                                        jang_grammar *grammar, const char *text,
+                                                        size_t n_bytes);
+
 /* ---- Generation ------------------------------------------------------------------------------ */
 
 typedef struct jang_sampling {
