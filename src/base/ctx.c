@@ -94,6 +94,7 @@ const char *jang_status_name(jang_status status) {
         "JANG_OK",         "JANG_ERR_MEMORY",      "JANG_ERR_IO",
         "JANG_ERR_FORMAT", "JANG_ERR_UNSUPPORTED", "JANG_ERR_ARGUMENT",
         "JANG_ERR_EXISTS", "JANG_ERR_CANCELLED",   "JANG_ERR_FULL",
+        "JANG_ERR_BUSY",
     };
     int i = -(int)status;
     return i >= 0 && i < (int)(sizeof names / sizeof names[0]) ? names[i] : "JANG_ERR_UNKNOWN";
