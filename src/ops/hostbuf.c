@@ -203,15 +203,33 @@ static bool is_plain_float(dtype type) {
     return type == DT_F32 || type == DT_F16 || type == DT_BF16;
 }
 
+static bool has_data(const weight_desc *d, const expert_data *e) {
+    return e->data && (!d->bits || (e->scales && e->biases));
+}
+
+static const char *where_is_no_data(const weight_desc *d) {
+    if (d->n_expert < 0 || d->n_expert > OPS_MAX_EXPERTS || !d->n_expert != !d->experts) {
+        return "its number of experts is impossible";
+    }
+    const expert_data own = {d->data, d->scales, d->biases, d->bias};
+    for (int e = 0; e < d->n_expert; e++) {
+        if (!has_data(d, &d->experts[e])) {
+            return "an expert has no data";
+        }
+    }
+    return d->n_expert || has_data(d, &own) ? NULL : "it has no data";
+}
+
 static const char *what_is_wrong(const weight_desc *d) {
     static const uint8_t bits_ok[9] = {[2] = 1, [3] = 1, [4] = 1, [5] = 1, [6] = 1, [8] = 1};
     if (d->n_out < 1 || d->n_in < 1 || d->n_out > INT64_MAX / 64 / d->n_in) {
         return "its shape is impossible";
     }
-    if (!d->data || (d->bits && (!d->scales || !d->biases))) {
-        return "it has no data";
+    const char *missing = where_is_no_data(d);
+    if (missing) {
+        return missing;
     }
-    if (d->bias && !is_plain_float(d->bias_type)) {
+    if ((d->bias || (d->n_expert && d->experts[0].bias)) && !is_plain_float(d->bias_type)) {
         return "its bias is not F32, F16 or BF16";
     }
     if (!d->bits) {
@@ -235,12 +253,17 @@ jang_status host_weight_new(ops_weight **out, ops *o, const weight_desc *desc) {
         return ctx_fail(o->ctx, JANG_ERR_ARGUMENT, "weight %s: %s",
                         desc->name ? desc->name : "(unnamed)", wrong);
     }
-    ops_weight *w = ctx_alloc(o->ctx, sizeof *w);
+    size_t experts = (size_t)desc->n_expert * sizeof *desc->experts;
+    ops_weight *w = ctx_alloc(o->ctx, sizeof *w + experts);
     if (!w) {
-        return ctx_fail_memory(o->ctx, sizeof *w);
+        return ctx_fail_memory(o->ctx, sizeof *w + experts);
     }
     w->d = *desc;
     w->d.name = NULL; /* the caller's, for this call */
+    if (experts) {
+        memcpy(w->experts, desc->experts, experts);
+        w->d.experts = w->experts;
+    }
     *out = w;
     return JANG_OK;
 }

@@ -79,8 +79,22 @@ jang_status host_batch_set(ops *o, ops_batch *batch, const batch_desc *desc);
  */
 
 struct ops_weight {
-    weight_desc d; /* memory borrowed from the model's files, at any alignment; no name */
+    weight_desc d;         /* memory borrowed from the model's files, at any alignment; no name */
+    expert_data experts[]; /* [d.n_expert], where d.experts points */
 };
+
+/* One of a weight's experts as a weight by itself. */
+static inline weight_desc host_expert(const ops_weight *w, int expert) {
+    weight_desc d = w->d;
+    const expert_data *e = &w->d.experts[expert];
+    d.data = e->data;
+    d.scales = e->scales;
+    d.biases = e->biases;
+    d.bias = e->bias;
+    d.experts = NULL;
+    d.n_expert = 0;
+    return d;
+}
 
 /* Checks the description and keeps it. Errors: JANG_ERR_ARGUMENT, naming the weight. */
 jang_status host_weight_new(ops_weight **out, ops *o, const weight_desc *desc);
@@ -91,6 +105,40 @@ float host_element(const void *data, dtype type, int64_t i);
 
 static inline const uint8_t *host_affine_row(const ops_weight *w, int64_t row) {
     return (const uint8_t *)w->d.data + (size_t)(row * (w->d.n_in * w->d.bits / 8));
+}
+
+/* ---- Routes -----------------------------------------------------------------------------------
+ */
+
+struct ops_routes {
+    host_block *block; /* holds all that the pointers below lead to */
+    int32_t max_tok;
+    int n_expert, n_used;
+    int32_t n_tok;   /* of the last route */
+    int32_t *expert; /* [n_tok * n_used] of each route */
+    float *weight;   /* [n_tok * n_used] */
+    int32_t *first;  /* [n_expert + 1] where an expert's routes begin in order */
+    int32_t *order;  /* [n_tok * n_used] routes by expert, rising within one */
+};
+
+/* The table's entries for routes. */
+jang_status host_routes_new(ops_routes **out, ops *o, int32_t n_tok, int n_expert, int n_used);
+void host_routes_free(ops *o, ops_routes *routes);
+/* Whether logits are for these routes and routes has room; if not, host_fail has said so. Sets
+ * n_tok. */
+bool host_route_begin(ops *o, const route_desc *desc, ops_mat logits, ops_routes *routes);
+/* Chooses for one token: logits [n_expert], expert and weight [n_used]. */
+void host_route_row(const route_desc *desc, const float *logits, int n_expert, int n_used,
+                    int32_t *expert, float *weight);
+/* Fills first and order when all rows are chosen. */
+void host_route_sort(ops_routes *routes);
+/* Whether x and the items fit the routes; if not, host_fail has said so. */
+bool host_experts_check(ops *o, const ops_routes *routes, ops_mat x, const expert_item *items,
+                        int n_items);
+
+/* Row of x that a route reads. */
+static inline const float *host_route_input(const ops_routes *routes, ops_mat x, int32_t route) {
+    return host_row(x, x.n_row == routes->n_tok ? route / routes->n_used : route);
 }
 
 /* ---- Recurrent state --------------------------------------------------------------------------

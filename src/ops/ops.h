@@ -23,6 +23,7 @@ typedef struct ops_weight ops_weight; /* a weight as a backend holds it */
 typedef struct ops_batch ops_batch;   /* the tokens of a step as a backend holds them */
 typedef struct ops_kv ops_kv;         /* a pool of pages of keys and values, all layers */
 typedef struct ops_state ops_state;   /* a pool of slots of recurrent state, all layers */
+typedef struct ops_routes ops_routes; /* the experts that a step's tokens go to, in one layer */
 
 /* A matrix of f32 in a buffer: element (i, j) is number at + i * stride + j. */
 typedef struct ops_mat {
@@ -41,6 +42,11 @@ static inline ops_mat ops_columns(ops_mat m, int64_t from, int64_t width) {
 /* ---- Weights ----------------------------------------------------------------------------------
  */
 
+/* Where one of several matrices of a weight lies; see weight_desc. */
+typedef struct expert_data {
+    const void *data, *scales, *biases, *bias;
+} expert_data;
+
 /* A weight in the model's files, matrix [n_out, n_in] (n_out 1 for a vector). Dense: data of a
  * floating type. Affine (bits != 0): data U32 [n_out, n_in * bits / 32], scales and biases
  * [n_out, n_in / group] of scale_type; see format/affine.h. The memory outlives the weight. */
@@ -54,6 +60,10 @@ typedef struct weight_desc {
     bool fine;        /* affine: inputs are rounded with care in every group (residual.h) */
     const void *bias; /* added to the product, [n_out] of bias_type; NULL: none */
     dtype bias_type;
+    /* The matrices of a layer's experts, all of this shape and form: then data, scales, biases and
+     * bias are NULL above. Not needed after weight_new. */
+    const expert_data *experts; /* [n_expert] */
+    int n_expert;               /* 0: one matrix, as above */
 } weight_desc;
 
 /* ---- Batches and the KV cache -----------------------------------------------------------------
@@ -116,6 +126,40 @@ typedef struct attention_desc {
 } attention_desc;
 
 typedef enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH } activation;
+
+/* ---- Experts ----
+ *
+ * A layer with experts sends each token to n_used of them: its routes. What experts compute is a
+ * matrix with a row a route, route k of token t being row t * n_used + k. */
+
+#define OPS_MAX_EXPERTS 1024
+
+/* What a router's logits become. */
+typedef enum route_score {
+    ROUTE_SOFTMAX,       /* softmax over all experts */
+    ROUTE_SIGMOID,       /* sigmoid of each */
+    ROUTE_SOFTMAX_CHOSEN /* chosen by the logits themselves, softmax over the chosen */
+} route_score;
+
+/* A token takes the n_used experts of the highest score + bias; of equal ones the first. A NaN
+ * among the logits makes some choice. Its weights are their scores without the bias, each divided
+ * by their sum + sum_eps where renormalise says so, times scale, times expert_scale. */
+typedef struct route_desc {
+    route_score score;
+    const ops_weight *bias; /* dense vector [n_expert], NULL: none */
+    /* The experts are n_group parts of equal size, and only the n_group_used best parts are looked
+     * at: those with the highest score + bias, or the highest sum of two (group_pairs). 1: all. */
+    int n_group, n_group_used;
+    bool group_pairs;
+    bool renormalise;
+    float sum_eps, scale;
+    const ops_weight *expert_scale; /* dense vector [n_expert], NULL: none */
+} route_desc;
+
+typedef struct expert_item {
+    const ops_weight *weight; /* with the router's number of experts */
+    ops_mat y;                /* a row a route, [.., n_out] */
+} expert_item;
 
 /* The largest step to come, so that scratch is allocated once. */
 typedef struct ops_limits {
@@ -181,6 +225,24 @@ typedef struct ops_table {
     void (*gated)(ops *o, activation act, ops_mat gate, ops_mat up, ops_mat y);
     /* y[i] = x[out[i]]: the rows whose logits are wanted. y [n_out, width]. */
     void (*take_out)(ops *o, const ops_batch *batch, ops_mat x, ops_mat y);
+
+    /* Room for the routes of n_tok tokens: each to n_used of n_expert experts. */
+    jang_status (*routes_new)(ops_routes **out, ops *o, int32_t n_tok, int n_expert, int n_used);
+    void (*routes_free)(ops *o, ops_routes *routes);
+    /* Chooses by the router's logits [n_tok, n_expert]. */
+    void (*route)(ops *o, const route_desc *desc, ops_mat logits, ops_routes *routes);
+    /* Products of tokens with their routes' experts alone. x has a row a token or a row a route;
+     * no y may overlap x or another. */
+    void (*linear_experts)(ops *o, const ops_routes *routes, ops_mat x, const expert_item *items,
+                           int n_items);
+    /* y[t] = the sum over a token's routes, in order, of the route's weight times its row of x;
+     * accumulate: added to y[t]. */
+    void (*sum_routes)(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool accumulate);
+    /* y = (clamp(up, -limit, limit) + 1) g sigmoid(alpha g), g = min(gate, limit). y may be gate
+     * or up. */
+    void (*gated_clamped)(ops *o, float alpha, float limit, ops_mat gate, ops_mat up, ops_mat y);
+    /* y[t] += sigmoid(gate[t]) x[t]; gate has one column. */
+    void (*add_gated)(ops *o, ops_mat gate, ops_mat x, ops_mat y);
 } ops_table;
 
 /* Every backend's object begins with this. */

@@ -192,6 +192,51 @@ static void guard_take_out(ops *o, const ops_batch *batch, ops_mat x, ops_mat y)
     (void)leave(o, JANG_OK);
 }
 
+static jang_status guard_routes_new(ops_routes **out, ops *o, int32_t n_tok, int n_expert,
+                                    int n_used) {
+    ops *in = enter(o);
+    return leave(o, in->table->routes_new(out, in, n_tok, n_expert, n_used));
+}
+
+static void guard_routes_free(ops *o, ops_routes *routes) {
+    ops *in = enter(o);
+    in->table->routes_free(in, routes);
+    (void)leave(o, JANG_OK);
+}
+
+static void guard_route(ops *o, const route_desc *desc, ops_mat logits, ops_routes *routes) {
+    ops *in = enter(o);
+    in->table->route(in, desc, logits, routes);
+    (void)leave(o, JANG_OK);
+}
+
+static void guard_linear_experts(ops *o, const ops_routes *routes, ops_mat x,
+                                 const expert_item *items, int n_items) {
+    ops *in = enter(o);
+    in->table->linear_experts(in, routes, x, items, n_items);
+    (void)leave(o, JANG_OK);
+}
+
+static void guard_sum_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y,
+                             bool accumulate) {
+    ops *in = enter(o);
+    in->table->sum_routes(in, routes, x, y, accumulate);
+    (void)leave(o, JANG_OK);
+}
+
+static void guard_gated_clamped(ops *o, float alpha, float limit, ops_mat gate, ops_mat up,
+                                ops_mat y) {
+    ops *in = enter(o);
+    in->table->gated_clamped(in, alpha, limit, gate, up, y);
+    (void)leave(o, JANG_OK);
+}
+
+static void guard_add_gated(ops *o, ops_mat gate, ops_mat x, ops_mat y) {
+    ops *in = enter(o);
+    in->table->add_gated(in, gate, x, y);
+    (void)leave(o, JANG_OK);
+}
+
 static const ops_table guard_table = {
     .name = "guard",
     .close = guard_close,
@@ -222,6 +267,13 @@ static const ops_table guard_table = {
     .attention = guard_attention,
     .gated = guard_gated,
     .take_out = guard_take_out,
+    .routes_new = guard_routes_new,
+    .routes_free = guard_routes_free,
+    .route = guard_route,
+    .linear_experts = guard_linear_experts,
+    .sum_routes = guard_sum_routes,
+    .gated_clamped = guard_gated_clamped,
+    .add_gated = guard_add_gated,
 };
 
 jang_status guard_ops_open(ops **out, ctx_t *ctx, const char *inner_backend,

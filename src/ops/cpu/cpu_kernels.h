@@ -85,6 +85,11 @@ typedef struct float_kernels {
     void (*rope)(float *x, const float *cosines, const float *sines, int n_rot, bool interleaved);
     /* y = act(gate) * up */
     void (*gated)(float *y, const float *gate, const float *up, int64_t n, activation act);
+    /* y = (clamp(up, -limit, limit) + 1) g sigmoid(alpha g), g = min(gate, limit) */
+    void (*gated_clamped)(float *y, const float *gate, const float *up, int64_t n, float alpha,
+                          float limit);
+    /* y = y + scale x */
+    void (*add_scaled)(float *y, const float *x, int64_t n, float scale);
     /* y = x * scale; y may be x */
     void (*scale)(float *y, const float *x, int64_t n, float scale);
     void (*to_f16)(uint16_t *y, const float *x, int64_t n);

@@ -13,13 +13,11 @@
 
 #include <string.h>
 
-#define DIRECT_BYTES 16384   /* weights below this are multiplied by the calling thread alone */
 #define PIECE_BYTES 131072   /* a piece at most, for few rows of x */
 #define PIECES_A_THREAD 8    /* as many pieces at least, if they are not tiny */
-#define OUT_ROWS 64          /* rows of the weight whose results a thread holds back */
 #define EXACT_ROWS 8         /* rows dequantized together */
 #define QUANTIZE_SPLIT 65536 /* inputs of more elements are quantized by all threads */
-#define MAX_ITEMS 64
+#define EXPERT_PAIRS 256     /* inputs of experts rounded at once, if a step has as many */
 
 /* ---- Scratch ----------------------------------------------------------------------------------
  */
@@ -36,38 +34,50 @@ void cpu_free_linear(cpu_ops *c) {
     ctx_free_aligned(ctx, c->q8.codes);
     ctx_free_aligned(ctx, c->q8.scales);
     ctx_free_aligned(ctx, c->thread_bytes);
+    ctx_free(ctx, c->slots);
     c->q8 = (q8_rows){0};
     c->thread_bytes = NULL;
-    c->n_tok = 0;
+    c->slots = NULL;
+    c->n_tok = c->n_pairs = 0;
 }
 
-jang_status cpu_reserve_linear(cpu_ops *c, int64_t n_tok, int64_t max_in) {
+/* Inputs of products that are rounded at once: experts have a row a route, done in turns. */
+static int64_t count_pairs(int64_t n_tok, int n_used) {
+    int64_t n_route = n_tok * n_used < EXPERT_PAIRS ? n_tok * n_used : EXPERT_PAIRS;
+    return n_tok > n_route ? n_tok : n_route;
+}
+
+jang_status cpu_reserve_linear(cpu_ops *c, int64_t n_tok, int64_t max_in, int n_used) {
     ctx_t *ctx = c->host.base.ctx;
-    if (n_tok <= c->n_tok && max_in <= c->max_in && c->thread_bytes) {
+    int64_t n_pairs = count_pairs(n_tok, n_used);
+    if (n_tok <= c->n_tok && max_in <= c->max_in && n_pairs <= c->n_pairs && c->thread_bytes) {
         return JANG_OK;
     }
     cpu_free_linear(c);
     c->max_in = max_in > c->max_in ? max_in : c->max_in;
+    c->n_used = n_used > c->n_used ? n_used : c->n_used;
     if (n_tok == 0) {
         return JANG_OK;
     }
     const affine_kernels *k = c->kernels->affine;
-    size_t rows = 2 * (size_t)n_tok, n_in = (size_t)c->max_in;
+    size_t rows = 2 * (size_t)n_pairs, n_in = (size_t)c->max_in;
     size_t codes = round_up(n_in, Q8_PAD), groups = round_up(n_in / 32 + 1, 16);
     size_t panel = k->gemm_panel_bytes(c->max_in), exact = EXACT_ROWS * n_in * sizeof(float);
-    size_t out_rows = k->gemm_rows > OUT_ROWS ? (size_t)k->gemm_rows : OUT_ROWS;
+    size_t out_rows = k->gemm_rows > CPU_OUT_ROWS ? (size_t)k->gemm_rows : CPU_OUT_ROWS;
     c->thread_out = round_up(panel > exact ? panel : exact, 64);
     c->thread_stride = round_up(c->thread_out + out_rows * rows * sizeof(float) + 64, 4096);
     c->q8.codes = ctx_alloc_aligned(ctx, rows * codes + Q8_SLACK, 64);
     c->q8.scales = ctx_alloc_aligned(ctx, 2 * rows * groups * sizeof(float) + Q8_SLACK, 64);
     c->thread_bytes =
         ctx_alloc_aligned(ctx, c->thread_stride * (size_t)pool_threads(c->pool), 4096);
-    if (!c->q8.codes || !c->q8.scales || !c->thread_bytes) {
+    c->slots = ctx_array(ctx, (size_t)n_pairs, sizeof *c->slots);
+    if (!c->q8.codes || !c->q8.scales || !c->thread_bytes || !c->slots) {
         cpu_free_linear(c);
         return ctx_fail_memory(ctx, rows * codes + c->thread_stride);
     }
     c->q8.sums = c->q8.scales + rows * groups;
     c->n_tok = n_tok;
+    c->n_pairs = n_pairs;
     return JANG_OK;
 }
 
@@ -81,9 +91,9 @@ typedef struct linear_run {
     cpu_ops *c;
     ops_mat x;
     x_form form;
-    const linear_item *items[MAX_ITEMS];
-    int64_t piece[MAX_ITEMS]; /* rows of a piece of this item */
-    int first[MAX_ITEMS + 1]; /* number of the item's first piece */
+    const linear_item *items[CPU_MAX_ITEMS];
+    int64_t piece[CPU_MAX_ITEMS]; /* rows of a piece of this item */
+    int first[CPU_MAX_ITEMS + 1]; /* number of the item's first piece */
     int n_items;
 } linear_run;
 
@@ -92,7 +102,7 @@ typedef struct linear_run {
 static void put_results(const linear_run *run, const linear_item *item, int64_t from,
                         int64_t n_rows, const float *results) {
     const weight_desc *d = &item->weight->d;
-    float bias[OUT_ROWS];
+    float bias[CPU_OUT_ROWS];
     for (int64_t r = 0; r < n_rows; r++) {
         bias[r] = d->bias ? host_element(d->bias, d->bias_type, from + r) : 0;
     }
@@ -106,13 +116,12 @@ static void put_results(const linear_run *run, const linear_item *item, int64_t 
     }
 }
 
-/* Rows from .. to-1 with f32 activations; affine ones are dequantized a few at a time. */
-static void exact_rows(const linear_run *run, const weight_desc *d, int64_t from, int64_t to,
-                       float *y, int64_t y_stride, float *scratch) {
-    const float_kernels *k = run->c->kernels->floats;
-    const float *x = host_row(run->x, 0);
+void cpu_exact_rows(const cpu_ops *c, const weight_desc *d, const float *x, int64_t x_stride,
+                    int64_t n_tok, int64_t from, int64_t to, float *y, int64_t y_stride,
+                    float *scratch) {
+    const float_kernels *k = c->kernels->floats;
     if (!d->bits) {
-        k->dense(d, x, run->x.stride, run->x.n_row, from, to, y, y_stride);
+        k->dense(d, x, x_stride, n_tok, from, to, y, y_stride);
         return;
     }
     weight_desc dense = {.n_in = d->n_in, .type = DT_F32, .data = scratch};
@@ -121,7 +130,7 @@ static void exact_rows(const linear_run *run, const weight_desc *d, int64_t from
         for (int64_t i = 0; i < n; i++) {
             weight_row_f32(scratch + i * d->n_in, d, r + i);
         }
-        k->dense(&dense, x, run->x.stride, run->x.n_row, 0, n, y + r - from, y_stride);
+        k->dense(&dense, x, x_stride, n_tok, 0, n, y + r - from, y_stride);
     }
 }
 
@@ -139,7 +148,7 @@ static void run_piece(void *arg, int piece, int thread) {
     const weight_desc *d = &item->weight->d;
     int64_t from = (piece - run->first[i]) * run->piece[i], end = from + run->piece[i];
     bool direct = run->form == X_F32 && !d->bias && !item->accumulate;
-    int64_t step = run->form == X_GEMM ? k->gemm_rows : OUT_ROWS;
+    int64_t step = run->form == X_GEMM ? k->gemm_rows : CPU_OUT_ROWS;
     for (end = end < d->n_out ? end : d->n_out; from < end; from += step) {
         int64_t to = from + step < end ? from + step : end;
         float *y = direct ? host_row(item->y, 0) + from : held;
@@ -149,7 +158,8 @@ static void run_piece(void *arg, int piece, int thread) {
         } else if (run->form == X_GEMV) {
             k->gemv(d, &c->q8, from, to, y, y_stride);
         } else {
-            exact_rows(run, d, from, to, y, y_stride, (float *)(void *)scratch);
+            cpu_exact_rows(c, d, host_row(run->x, 0), run->x.stride, run->x.n_row, from, to, y,
+                           y_stride, (float *)(void *)scratch);
         }
         if (!direct) {
             put_results(run, item, from, to - from, held);
@@ -159,6 +169,14 @@ static void run_piece(void *arg, int piece, int thread) {
 
 /* ---- A run ------------------------------------------------------------------------------------
  */
+
+void cpu_quantize_pair(const cpu_ops *c, const q8_rows *out, int64_t first, int64_t second,
+                       const float *x, const weight_desc *d, q8_order order, float *scratch) {
+    const affine_kernels *k = c->kernels->affine;
+    k->quantize(out, first, x, d->n_in, d->bits, d->group, order);
+    residual_row(scratch, x, d->n_in, d->group, weight_is_fine(d));
+    k->quantize(out, second, scratch, d->n_in, d->bits, d->group, order);
+}
 
 typedef struct quantize_job {
     cpu_ops *c;
@@ -196,20 +214,24 @@ static void quantize_input(cpu_ops *c, ops_mat x, const weight_desc *d, q8_order
     pool_run(c->pool, quantize_task, &job, (n + job.rows - 1) / job.rows);
 }
 
+int64_t cpu_piece_rows(const cpu_ops *c, const ops_weight *w, size_t total_bytes) {
+    size_t piece = total_bytes / ((size_t)pool_threads(c->pool) * PIECES_A_THREAD);
+    piece = piece > PIECE_BYTES ? PIECE_BYTES : piece;
+    int64_t rows = (int64_t)(piece / host_row_bytes(w));
+    return rows < 8 ? 8 : rows / 4 * 4 + 4;
+}
+
 /* Cuts the items into pieces and lets the threads do them. */
 static void run_items(linear_run *run) {
     cpu_ops *c = run->c;
-    size_t total = 0, threads = (size_t)pool_threads(c->pool);
+    size_t total = 0;
     for (int i = 0; i < run->n_items; i++) {
         total += (size_t)run->items[i]->weight->d.n_out * host_row_bytes(run->items[i]->weight);
     }
-    bool alone = total * (size_t)run->x.n_row <= DIRECT_BYTES;
-    size_t piece = total / (threads * PIECES_A_THREAD);
-    piece = alone ? total : piece > PIECE_BYTES ? PIECE_BYTES : piece;
+    bool alone = total * (size_t)run->x.n_row <= CPU_DIRECT_BYTES;
     for (int i = 0; i < run->n_items; i++) {
         const ops_weight *w = run->items[i]->weight;
-        int64_t rows = (int64_t)(piece / host_row_bytes(w));
-        rows = (rows < 8 && !alone) ? 8 : rows / 4 * 4 + 4;
+        int64_t rows = alone ? w->d.n_out : cpu_piece_rows(c, w, total);
         if (run->form == X_GEMM) {
             rows = c->kernels->affine->gemm_rows;
         }
@@ -225,8 +247,7 @@ static void run_items(linear_run *run) {
     }
 }
 
-/* What distinguishes the forms of x that weights read; 0: f32. */
-static int form_key(const cpu_ops *c, const weight_desc *d) {
+int cpu_form_key(const cpu_ops *c, const weight_desc *d) {
     if (!d->bits || c->exact) {
         return 0;
     }
@@ -241,19 +262,19 @@ void cpu_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
                   (long long)x.n_row, (long long)c->n_tok);
         return;
     }
-    for (; n_items > MAX_ITEMS; items += MAX_ITEMS, n_items -= MAX_ITEMS) {
-        cpu_linear(o, x, items, MAX_ITEMS);
+    for (; n_items > CPU_MAX_ITEMS; items += CPU_MAX_ITEMS, n_items -= CPU_MAX_ITEMS) {
+        cpu_linear(o, x, items, CPU_MAX_ITEMS);
     }
-    bool done[MAX_ITEMS] = {false};
+    bool done[CPU_MAX_ITEMS] = {false};
     for (int i = 0; i < n_items && x.n_row > 0; i++) {
         if (done[i]) {
             continue;
         }
         const weight_desc *d = &items[i].weight->d;
         linear_run run = {.c = c, .x = x};
-        int key = form_key(c, d);
+        int key = cpu_form_key(c, d);
         for (int j = i; j < n_items; j++) {
-            if (form_key(c, &items[j].weight->d) == key) {
+            if (cpu_form_key(c, &items[j].weight->d) == key) {
                 run.items[run.n_items++] = &items[j];
                 done[j] = true;
             }

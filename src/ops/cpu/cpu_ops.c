@@ -26,7 +26,7 @@ static jang_status cpu_reserve(ops *o, const ops_limits *limits) {
             return ctx_fail_memory(o->ctx, n * sizeof(float));
         }
     }
-    return cpu_reserve_linear(c, n_tok, c->max_in);
+    return cpu_reserve_linear(c, n_tok, c->max_in, c->n_used);
 }
 
 static jang_status cpu_weight_new(ops_weight **out, ops *o, const weight_desc *desc) {
@@ -37,7 +37,7 @@ static jang_status cpu_weight_new(ops_weight **out, ops *o, const weight_desc *d
         return status;
     }
     if (desc->bits && desc->n_in > c->max_in) {
-        status = cpu_reserve_linear(c, c->n_tok, desc->n_in);
+        status = cpu_reserve_linear(c, c->n_tok, desc->n_in, c->n_used);
         if (status) {
             host_weight_free(o, w);
             return status;
@@ -77,6 +77,13 @@ static const ops_table cpu_table = {
     .attention = cpu_attention,
     .gated = cpu_gated,
     .take_out = cpu_take_out,
+    .routes_new = cpu_routes_new,
+    .routes_free = host_routes_free,
+    .route = cpu_route,
+    .linear_experts = cpu_linear_experts,
+    .sum_routes = cpu_sum_routes,
+    .gated_clamped = cpu_gated_clamped,
+    .add_gated = cpu_add_gated,
 };
 
 jang_status cpu_ops_open(ops **out, ctx_t *ctx, const ops_options *options) {

@@ -21,6 +21,15 @@ typedef struct rope_cache {
 #define CPU_ROPE_CACHES 2 /* models with local and global layers use two */
 #define CPU_ROPE_MAX 512  /* largest n_rot */
 
+/* The work of one expert in a run of linear_experts. */
+typedef struct expert_slot {
+    int expert;
+    const int32_t *routes; /* [n_row] */
+    int32_t n_row;
+    int64_t base;  /* its first row in q8; its rows are n_row rounded inputs, then the rests */
+    bool for_gemv; /* and the order of its codes */
+} expert_slot;
+
 typedef struct cpu_ops {
     host_ops host;
     const cpu_kernels *kernels;
@@ -29,7 +38,10 @@ typedef struct cpu_ops {
 
     /* What scratch is made for: rows of a step, the longest row of an affine weight. */
     int64_t n_tok, max_in;
-    q8_rows q8;                       /* n_tok rows of max_in */
+    int n_used;                       /* most routes of a token */
+    int64_t n_pairs;                  /* inputs that q8 has room for, two rows each */
+    q8_rows q8;                       /* 2 * n_pairs rows of max_in */
+    expert_slot *slots;               /* [n_pairs] */
     uint8_t *thread_bytes;            /* [n_threads][thread_stride] panels and unsorted results */
     size_t thread_stride, thread_out; /* bytes; where the results begin */
     rope_cache ropes[CPU_ROPE_CACHES];
@@ -44,9 +56,29 @@ static inline cpu_ops *cpu_of(ops *o) {
 JANG_MUST_CHECK jang_status cpu_ops_open(ops **out, ctx_t *ctx, const ops_options *options);
 
 /* Makes the scratch of linear for these sizes, if what is there is too small. */
-JANG_MUST_CHECK jang_status cpu_reserve_linear(cpu_ops *c, int64_t n_tok, int64_t max_in);
+JANG_MUST_CHECK jang_status cpu_reserve_linear(cpu_ops *c, int64_t n_tok, int64_t max_in,
+                                               int n_used);
 void cpu_free_linear(cpu_ops *c);
 void cpu_free_attention(cpu_ops *c);
+
+/* ---- What linear and linear_experts share (cpu_linear.c) ---- */
+
+#define CPU_OUT_ROWS 64        /* rows of the weight whose results a thread holds back */
+#define CPU_DIRECT_BYTES 16384 /* weights below this are multiplied by the calling thread alone */
+#define CPU_MAX_ITEMS 64       /* products of one run */
+
+/* Rows of a piece of work: so many bytes of weights at most that threads get several pieces. */
+int64_t cpu_piece_rows(const cpu_ops *c, const ops_weight *w, size_t total_bytes);
+/* What distinguishes the forms of x that weights read; 0: f32. */
+int cpu_form_key(const cpu_ops *c, const weight_desc *d);
+/* Rounds a row of x and what that leaves into rows first and second of out; scratch [n]. */
+void cpu_quantize_pair(const cpu_ops *c, const q8_rows *out, int64_t first, int64_t second,
+                       const float *x, const weight_desc *d, q8_order order, float *scratch);
+/* y[t * y_stride + r - from] of rows from .. to-1 with f32 activations; affine ones are
+ * dequantized into scratch a few at a time. */
+void cpu_exact_rows(const cpu_ops *c, const weight_desc *d, const float *x, int64_t x_stride,
+                    int64_t n_tok, int64_t from, int64_t to, float *y, int64_t y_stride,
+                    float *scratch);
 
 /* The operators; see ops_table. */
 void cpu_linear(ops *o, ops_mat x, const linear_item *items, int n_items);
@@ -63,5 +95,12 @@ void cpu_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to);
 void cpu_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v);
 void cpu_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
                    const ops_batch *batch, ops_mat q, ops_mat out);
+jang_status cpu_routes_new(ops_routes **out, ops *o, int32_t n_tok, int n_expert, int n_used);
+void cpu_route(ops *o, const route_desc *desc, ops_mat logits, ops_routes *routes);
+void cpu_linear_experts(ops *o, const ops_routes *routes, ops_mat x, const expert_item *items,
+                        int n_items);
+void cpu_sum_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool accumulate);
+void cpu_gated_clamped(ops *o, float alpha, float limit, ops_mat gate, ops_mat up, ops_mat y);
+void cpu_add_gated(ops *o, ops_mat gate, ops_mat x, ops_mat y);
 
 #endif

@@ -133,6 +133,37 @@ static void kern_gated(float *y, const float *gate, const float *up, int64_t n, 
     }
 }
 
+static inline vf v_gated_clamped(vf gate, vf up, vf alpha, vf limit) {
+    vf g = v_min(limit, gate), u = v_min(limit, v_max(v_set(0) - limit, up));
+    return (u + v_set(1)) * g / (v_set(1) + v_exp(v_set(0) - alpha * g));
+}
+
+static void kern_gated_clamped(float *y, const float *gate, const float *up, int64_t n, float alpha,
+                               float limit) {
+    vf a = v_set(alpha), top = v_set(limit);
+    int64_t i = 0;
+    for (; i + VEC_N <= n; i += VEC_N) {
+        v_store(y + i, v_gated_clamped(v_load(gate + i), v_load(up + i), a, top));
+    }
+    if (i < n) {
+        int tail = (int)(n - i);
+        vf last = v_gated_clamped(v_load_n(gate + i, tail), v_load_n(up + i, tail), a, top);
+        v_store_n(y + i, last, tail);
+    }
+}
+
+static void kern_add_scaled(float *y, const float *x, int64_t n, float scale) {
+    vf s = v_set(scale);
+    int64_t i = 0;
+    for (; i + VEC_N <= n; i += VEC_N) {
+        v_store(y + i, v_fma(v_load(x + i), s, v_load(y + i)));
+    }
+    if (i < n) {
+        int tail = (int)(n - i);
+        v_store_n(y + i, v_fma(v_load_n(x + i, tail), s, v_load_n(y + i, tail)), tail);
+    }
+}
+
 static void kern_scale(float *y, const float *x, int64_t n, float scale) {
     vf s = v_set(scale);
     int64_t i = 0;

@@ -68,6 +68,13 @@ static const ops_table ref_table = {
     .attention = ref_attention,
     .gated = ref_gated,
     .take_out = ref_take_out,
+    .routes_new = host_routes_new,
+    .routes_free = host_routes_free,
+    .route = ref_route,
+    .linear_experts = ref_linear_experts,
+    .sum_routes = ref_sum_routes,
+    .gated_clamped = ref_gated_clamped,
+    .add_gated = ref_add_gated,
 };
 
 jang_status ref_open(ops **out, ctx_t *ctx, const ops_options *options) {

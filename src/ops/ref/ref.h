@@ -52,5 +52,14 @@ void ref_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to);
 void ref_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v);
 void ref_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
                    const ops_batch *batch, ops_mat q, ops_mat out);
+void ref_route(ops *o, const route_desc *desc, ops_mat logits, ops_routes *routes);
+void ref_linear_experts(ops *o, const ops_routes *routes, ops_mat x, const expert_item *items,
+                        int n_items);
+void ref_sum_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool accumulate);
+void ref_gated_clamped(ops *o, float alpha, float limit, ops_mat gate, ops_mat up, ops_mat y);
+void ref_add_gated(ops *o, ops_mat gate, ops_mat x, ops_mat y);
+
+/* y = W x + b, or y += that, for one row. */
+void ref_multiply(ref_ops *r, const ops_weight *w, const float *x, float *y, bool accumulate);
 
 #endif

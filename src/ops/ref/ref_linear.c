@@ -98,22 +98,17 @@ static void add_exact(ref_ops *r, const ops_weight *w, const float *x, float *y)
     }
 }
 
-static void linear_one(ref_ops *r, ops_mat x, const linear_item *item) {
-    const ops_weight *w = item->weight;
-    for (int64_t t = 0; t < x.n_row; t++) {
-        const float *x_row = host_row(x, t);
-        float *y = host_row(item->y, t);
-        for (int64_t row = 0; row < w->d.n_out; row++) {
-            y[row] = (item->accumulate ? y[row] : 0) + bias_of(&w->d, row);
-        }
-        if (!w->d.bits || r->exact) {
-            add_exact(r, w, x_row, y);
-            continue;
-        }
-        add_rounded(r, w, x_row, y);
-        residual_row(r->weight_row, x_row, w->d.n_in, w->d.group, weight_is_fine(&w->d));
-        add_rounded(r, w, r->weight_row, y);
+void ref_multiply(ref_ops *r, const ops_weight *w, const float *x, float *y, bool accumulate) {
+    for (int64_t row = 0; row < w->d.n_out; row++) {
+        y[row] = (accumulate ? y[row] : 0) + bias_of(&w->d, row);
     }
+    if (!w->d.bits || r->exact) {
+        add_exact(r, w, x, y);
+        return;
+    }
+    add_rounded(r, w, x, y);
+    residual_row(r->weight_row, x, w->d.n_in, w->d.group, weight_is_fine(&w->d));
+    add_rounded(r, w, r->weight_row, y);
 }
 
 void ref_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
@@ -124,7 +119,10 @@ void ref_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
         return;
     }
     for (int i = 0; i < n_items; i++) {
-        linear_one(r, x, &items[i]);
+        for (int64_t t = 0; t < x.n_row; t++) {
+            ref_multiply(r, items[i].weight, host_row(x, t), host_row(items[i].y, t),
+                         items[i].accumulate);
+        }
     }
 }
 
