@@ -162,6 +162,9 @@ static inline float *host_state_part(const ops_state *state, int32_t slot, int p
     return (float *)(void *)state->slots[slot]->data + state->at[part];
 }
 
+/* The same for a sequence of a batch: cleared where the sequence begins. */
+float *host_state_begin(state_at at, const batch_seq *seq);
+
 /* Checks that a cache's sizes are positive and its pages of a possible size. */
 JANG_MUST_CHECK jang_status host_kv_check(ops *o, const kv_desc *desc);
 

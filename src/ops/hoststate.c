@@ -67,3 +67,11 @@ void host_state_copy(ops *o, ops_state *state, int32_t from, int32_t to) {
     size_t size = (size_t)state->at[state->n_part] * sizeof(float);
     memmove(state->slots[to]->data, state->slots[from]->data, size);
 }
+
+float *host_state_begin(state_at at, const batch_seq *seq) {
+    float *part = host_state_part(at.state, seq->state, at.part);
+    if (seq->n_past == 0) {
+        memset(part, 0, (size_t)(at.state->at[at.part + 1] - at.state->at[at.part]) * sizeof *part);
+    }
+    return part;
+}

@@ -161,6 +161,50 @@ typedef struct expert_item {
     ops_mat y;                /* a row a route, [.., n_out] */
 } expert_item;
 
+/* ---- Recurrent layers. What a sequence carries from token to token lies in one part of its slot
+ * of state; how it is laid out there is the backend's affair. All weights here are dense F32. ----
+ */
+
+typedef struct state_at {
+    ops_state *state;
+    int part;
+} state_at;
+
+/* A causal convolution of each channel by itself. State: (n_tap - 1) * width numbers, the inputs of
+ * the tokens before. */
+typedef struct conv_desc {
+    const ops_weight *weight; /* [n_tap, width], the newest token's tap last; n_tap <= 16 */
+    const ops_weight *bias;   /* [width] or NULL */
+    bool silu;                /* of the result */
+} conv_desc;
+
+/* From a projection to step sizes and decays. */
+typedef struct time_step_desc {
+    const ops_weight *bias; /* [width] or NULL */
+    const ops_weight *a;    /* [width], negative; NULL: no decay is wanted */
+    float min, max;         /* step sizes are cut to this range */
+} time_step_desc;
+
+/* Mamba's selective scan (arXiv:2312.00752). State: width * n_state numbers. */
+typedef struct scan_desc {
+    const ops_weight *a; /* [width, n_state], negative */
+    const ops_weight *d; /* [width] */
+    int n_state;
+} scan_desc;
+
+/* Mamba-2's state space duality (arXiv:2405.21060). State: n_head * n_state * head_dim numbers.
+ * Heads h * n_group / n_head share their B and C. */
+typedef struct ssd_desc {
+    int n_head, head_dim, n_group, n_state;
+    const ops_weight *d; /* [n_head] */
+} ssd_desc;
+
+/* The gated delta rule (arXiv:2412.06464). State: n_head * k_dim * v_dim numbers. Heads of values
+ * h * n_k_head / n_head share their q and k. */
+typedef struct delta_desc {
+    int n_head, n_k_head, k_dim, v_dim;
+} delta_desc;
+
 /* The largest step to come, so that scratch is allocated once. */
 typedef struct ops_limits {
     int32_t n_tok;
@@ -223,6 +267,30 @@ typedef struct ops_table {
                       const ops_batch *batch, ops_mat q, ops_mat out);
     /* y = act(gate) * up. y may be gate or up. */
     void (*gated)(ops *o, activation act, ops_mat gate, ops_mat up, ops_mat y);
+    /* Takes columns out of blocks: of every `stride` columns of x those from .. from + width - 1,
+     * so that y [n_row, x.width / stride * width]. */
+    void (*take_blocks)(ops *o, ops_mat x, int64_t stride, int64_t from, int64_t width, ops_mat y);
+    /* y[t] = bias + sum over j of weight[j] * x[t - n_tap + 1 + j], all [n_tok, width]; tokens
+     * before the step come from the state. y may not overlap x. */
+    void (*conv)(ops *o, const conv_desc *desc, state_at at, const ops_batch *batch, ops_mat x,
+                 ops_mat y);
+    /* step = softplus(x + bias) cut to [min, max]; decay = exp(a * step). Either may be x; one
+     * whose buf is NULL is not written. */
+    void (*time_step)(ops *o, const time_step_desc *desc, ops_mat x, ops_mat step, ops_mat decay);
+    /* For each channel: h = exp(a * step) h + step * x * b, y = sum over n of h c + d x. x, step, y
+     * [n_tok, width], b and c [n_tok, n_state]. y may be x. */
+    void (*scan)(ops *o, const scan_desc *desc, state_at at, const ops_batch *batch, ops_mat x,
+                 ops_mat step, ops_mat b, ops_mat c, ops_mat y);
+    /* For each head: h = decay h + b (step x)^T, y = c^T h + d x. x, y [n_tok, n_head * head_dim],
+     * step and decay [n_tok, n_head], b and c [n_tok, n_group * n_state]. y may be x. */
+    void (*ssd)(ops *o, const ssd_desc *desc, state_at at, const ops_batch *batch, ops_mat x,
+                ops_mat step, ops_mat decay, ops_mat b, ops_mat c, ops_mat y);
+    /* For each head: S = decay S, S = S + beta k (v - k^T S), y = q^T S. q and k
+     * [n_tok, n_k_head * k_dim], v and y [n_tok, n_head * v_dim], beta [n_tok, n_head], decay
+     * [n_tok, n_head] or, for each row of S (Kimi Delta Attention, arXiv:2510.26692),
+     * [n_tok, n_head * k_dim]. y may be v. */
+    void (*delta)(ops *o, const delta_desc *desc, state_at at, const ops_batch *batch, ops_mat q,
+                  ops_mat k, ops_mat v, ops_mat decay, ops_mat beta, ops_mat y);
     /* y[i] = x[out[i]]: the rows whose logits are wanted. y [n_out, width]. */
     void (*take_out)(ops *o, const ops_batch *batch, ops_mat x, ops_mat y);
 

@@ -186,6 +186,48 @@ static void guard_gated(ops *o, activation act, ops_mat gate, ops_mat up, ops_ma
     (void)leave(o, JANG_OK);
 }
 
+static void guard_take_blocks(ops *o, ops_mat x, int64_t stride, int64_t from, int64_t width,
+                              ops_mat y) {
+    ops *in = enter(o);
+    in->table->take_blocks(in, x, stride, from, width, y);
+    (void)leave(o, JANG_OK);
+}
+
+static void guard_conv(ops *o, const conv_desc *desc, state_at at, const ops_batch *batch,
+                       ops_mat x, ops_mat y) {
+    ops *in = enter(o);
+    in->table->conv(in, desc, at, batch, x, y);
+    (void)leave(o, JANG_OK);
+}
+
+static void guard_time_step(ops *o, const time_step_desc *desc, ops_mat x, ops_mat step,
+                            ops_mat decay) {
+    ops *in = enter(o);
+    in->table->time_step(in, desc, x, step, decay);
+    (void)leave(o, JANG_OK);
+}
+
+static void guard_scan(ops *o, const scan_desc *desc, state_at at, const ops_batch *batch,
+                       ops_mat x, ops_mat step, ops_mat b, ops_mat c, ops_mat y) {
+    ops *in = enter(o);
+    in->table->scan(in, desc, at, batch, x, step, b, c, y);
+    (void)leave(o, JANG_OK);
+}
+
+static void guard_ssd(ops *o, const ssd_desc *desc, state_at at, const ops_batch *batch, ops_mat x,
+                      ops_mat step, ops_mat decay, ops_mat b, ops_mat c, ops_mat y) {
+    ops *in = enter(o);
+    in->table->ssd(in, desc, at, batch, x, step, decay, b, c, y);
+    (void)leave(o, JANG_OK);
+}
+
+static void guard_delta(ops *o, const delta_desc *desc, state_at at, const ops_batch *batch,
+                        ops_mat q, ops_mat k, ops_mat v, ops_mat decay, ops_mat beta, ops_mat y) {
+    ops *in = enter(o);
+    in->table->delta(in, desc, at, batch, q, k, v, decay, beta, y);
+    (void)leave(o, JANG_OK);
+}
+
 static void guard_take_out(ops *o, const ops_batch *batch, ops_mat x, ops_mat y) {
     ops *in = enter(o);
     in->table->take_out(in, batch, x, y);
@@ -266,6 +308,12 @@ static const ops_table guard_table = {
     .kv_store = guard_kv_store,
     .attention = guard_attention,
     .gated = guard_gated,
+    .take_blocks = guard_take_blocks,
+    .conv = guard_conv,
+    .time_step = guard_time_step,
+    .scan = guard_scan,
+    .ssd = guard_ssd,
+    .delta = guard_delta,
     .take_out = guard_take_out,
     .routes_new = guard_routes_new,
     .routes_free = guard_routes_free,

@@ -74,7 +74,57 @@ typedef struct attn_rows {
     const int32_t *from, *to; /* [n_row] tokens of the page that a row sees: from .. to-1 */
 } attn_rows;
 
+/* Columns of a head's state are worked on in blocks of so many, which lie together: state of
+ * [n_row][n_column] is kept as [block][n_row][columns of the block]. */
+#define STATE_BLOCK 32
+
+/* n_tok tokens of one sequence through one block of one head's state [n_row][n_column]. Pointers
+ * lead to the first token's numbers, strides (in numbers) to the next token's. */
+typedef struct ssd_block {
+    int64_t n_tok;
+    int n_row, n_column;
+    float *state;
+    const float *x, *step, *decay, *b, *c; /* [n_column], 1, 1, [n_row], [n_row] */
+    float *y;                              /* [n_column] */
+    int64_t x_stride, step_stride, decay_stride, b_stride, c_stride, y_stride;
+    float d;
+} ssd_block;
+
+typedef struct delta_block {
+    int64_t n_tok;
+    int n_row, n_column;
+    float *state;
+    const float *q, *k, *v, *decay, *beta; /* [n_row], [n_row], [n_column], see below, 1 */
+    float *y;                              /* [n_column] */
+    int64_t q_stride, k_stride, v_stride, decay_stride, beta_stride, y_stride;
+    int decay_step; /* 1: decay [n_row]; 0: one number for all rows */
+} delta_block;
+
+/* n_tok tokens through n channels of Mamba's scan, state and a [n][n_state]. */
+typedef struct scan_block {
+    int64_t n_tok, n;
+    int n_state;
+    float *state;
+    const float *a, *d;            /* [n][n_state], [n] */
+    const float *x, *step, *b, *c; /* [n], [n], [n_state], [n_state] */
+    float *y;                      /* [n] */
+    int64_t x_stride, step_stride, b_stride, c_stride, y_stride;
+} scan_block;
+
+#define CONV_MAX_TAPS 16
+
 typedef struct float_kernels {
+    /* y = bias + sum over j of w[j * w_stride + i] * taps[j][i], through silu if asked; bias may be
+     * NULL. */
+    void (*conv)(float *y, const float *const *taps, int n_tap, const float *w, int64_t w_stride,
+                 const float *bias, int64_t n, bool silu);
+    /* u = x + bias; step = softplus(u) within [min, max]; decay = exp(a * step). bias, step, and
+     * decay with a may be NULL. */
+    void (*time_step)(float *step, float *decay, const float *x, const float *bias, const float *a,
+                      int64_t n, float min, float max);
+    void (*scan)(const scan_block *block);
+    void (*ssd)(const ssd_block *block);
+    void (*delta)(const delta_block *block);
     /* y[t * y_stride + r - from] = rows from .. to-1 of a dense weight times n_tok rows of x. */
     void (*dense)(const weight_desc *w, const float *x, int64_t x_stride, int64_t n_tok,
                   int64_t from, int64_t to, float *y, int64_t y_stride);

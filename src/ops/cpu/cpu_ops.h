@@ -87,6 +87,16 @@ void cpu_rms_norm(ops *o, const ops_weight *w, float eps, float offset, ops_mat 
 void cpu_rope(ops *o, const rope_desc *rope, const ops_batch *batch, ops_mat x, int n_head,
               int head_dim);
 void cpu_gated(ops *o, activation act, ops_mat gate, ops_mat up, ops_mat y);
+void cpu_take_blocks(ops *o, ops_mat x, int64_t stride, int64_t from, int64_t width, ops_mat y);
+void cpu_conv(ops *o, const conv_desc *desc, state_at at, const ops_batch *batch, ops_mat x,
+              ops_mat y);
+void cpu_time_step(ops *o, const time_step_desc *desc, ops_mat x, ops_mat step, ops_mat decay);
+void cpu_scan(ops *o, const scan_desc *desc, state_at at, const ops_batch *batch, ops_mat x,
+              ops_mat step, ops_mat b, ops_mat c, ops_mat y);
+void cpu_ssd(ops *o, const ssd_desc *desc, state_at at, const ops_batch *batch, ops_mat x,
+             ops_mat step, ops_mat decay, ops_mat b, ops_mat c, ops_mat y);
+void cpu_delta(ops *o, const delta_desc *desc, state_at at, const ops_batch *batch, ops_mat q,
+               ops_mat k, ops_mat v, ops_mat decay, ops_mat beta, ops_mat y);
 void cpu_take_out(ops *o, const ops_batch *batch, ops_mat x, ops_mat y);
 jang_status cpu_kv_new(ops_kv **out, ops *o, const kv_desc *desc);
 void cpu_kv_free(ops *o, ops_kv *kv);

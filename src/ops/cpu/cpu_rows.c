@@ -20,6 +20,8 @@ typedef struct rows_job {
     const rope_desc *rope;
     rope_cache *cache;
     int n_head, head_dim;
+    const time_step_desc *time;
+    int64_t stride, from;
 } rows_job;
 
 static void rows_task(void *arg, int task, int thread) {
@@ -157,6 +159,45 @@ void cpu_gated(ops *o, activation act, ops_mat gate, ops_mat up, ops_mat y) {
                     .y = y,
                     .act = act};
     run_rows(&job, y.width);
+}
+
+static void take_blocks_row(const rows_job *job, int64_t t) {
+    const float *in = host_row(job->x, t) + job->from;
+    float *out = host_row(job->y, t);
+    for (int64_t at = 0; at < job->x.width; at += job->stride, out += job->head_dim) {
+        memcpy(out, in + at, (size_t)job->head_dim * sizeof *out);
+    }
+}
+
+void cpu_take_blocks(ops *o, ops_mat x, int64_t stride, int64_t from, int64_t width, ops_mat y) {
+    rows_job job = {.c = cpu_of(o),
+                    .row = take_blocks_row,
+                    .n_row = x.n_row,
+                    .x = x,
+                    .y = y,
+                    .stride = stride,
+                    .from = from,
+                    .head_dim = (int)width};
+    run_rows(&job, x.width / 4);
+}
+
+static void time_step_row(const rows_job *job, int64_t t) {
+    const time_step_desc *d = job->time;
+    job->c->kernels->floats->time_step(job->x2.buf ? host_row(job->x2, t) : NULL,
+                                       job->y.buf ? host_row(job->y, t) : NULL, host_row(job->x, t),
+                                       d->bias ? d->bias->d.data : NULL, d->a ? d->a->d.data : NULL,
+                                       job->x.width, d->min, d->max);
+}
+
+void cpu_time_step(ops *o, const time_step_desc *desc, ops_mat x, ops_mat step, ops_mat decay) {
+    rows_job job = {.c = cpu_of(o),
+                    .row = time_step_row,
+                    .n_row = x.n_row,
+                    .x = x,
+                    .x2 = step,
+                    .y = decay,
+                    .time = desc};
+    run_rows(&job, 8 * x.width);
 }
 
 void cpu_take_out(ops *o, const ops_batch *batch, ops_mat x, ops_mat y) {

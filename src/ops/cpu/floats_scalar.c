@@ -7,6 +7,8 @@
 
 #include "ops/cpu/attend_body.h"
 
+#include "ops/cpu/recurrent_body.h"
+
 #include "ops/cpu/kernel_table.h"
 
 const float_kernels floats_scalar = {
@@ -21,4 +23,9 @@ const float_kernels floats_scalar = {
     .from_f16 = kern_from_f16,
     .attend_page = kern_attend_page,
     .attend_merge = kern_attend_merge,
+    .conv = kern_conv,
+    .time_step = kern_time_step,
+    .scan = kern_scan,
+    .ssd = kern_ssd,
+    .delta = kern_delta,
 };
