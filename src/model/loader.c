@@ -1,12 +1,10 @@
 /* loader.c - binding a checkpoint's tensors to a backend's weights. */
-#include "model/loader.h"
+#include "model/loader_impl.h"
 
 #include "format/affine.h"
 
 #include <stdio.h>
 #include <string.h>
-
-#define NAME_BYTES 256
 
 /* ---- The list of weights ---- */
 
@@ -43,10 +41,8 @@ static jang_status list_grow(weight_list *list, ctx_t *ctx) {
     return JANG_OK;
 }
 
-/* Makes the weight and keeps it; module is its name in the checkpoint or NULL. On failure owned
- * stays the caller's. */
-static jang_status make_weight(ops_weight **out, loader *l, const weight_desc *desc,
-                               const char *module, void *owned) {
+jang_status loader_keep(ops_weight **out, loader *l, const weight_desc *desc, const char *module,
+                        void *owned) {
     weight_list *list = l->weights;
     jang_status status = list->n < list->capacity ? JANG_OK : list_grow(list, l->ctx);
     if (status != JANG_OK) {
@@ -71,11 +67,10 @@ static jang_status make_weight(ops_weight **out, loader *l, const weight_desc *d
 
 /* ---- Names and shapes ---- */
 
-/* "prefix" "base" "suffix" as one name; fails when it is too long. */
-static jang_status full_name(char *out, loader *l, const char *prefix, const char *base,
-                             const char *suffix) {
-    int n = snprintf(out, NAME_BYTES, "%s%s%s", prefix, base, suffix);
-    if (n < 0 || n >= NAME_BYTES) {
+jang_status loader_name(char *out, loader *l, const char *prefix, const char *base,
+                        const char *suffix) {
+    int n = snprintf(out, LOADER_NAME_BYTES, "%s%s%s", prefix, base, suffix);
+    if (n < 0 || n >= LOADER_NAME_BYTES) {
         return ctx_fail(l->ctx, JANG_ERR_FORMAT, "tensor name %.40s... is too long", base);
     }
     return JANG_OK;
@@ -90,14 +85,19 @@ static jang_status find_tensor(const tensor_view **out, loader *l, const char *n
                     name);
 }
 
-static jang_status wrong_shape(loader *l, const tensor_view *t, int64_t n_out, int64_t n_in) {
-    char shape[128];
+/* A shape as text: "64, 128". */
+static void put_shape(char shape[128], const tensor_view *t) {
     size_t at = 0;
     shape[0] = 0;
-    for (int i = 0; i < t->n_dim && at < sizeof shape - 24; i++) {
-        at += (size_t)snprintf(shape + at, sizeof shape - at, "%s%lld", i ? ", " : "",
-                               (long long)t->shape[i]);
+    for (int i = 0; i < t->n_dim && at < 128 - 24; i++) {
+        at +=
+            (size_t)snprintf(shape + at, 128 - at, "%s%lld", i ? ", " : "", (long long)t->shape[i]);
     }
+}
+
+static jang_status wrong_shape(loader *l, const tensor_view *t, int64_t n_out, int64_t n_in) {
+    char shape[128];
+    put_shape(shape, t);
     if (n_in == 0) {
         return ctx_fail(l->ctx, JANG_ERR_FORMAT, "%s: tensor %s is [%s], the config wants [%lld]",
                         checkpoint_path(l->c), t->name, shape, (long long)n_out);
@@ -106,7 +106,7 @@ static jang_status wrong_shape(loader *l, const tensor_view *t, int64_t n_out, i
                     checkpoint_path(l->c), t->name, shape, (long long)n_out, (long long)n_in);
 }
 
-static jang_status check_dense_type(loader *l, const tensor_view *t) {
+jang_status loader_dense_type(loader *l, const tensor_view *t) {
     if (t->type == DT_F32 || t->type == DT_F16 || t->type == DT_BF16) {
         return JANG_OK;
     }
@@ -120,7 +120,7 @@ static jang_status find_vector(const tensor_view **out, loader *l, int64_t n, co
     const tensor_view *t;
     jang_status status = find_tensor(&t, l, name);
     if (status == JANG_OK) {
-        status = check_dense_type(l, t);
+        status = loader_dense_type(l, t);
     }
     if (status != JANG_OK) {
         return status;
@@ -134,12 +134,18 @@ static jang_status find_vector(const tensor_view **out, loader *l, int64_t n, co
 
 /* ---- Matrices ---- */
 
-/* Fills in desc and its totals for an affine matrix. */
+/* Whether t is a matrix of n_out rows, or n_expert of them where that is not 0. */
+static bool has_rows(const tensor_view *t, int64_t n_out, int n_expert) {
+    return n_expert ? t->n_dim == 3 && t->shape[0] == n_expert && t->shape[1] == n_out
+                    : t->n_dim == 2 && t->shape[0] == n_out;
+}
+
 static jang_status describe_affine(weight_desc *desc, loader *l, const char *module,
-                                   const tensor_view *weight, const tensor_view *scales) {
-    char name[NAME_BYTES];
+                                   const tensor_view *weight, const tensor_view *scales,
+                                   int n_expert) {
+    char name[LOADER_NAME_BYTES];
     const tensor_view *biases;
-    jang_status status = full_name(name, l, "", module, ".biases");
+    jang_status status = loader_name(name, l, "", module, ".biases");
     if (status == JANG_OK) {
         status = find_tensor(&biases, l, name);
     }
@@ -155,13 +161,14 @@ static jang_status describe_affine(weight_desc *desc, loader *l, const char *mod
         return status;
     }
     int64_t words = tensor_columns(weight), groups = tensor_columns(scales);
-    if (weight->n_dim != 2 || weight->shape[0] != desc->n_out ||
-        words != affine_row_words(desc->n_in, bits) || groups * group != desc->n_in) {
+    if (!has_rows(weight, desc->n_out, n_expert) || words != affine_row_words(desc->n_in, bits) ||
+        groups * group != desc->n_in) {
         return ctx_fail(l->ctx, JANG_ERR_FORMAT,
                         "%s: tensor %s holds %lld rows of %lld columns (%d bits, groups of %d), "
                         "the config wants [%lld, %lld]",
                         checkpoint_path(l->c), weight->name, (long long)tensor_rows(weight),
-                        (long long)(groups * group), bits, group, (long long)desc->n_out,
+                        (long long)(groups * group), bits, group,
+                        (long long)(desc->n_out * (n_expert ? n_expert : 1)),
                         (long long)desc->n_in);
     }
     desc->bits = bits;
@@ -173,22 +180,42 @@ static jang_status describe_affine(weight_desc *desc, loader *l, const char *mod
     return JANG_OK;
 }
 
-static jang_status describe_dense(weight_desc *desc, loader *l, const tensor_view *t) {
-    jang_status status = check_dense_type(l, t);
+static jang_status describe_dense(weight_desc *desc, loader *l, const tensor_view *t,
+                                  int n_expert) {
+    jang_status status = loader_dense_type(l, t);
     if (status != JANG_OK) {
         return status;
     }
-    if (t->n_dim != 2 || t->shape[0] != desc->n_out || t->shape[1] != desc->n_in) {
-        return wrong_shape(l, t, desc->n_out, desc->n_in);
+    if (!has_rows(t, desc->n_out, n_expert) || tensor_columns(t) != desc->n_in) {
+        int64_t n_out = desc->n_out * (n_expert ? n_expert : 1);
+        return wrong_shape(l, t, n_out, desc->n_in);
     }
     desc->type = t->type;
     desc->data = t->data;
     return JANG_OK;
 }
 
+jang_status loader_describe(weight_desc *desc, loader *l, const char *module, int n_expert) {
+    char name[LOADER_NAME_BYTES];
+    const tensor_view *weight;
+    jang_status status = loader_name(name, l, "", module, ".weight");
+    if (status == JANG_OK) {
+        status = find_tensor(&weight, l, name);
+    }
+    if (status == JANG_OK) {
+        status = loader_name(name, l, "", module, ".scales");
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    const tensor_view *scales = checkpoint_find(l->c, name);
+    return scales ? describe_affine(desc, l, module, weight, scales, n_expert)
+                  : describe_dense(desc, l, weight, n_expert);
+}
+
 static jang_status find_bias(weight_desc *desc, loader *l, const char *module, bias_rule rule) {
-    char name[NAME_BYTES];
-    jang_status status = full_name(name, l, "", module, ".bias");
+    char name[LOADER_NAME_BYTES];
+    jang_status status = loader_name(name, l, "", module, ".bias");
     if (status != JANG_OK) {
         return status;
     }
@@ -209,15 +236,14 @@ static jang_status find_bias(weight_desc *desc, loader *l, const char *module, b
     return status;
 }
 
-/* Adds a matrix to what the model amounts to. */
-static void count_matrix(model_totals *totals, const weight_desc *d, read_rule read) {
+void loader_count(model_totals *totals, const weight_desc *d, int n_all, int n_read) {
     int64_t n = d->n_out * d->n_in;
     uint64_t n_bytes;
     if (d->bits) {
         int64_t pair_bytes = 2 * (int64_t)dtype_table[d->scale_type].block_bytes;
         n_bytes = (uint64_t)(n * d->bits / 8 + n / d->group * pair_bytes);
-        totals->n_quantized += n;
-        totals->quantized_bits += n * d->bits;
+        totals->n_quantized += n * n_all;
+        totals->quantized_bits += n * n_all * d->bits;
         if (!totals->min_bits || d->bits < totals->min_bits) {
             totals->min_bits = d->bits;
         }
@@ -229,42 +255,30 @@ static void count_matrix(model_totals *totals, const weight_desc *d, read_rule r
             totals->largest_type = d->type;
         }
     }
+    bool has_bias = d->bias || (d->n_expert && d->experts[0].bias);
     uint64_t bias_bytes =
-        d->bias ? (uint64_t)d->n_out * (uint64_t)dtype_table[d->bias_type].block_bytes : 0;
-    totals->n_params += n + (d->bias ? d->n_out : 0);
-    totals->weight_bytes += n_bytes + bias_bytes;
-    totals->token_bytes += read == READ_ALL ? n_bytes + bias_bytes : n_bytes / (uint64_t)d->n_out;
+        has_bias ? (uint64_t)d->n_out * (uint64_t)dtype_table[d->bias_type].block_bytes : 0;
+    totals->n_params += (n + (has_bias ? d->n_out : 0)) * n_all;
+    totals->weight_bytes += (n_bytes + bias_bytes) * (uint64_t)n_all;
+    totals->token_bytes +=
+        n_read ? (n_bytes + bias_bytes) * (uint64_t)n_read : n_bytes / (uint64_t)d->n_out;
 }
 
 /* module is the whole name without ".weight". */
 static jang_status load_module(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
                                bias_rule bias, input_rule input, read_rule read,
                                const char *module) {
-    char name[NAME_BYTES];
-    const tensor_view *weight, *scales;
-    jang_status status = full_name(name, l, "", module, ".weight");
-    if (status == JANG_OK) {
-        status = find_tensor(&weight, l, name);
-    }
-    if (status == JANG_OK) {
-        status = full_name(name, l, "", module, ".scales");
-    }
-    if (status != JANG_OK) {
-        return status;
-    }
-    scales = checkpoint_find(l->c, name);
     weight_desc desc = {.name = module, .n_out = n_out, .n_in = n_in};
     desc.fine = input == INPUT_FINE;
-    status = scales ? describe_affine(&desc, l, module, weight, scales)
-                    : describe_dense(&desc, l, weight);
+    jang_status status = loader_describe(&desc, l, module, 0);
     if (status == JANG_OK) {
         status = find_bias(&desc, l, module, bias);
     }
     if (status == JANG_OK) {
-        status = make_weight(out, l, &desc, module, NULL);
+        status = loader_keep(out, l, &desc, module, NULL);
     }
     if (status == JANG_OK) {
-        count_matrix(l->totals, &desc, read);
+        loader_count(l->totals, &desc, 1, read == READ_ALL);
     }
     return status;
 }
@@ -272,17 +286,17 @@ static jang_status load_module(ops_weight **out, loader *l, int64_t n_out, int64
 /* ---- What families call ---- */
 
 static jang_status module_name(char *out, loader *l, const char *format, va_list args) {
-    char base[NAME_BYTES];
+    char base[LOADER_NAME_BYTES];
     int n = vsnprintf(base, sizeof base, format, args);
     if (n < 0 || n >= (int)sizeof base) {
         return ctx_fail(l->ctx, JANG_ERR_FORMAT, "tensor name %.40s... is too long", base);
     }
-    return full_name(out, l, l->prefix, base, "");
+    return loader_name(out, l, l->prefix, base, "");
 }
 
 jang_status load_matrix(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, bias_rule bias,
                         input_rule input, const char *format, ...) {
-    char module[NAME_BYTES];
+    char module[LOADER_NAME_BYTES];
     va_list args;
     va_start(args, format);
     jang_status status = module_name(module, l, format, args);
@@ -293,35 +307,35 @@ jang_status load_matrix(ops_weight **out, loader *l, int64_t n_out, int64_t n_in
 
 jang_status load_embedding(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, read_rule rule,
                            const char *name) {
-    char module[NAME_BYTES];
-    jang_status status = full_name(module, l, l->prefix, name, "");
+    char module[LOADER_NAME_BYTES];
+    jang_status status = loader_name(module, l, l->prefix, name, "");
     return status == JANG_OK ? load_module(out, l, n_out, n_in, BIAS_NONE, INPUT_FINE, rule, module)
                              : status;
 }
 
 jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
                         const char *name) {
-    char module[NAME_BYTES];
+    char module[LOADER_NAME_BYTES];
     /* "language_model.model." has its output matrix at "language_model.lm_head". */
     size_t n = strlen(l->prefix);
     size_t keep = n > 6 && strcmp(l->prefix + n - 6, "model.") == 0 ? n - 6 : 0;
-    char outer[NAME_BYTES];
+    char outer[LOADER_NAME_BYTES];
     snprintf(outer, sizeof outer, "%.*s", (int)keep, l->prefix);
-    jang_status status = full_name(module, l, outer, name, "");
+    jang_status status = loader_name(module, l, outer, name, "");
     return status == JANG_OK
                ? load_module(out, l, n_out, n_in, BIAS_NONE, INPUT_FINE, READ_ALL, module)
                : status;
 }
 
 jang_status load_vector(ops_weight **out, loader *l, int64_t n, const char *format, ...) {
-    char module[NAME_BYTES], name[NAME_BYTES];
+    char module[LOADER_NAME_BYTES], name[LOADER_NAME_BYTES];
     va_list args;
     va_start(args, format);
     jang_status status = module_name(module, l, format, args);
     va_end(args);
     const tensor_view *t;
     if (status == JANG_OK) {
-        status = full_name(name, l, "", module, ".weight");
+        status = loader_name(name, l, "", module, ".weight");
     }
     if (status == JANG_OK) {
         status = find_vector(&t, l, n, name);
@@ -333,7 +347,7 @@ jang_status load_vector(ops_weight **out, loader *l, int64_t n, const char *form
     l->totals->n_params += n;
     l->totals->weight_bytes += t->n_bytes;
     l->totals->token_bytes += t->n_bytes;
-    return make_weight(out, l, &desc, module, NULL);
+    return loader_keep(out, l, &desc, module, NULL);
 }
 
 jang_status load_computed(ops_weight **out, loader *l, const float *values, int64_t n,
@@ -344,7 +358,7 @@ jang_status load_computed(ops_weight **out, loader *l, const float *values, int6
     }
     memcpy(copy, values, (size_t)n * sizeof *copy);
     weight_desc desc = {.name = name, .n_out = 1, .n_in = n, .type = DT_F32, .data = copy};
-    jang_status status = make_weight(out, l, &desc, NULL, copy);
+    jang_status status = loader_keep(out, l, &desc, NULL, copy);
     if (status != JANG_OK) {
         ctx_free(l->ctx, copy);
     }
@@ -355,7 +369,7 @@ jang_status loader_find_prefix(loader *l) {
     static const char *const prefixes[] = {"model.", "", "language_model.model.",
                                            "model.language_model."};
     for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
-        char name[NAME_BYTES];
+        char name[LOADER_NAME_BYTES];
         snprintf(name, sizeof name, "%sembed_tokens.weight", prefixes[i]);
         if (checkpoint_find(l->c, name)) {
             l->prefix = prefixes[i];

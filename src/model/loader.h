@@ -58,6 +58,34 @@ JANG_MUST_CHECK jang_status load_output(ops_weight **out, loader *l, int64_t n_o
 JANG_MUST_CHECK jang_status load_computed(ops_weight **out, loader *l, const float *values,
                                           int64_t n, const char *name);
 
+/* ---- Experts (load_experts.c) ---- */
+
+/* How a fused tensor holds gate and up. */
+typedef enum fused_order {
+    FUSED_NONE,       /* not fused */
+    FUSED_ROWS,       /* [n_expert, 2 n_out, n_in], gate first */
+    FUSED_COLUMNS,    /* [n_expert, n_in, 2 n_out], gate first */
+    FUSED_ALTERNATING /* [n_expert, n_in, 2 n_out], gate and up in turn */
+} fused_order;
+
+/* One of the three matrices of a layer's experts, and the ways in which checkpoints name it, below
+ * the layer's prefix. Names are tried in this order; NULL: there is no such way. */
+typedef struct expert_matrix {
+    const char *stacked; /* "mlp.switch_mlp.gate_proj": .weight [n_expert, n_out, n_in] */
+    const char *before;  /* "mlp.experts." and what follows an expert's number, */
+    const char *after;   /* ".gate_proj": .weight [n_out, n_in] of one expert */
+    const char *fused;   /* "mlp.experts.gate_up_proj", itself a tensor's name */
+    fused_order order;   /* of fused; FUSED_COLUMNS of a tensor of its own: [.., n_in, n_out] */
+    int which, n_fused;  /* of the matrices in it: gate 0, up 1 of 2; 0 of 1 */
+    int64_t n_out, n_in;
+    bias_rule bias;
+} expert_matrix;
+
+/* Loads it as one weight of n_expert matrices, n_used of which a token reads. Mapped where it lies,
+ * but for tensors that hold columns of what is wanted: those are copied. */
+JANG_MUST_CHECK jang_status load_experts(ops_weight **out, loader *l, const expert_matrix *m,
+                                         int n_expert, int n_used, const char *prefix);
+
 void weight_list_free(weight_list *list, ctx_t *ctx, ops *o);
 
 /* Finds which of the known prefixes the checkpoint's decoder has, by its embedding. */
