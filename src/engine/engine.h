@@ -42,6 +42,9 @@ JANG_MUST_CHECK jang_status chat_render(buf *out, jang_tokenizer *t, json_t *con
  * after an assistant's message. */
 JANG_MUST_CHECK jang_status chat_find_ends(tok_ids *out, jang_model *m);
 
+/* Ids below this may be drawn: models pad their vocabulary beyond what their tokenizer knows. */
+int32_t model_n_drawable(const jang_model *m);
+
 /* Appends an id unless it is there. */
 JANG_MUST_CHECK jang_status ids_add(tok_ids *ids, ctx_t *ctx, int32_t id);
 

@@ -4,10 +4,15 @@
 
 #include "base/file.h"
 
+#include <string.h>
+
 /* What one call carries from step to step. */
 typedef struct generation {
     jang_session *s;
     sampler *sampler;
+    jang_sampling sampling;
+    float *logits; /* [n_vocab] a copy that sampling may change */
+    size_t n_prompt;
     jang_text *text; /* NULL: the model has no tokenizer, or nobody listens */
     jang_text_fn on_text;
     void *user;
@@ -67,14 +72,29 @@ static jang_status emit(generation *g, int32_t id, bool *go_on) {
     return status;
 }
 
+static int32_t pick(generation *g) {
+    jang_session *s = g->s;
+    size_t n_vocab = (size_t)model_get_facts(s->model->model)->n_vocab;
+    memcpy(g->logits, jang_session_logits(s), n_vocab * sizeof *g->logits);
+    const sample_task task = {
+        .options = &g->sampling,
+        .seed = g->sampling.seed,
+        .logits = g->logits,
+        .ids = s->ids,
+        .n_ids = s->n_ids,
+        .n_prompt = g->n_prompt,
+    };
+    return sampler_pick(g->sampler, &task);
+}
+
 static jang_status make_tokens(generation *g, size_t n_max) {
     jang_session *s = g->s;
     bool go_on = true;
     jang_status status = JANG_OK;
     g->stats.finish = JANG_FINISH_LENGTH;
     while (status == JANG_OK && (n_max == 0 || g->stats.n_generated < n_max)) {
-        int32_t id = sampler_pick(g->sampler, jang_session_logits(s), s->n_ids);
-        if (jang_model_is_end(s->model, id)) {
+        int32_t id = pick(g);
+        if (id < 0 || jang_model_is_end(s->model, id)) {
             g->stats.finish = JANG_FINISH_END;
             break;
         }
@@ -107,19 +127,27 @@ static jang_status flush_text(generation *g) {
     return status;
 }
 
-/* Ids that may be drawn: models pad their vocabulary beyond what their tokenizer knows. */
-static int32_t n_drawable(const jang_model *m) {
+/* Checks the sampling, and makes what it needs. */
+static jang_status start(generation *g, const jang_sampling *sampling) {
+    jang_model *m = g->s->model;
     int32_t n_vocab = model_get_facts(m->model)->n_vocab;
-    int32_t n_known = m->tokenizer ? jang_tokenizer_size(m->tokenizer) : n_vocab;
-    return n_known < n_vocab ? n_known : n_vocab;
+    char text[200];
+    g->sampling = sampling ? *sampling : m->sampling;
+    if (!sampling_is_valid(&g->sampling, n_vocab, text, sizeof text)) {
+        return ctx_fail(m->ctx, JANG_ERR_ARGUMENT, "%s", text);
+    }
+    g->logits = ctx_array(m->ctx, (size_t)n_vocab, sizeof *g->logits);
+    if (!g->logits) {
+        return ctx_fail_memory(m->ctx, (size_t)n_vocab * sizeof *g->logits);
+    }
+    return sampler_new(&g->sampler, m->ctx, model_n_drawable(m));
 }
 
 jang_status jang_generate(jang_session *s, const int32_t *prompt, size_t n_prompt, size_t n_max,
                           const jang_sampling *sampling, jang_text_fn on_text, void *user,
                           jang_generate_stats *stats) {
-    generation g = {.s = s, .on_text = on_text, .user = user};
-    jang_sampling options = sampling ? *sampling : s->model->sampling;
-    jang_status status = sampler_new(&g.sampler, s->ctx, &options, n_drawable(s->model));
+    generation g = {.s = s, .n_prompt = n_prompt, .on_text = on_text, .user = user};
+    jang_status status = start(&g, sampling);
     if (status == JANG_OK && on_text && s->model->tokenizer) {
         status = jang_text_new(&g.text, s->model->tokenizer, JANG_TEXT_SKIP_SPECIAL);
     }
@@ -142,5 +170,6 @@ jang_status jang_generate(jang_session *s, const int32_t *prompt, size_t n_promp
     }
     jang_text_free(g.text);
     sampler_free(g.sampler);
+    ctx_free(s->ctx, g.logits);
     return status;
 }

@@ -196,6 +196,12 @@ jang_tokenizer *jang_model_tokenizer(jang_model *m) {
     return m->tokenizer;
 }
 
+int32_t model_n_drawable(const jang_model *m) {
+    int32_t n_vocab = model_get_facts(m->model)->n_vocab;
+    int32_t n_known = m->tokenizer ? jang_tokenizer_size(m->tokenizer) : n_vocab;
+    return n_known < n_vocab ? n_known : n_vocab;
+}
+
 bool jang_model_is_end(const jang_model *m, int32_t id) {
     for (size_t i = 0; i < m->ends.n; i++) {
         if (m->ends.ids[i] == id) {
