@@ -7,6 +7,10 @@ jang_session_options jang_session_options_default(void) {
     return (jang_session_options){.n_batch = 512};
 }
 
+/* An input's last pass is cut at a page border, so that there is a copy of the state not far from
+ * its end, only if the border comes after so many tokens: cutting costs a pass over the weights. */
+#define LAST_CUT 192
+
 /* ---- Life ---- */
 
 static jang_status check_options(jang_session_options *o, const jang_model *m) {
@@ -25,6 +29,15 @@ static jang_status check_options(jang_session_options *o, const jang_model *m) {
         return ctx_fail(m->ctx, JANG_ERR_ARGUMENT, "kv_type %d is unknown", (int)o->kv_type);
     }
     return JANG_OK;
+}
+
+static uint64_t state_bytes(const model *m) {
+    const model_facts *f = model_get_facts(m);
+    uint64_t n = 0;
+    for (int i = 0; i < f->n_state; i++) {
+        n += (uint64_t)f->state_sizes[i] * sizeof(float);
+    }
+    return n;
 }
 
 jang_status jang_session_new(jang_session **out, jang_model *m,
@@ -47,6 +60,7 @@ jang_status jang_session_new(jang_session **out, jang_model *m,
         jang_session_free(s);
         return ctx_fail_memory(m->ctx, n_vocab * sizeof *s->logits);
     }
+    snapshots_init(&s->snapshots, state_bytes(m->model));
     kv_type type = o.kv_type == JANG_KV_F32 ? KV_F32 : KV_F16;
     status = model_cache_new(&s->cache, m->model, type);
     if (status != JANG_OK) {
@@ -70,7 +84,14 @@ void jang_session_free(jang_session *s) {
 
 /* ---- Growing ---- */
 
-/* Makes pages for n_ids tokens, half as many again as there are to keep growing rare. */
+/* Slots of state that n_ids tokens may want: their own, and the copies'. */
+static int32_t slots_for(const jang_session *s, size_t n_ids) {
+    size_t copies = n_ids / OPS_PAGE_TOKENS, max = (size_t)s->snapshots.max;
+    return 1 + (int32_t)(copies < max ? copies : max);
+}
+
+/* Makes pages and slots for n_ids tokens, half as many pages again as there are to keep growing
+ * rare. */
 static jang_status grow_pages(jang_session *s, size_t n_ids) {
     int32_t need = (int32_t)((n_ids + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS);
     if (need <= s->n_pages) {
@@ -84,7 +105,8 @@ static jang_status grow_pages(jang_session *s, size_t n_ids) {
         return ctx_fail_memory(s->ctx, (size_t)n * sizeof *pages);
     }
     s->pages = pages;
-    jang_status status = model_cache_grow(&s->cache, s->model->model, n, 1);
+    jang_status status =
+        model_cache_grow(&s->cache, s->model->model, n, slots_for(s, (size_t)n * OPS_PAGE_TOKENS));
     if (status != JANG_OK) {
         return status;
     }
@@ -129,13 +151,13 @@ static jang_status check_append(jang_session *s, const int32_t *ids, size_t n_id
 
 /* ---- Computing ---- */
 
-/* One pass over n ids that follow those computed so far. logits takes all n rows, or, when NULL,
- * the last row goes to s->logits if last is set. */
-static jang_status pass(jang_session *s, const int32_t *ids, int32_t n, bool last, float *logits) {
+/* One pass over the n ids that follow those done. logits takes all n rows, or, when NULL, the last
+ * row goes to s->logits if last is set. */
+static jang_status pass(jang_session *s, int32_t n, bool last, float *logits) {
     model *m = s->model->model;
-    batch_seq seq = {.n_tok = n, .n_past = (int32_t)s->n_ids, .pages = s->pages};
+    batch_seq seq = {.n_tok = n, .n_past = (int32_t)s->n_done, .pages = s->pages};
     int32_t last_row = n - 1;
-    batch_desc desc = {.n_tok = n, .ids = ids, .n_seq = 1, .seqs = &seq};
+    batch_desc desc = {.n_tok = n, .ids = s->ids + s->n_done, .n_seq = 1, .seqs = &seq};
     desc.n_out = logits ? n : last ? 1 : 0;
     desc.out = logits ? s->all_rows : &last_row;
     jang_status status = model_step(m, &desc, &s->cache);
@@ -160,7 +182,8 @@ static jang_status make_rows(jang_session *s) {
     return JANG_OK;
 }
 
-static jang_status prepare(jang_session *s, size_t n_ids, bool all_logits) {
+/* For n_todo tokens to compute, of which n_ids are new. */
+static jang_status prepare(jang_session *s, size_t n_todo, size_t n_ids, bool all_logits) {
     jang_status status = grow_ids(s, s->n_ids + n_ids);
     if (status == JANG_OK) {
         status = grow_pages(s, s->n_ids + n_ids);
@@ -168,8 +191,69 @@ static jang_status prepare(jang_session *s, size_t n_ids, bool all_logits) {
     if (status == JANG_OK && all_logits) {
         status = make_rows(s);
     }
-    size_t step = n_ids < (size_t)s->n_batch ? n_ids : (size_t)s->n_batch;
+    size_t step = n_todo < (size_t)s->n_batch ? n_todo : (size_t)s->n_batch;
     return status == JANG_OK ? model_reserve(s->model->model, (int32_t)step) : status;
+}
+
+/* Tokens of the next pass, of `left` that are to come. */
+static int32_t pass_length(const jang_session *s, size_t left) {
+    size_t n = left < (size_t)s->n_batch ? left : (size_t)s->n_batch;
+    size_t end = s->n_done + n, border = end - end % OPS_PAGE_TOKENS;
+    if (!s->cache.state || border <= s->n_done || (n == left && border < s->n_done + LAST_CUT)) {
+        return (int32_t)n;
+    }
+    return (int32_t)(border - s->n_done);
+}
+
+/* Copies the state at page borders. */
+static void keep_state(jang_session *s) {
+    if (s->cache.state && s->n_done % OPS_PAGE_TOKENS == 0 &&
+        !snapshots_reach(&s->snapshots, s->n_done)) {
+        ops *o = s->model->ops;
+        o->table->state_copy(o, s->cache.state, 0, snapshots_add(&s->snapshots, s->n_done));
+    }
+}
+
+/* Goes back to the last copy of the state that holds no token but those held. */
+static void restore_state(jang_session *s) {
+    int32_t slot;
+    if (s->n_done > s->n_ids) {
+        s->n_done = snapshots_back(&s->snapshots, s->n_ids, &slot);
+        if (s->n_done) {
+            ops *o = s->model->ops;
+            o->table->state_copy(o, s->cache.state, slot, 0);
+        }
+    }
+}
+
+/* Computes what is not done of ids, up to `end`. logits are those from token `first` on. */
+static jang_status compute(jang_session *s, size_t first, size_t end, float *logits,
+                           session_pause_fn pause, void *user) {
+    size_t n_vocab = (size_t)model_get_facts(s->model->model)->n_vocab;
+    while (s->n_done < end) {
+        bool again = s->n_done < first; /* tokens held before whose state is lost */
+        int32_t n = pass_length(s, (again ? first : end) - s->n_done);
+        float *rows = logits && !again ? logits + (s->n_done - first) * n_vocab : NULL;
+        jang_status status = pass(s, n, !again && s->n_done + (size_t)n == end, rows);
+        if (status != JANG_OK) {
+            return status;
+        }
+        s->n_done += (size_t)n;
+        s->n_ids = s->n_done > s->n_ids ? s->n_done : s->n_ids;
+        keep_state(s);
+        if (pause && s->n_done < end && !pause(user)) {
+            return JANG_ERR_CANCELLED;
+        }
+    }
+    return JANG_OK;
+}
+
+/* After a failure: only the first n_ids tokens count, and of the state nothing. */
+static void forget(jang_session *s, size_t n_ids) {
+    int32_t slot;
+    s->n_ids = n_ids;
+    s->n_done = s->cache.state ? SIZE_MAX : n_ids;
+    (void)snapshots_back(&s->snapshots, n_ids, &slot);
 }
 
 jang_status session_append(jang_session *s, const int32_t *ids, size_t n_ids, float *logits,
@@ -178,23 +262,18 @@ jang_status session_append(jang_session *s, const int32_t *ids, size_t n_ids, fl
     if (status != JANG_OK || n_ids == 0) {
         return status;
     }
-    status = prepare(s, n_ids, logits != NULL);
-    size_t before = s->n_ids, n_vocab = (size_t)model_get_facts(s->model->model)->n_vocab;
-    for (size_t i = 0; status == JANG_OK && i < n_ids;) {
-        size_t left = n_ids - i;
-        int32_t n = left < (size_t)s->n_batch ? (int32_t)left : s->n_batch;
-        status = pass(s, ids + i, n, (size_t)n == left, logits ? logits + i * n_vocab : NULL);
-        if (status == JANG_OK) {
-            memcpy(s->ids + s->n_ids, ids + i, (size_t)n * sizeof *ids);
-            s->n_ids += (size_t)n;
-            i += (size_t)n;
-        }
-        if (status == JANG_OK && pause && i < n_ids && !pause(user)) {
-            return JANG_ERR_CANCELLED;
+    restore_state(s);
+    size_t before = s->n_ids, end = before + n_ids;
+    size_t n_vocab = (size_t)model_get_facts(s->model->model)->n_vocab;
+    status = prepare(s, end - s->n_done, n_ids, logits != NULL);
+    if (status == JANG_OK) {
+        memcpy(s->ids + before, ids, n_ids * sizeof *ids);
+        status = compute(s, before, end, logits, pause, user);
+        if (status != JANG_OK && status != JANG_ERR_CANCELLED) {
+            forget(s, before);
         }
     }
     if (status != JANG_OK) {
-        s->n_ids = before;
         return status;
     }
     if (logits) {
@@ -226,6 +305,11 @@ jang_status jang_session_truncate(jang_session *s, size_t n_ids) {
     if (n_ids < s->n_ids) {
         s->n_logits = 0; /* an equal number of other tokens must not pass for those */
     }
+    if (!s->cache.state) {
+        s->n_done = n_ids;
+    }
+    int32_t slot; /* copies that hold more must not be taken for those of the tokens to come */
+    (void)snapshots_back(&s->snapshots, n_ids, &slot);
     s->n_ids = n_ids;
     return JANG_OK;
 }

@@ -3,6 +3,7 @@
 #define JANG_ENGINE_SESSION_H
 
 #include "engine/engine.h"
+#include "engine/snapshots.h"
 
 struct jang_session {
     ctx_t *ctx;
@@ -11,11 +12,16 @@ struct jang_session {
     model_cache cache; /* slot 0 of its state is this sequence's */
     int32_t *pages;    /* [n_pages]: this sequence's pages in the cache */
     int32_t n_pages;
-    int32_t *ids; /* [n_ids]: tokens computed */
+    int32_t *ids; /* [n_ids]: tokens held */
     size_t n_ids, ids_capacity;
-    float *logits;     /* [n_vocab] after token number n_logits - 1 */
-    size_t n_logits;   /* 0: none yet */
-    int32_t *all_rows; /* 0 .. n_batch-1, made when first wanted */
+    /* Tokens that are in the cache as they stand in ids. Behind n_ids after a return to a copy of
+     * the recurrent state: the next append computes the rest first. Beyond it where the state is of
+     * no use: the next append returns to a copy first. Equal to it without recurrent state. */
+    size_t n_done;
+    snapshots snapshots; /* slots 1 and up of the cache */
+    float *logits;       /* [n_vocab] after token number n_logits - 1 */
+    size_t n_logits;     /* 0: none yet */
+    int32_t *all_rows;   /* 0 .. n_batch-1, made when first wanted */
 };
 
 /* Called between the passes of a long input; false stops it there. */
