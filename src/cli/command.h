@@ -25,6 +25,6 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cmd_convert, cmd_run, cmd_inspect, cmd_logits, cmd_tokenize, cmd_template,
-    cmd_bench;
+    cmd_parse, cmd_bench;
 
 #endif

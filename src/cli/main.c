@@ -14,7 +14,8 @@
 #include <string.h>
 
 static const cli_command *const commands[] = {
-    &cmd_convert, &cmd_run, &cmd_inspect, &cmd_logits, &cmd_tokenize, &cmd_template, &cmd_bench,
+    &cmd_convert,  &cmd_run,      &cmd_inspect, &cmd_logits,
+    &cmd_tokenize, &cmd_template, &cmd_parse,   &cmd_bench,
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 

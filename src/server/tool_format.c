@@ -1,0 +1,210 @@
+/* tool_format.c - the table of tool-call formats, and how a chat template tells its own.
+ *
+ * The order matters for detection only: the first row whose signs are in the template wins. */
+#include "tool_format.h"
+
+#include <string.h>
+
+#define CALLS_BEGIN "<｜tool▁calls▁begin｜>"
+#define CALLS_END "<｜tool▁calls▁end｜>"
+#define CALL_BEGIN "<｜tool▁call▁begin｜>"
+#define CALL_END "<｜tool▁call▁end｜>"
+#define TOOL_SEP "<｜tool▁sep｜>"
+#define JSON_KEYS .name_keys = {"name"}, .args_keys = {"arguments", "parameters"}
+
+static const tool_format formats[] = {
+    {.name = "harmony", .families = "gpt-oss", .sign = "<|channel|>"},
+    {.name = "dsml",
+     .families = "DeepSeek V3.2, V4",
+     .openings = {"<｜DSML｜function_calls>", "<｜DSML｜tool_calls>"},
+     .scan = fmt_tags,
+     .section_open = "<｜DSML｜function_calls>",
+     .section_close = "</｜DSML｜function_calls>",
+     .name_keys = {"<｜DSML｜tool_calls>", "</｜DSML｜tool_calls>"},
+     .call_open = "<｜DSML｜invoke name=\"",
+     .call_middle = "\">",
+     .call_close = "</｜DSML｜invoke>",
+     .param_open = "<｜DSML｜parameter name=\"",
+     .param_middle = "\"",
+     .param_close = "</｜DSML｜parameter>",
+     .sign = "｜DSML｜"},
+    {.name = "deepseek_v3",
+     .families = "DeepSeek V3, R1",
+     .openings = {CALLS_BEGIN},
+     .scan = fmt_named_json,
+     .section_open = CALLS_BEGIN,
+     .section_close = CALLS_END,
+     .call_open = CALL_BEGIN,
+     .call_middle = TOOL_SEP,
+     .param_middle = "\n",
+     .param_open = "```json",
+     .param_close = "```",
+     .call_close = CALL_END,
+     .sign = CALLS_BEGIN,
+     .second_sign = "```json"},
+    {.name = "deepseek_v31",
+     .families = "DeepSeek V3.1",
+     .openings = {CALLS_BEGIN},
+     .scan = fmt_named_json,
+     .section_open = CALLS_BEGIN,
+     .section_close = CALLS_END,
+     .call_open = CALL_BEGIN,
+     .call_middle = TOOL_SEP,
+     .call_close = CALL_END,
+     .sign = CALLS_BEGIN},
+    {.name = "kimi",
+     .families = "Kimi K2",
+     .openings = {"<|tool_calls_section_begin|>"},
+     .scan = fmt_named_json,
+     .section_open = "<|tool_calls_section_begin|>",
+     .section_close = "<|tool_calls_section_end|>",
+     .call_open = "<|tool_call_begin|>",
+     .call_middle = "<|tool_call_argument_begin|>",
+     .call_close = "<|tool_call_end|>",
+     .name_keys = {"id"},
+     .sign = "<|tool_calls_section_begin|>"},
+    {.name = "minimax",
+     .families = "MiniMax M2",
+     .openings = {"<minimax:tool_call>"},
+     .scan = fmt_tags,
+     .section_open = "<minimax:tool_call>",
+     .section_close = "</minimax:tool_call>",
+     .call_open = "<invoke name=\"",
+     .call_middle = "\">",
+     .call_close = "</invoke>",
+     .param_open = "<parameter name=\"",
+     .param_middle = "\"",
+     .param_close = "</parameter>",
+     .sign = "minimax:tool_call"},
+    {.name = "seed",
+     .families = "Seed-OSS",
+     .openings = {"<seed:tool_call>"},
+     .scan = fmt_tags,
+     .section_open = "<seed:tool_call>",
+     .section_close = "</seed:tool_call>",
+     .call_open = "<function=",
+     .call_middle = ">",
+     .call_close = "</function>",
+     .param_open = "<parameter=",
+     .param_close = "</parameter>",
+     .sign = "<seed:tool_call>"},
+    {.name = "qwen3_coder",
+     .families = "Qwen3-Coder, Qwen3.5, Nemotron 3, Step 3.5",
+     .openings = {"<tool_call>", "<function="},
+     .scan = fmt_tags,
+     .section_open = "<tool_call>",
+     .section_close = "</tool_call>",
+     .call_open = "<function=",
+     .call_middle = ">",
+     .call_close = "</function>",
+     .param_open = "<parameter=",
+     .param_close = "</parameter>",
+     .sign = "<function=",
+     .second_sign = "<parameter="},
+    {.name = "glm",
+     .families = "GLM 4.5 to 5",
+     .openings = {"<tool_call>"},
+     .scan = fmt_glm,
+     .section_close = "</tool_call>",
+     .sign = "<arg_key>"},
+    {.name = "gemma4",
+     .families = "Gemma 4",
+     .openings = {"<|tool_call>"},
+     .scan = fmt_gemma4,
+     .section_open = "<|tool_call>",
+     .section_close = "<tool_call|>",
+     .param_open = "<|\"|>",
+     .sign = "<|tool_call>"},
+    {.name = "gemma3",
+     .families = "Gemma 3, 3n, FunctionGemma",
+     .openings = {"```tool_code", "```python", "<start_function_call>"},
+     .scan = fmt_gemma3,
+     .section_open = "<start_function_call>",
+     .section_close = "<end_function_call>",
+     .param_open = "<escape>",
+     .sign = "<start_function_call>"},
+    {.name = "mistral",
+     .families = "Mistral, Devstral, Magistral",
+     .openings = {"[TOOL_CALLS]"},
+     .scan = fmt_mistral,
+     .id_length = 9,
+     JSON_KEYS,
+     .sign = "[TOOL_CALLS]"},
+    {.name = "apriel",
+     .families = "Apriel",
+     .openings = {"<tool_calls>"},
+     .scan = fmt_json_calls,
+     .section_close = "</tool_calls>",
+     JSON_KEYS,
+     .sign = "<tool_calls>"},
+    {.name = "cohere",
+     .families = "Command R7B, Command A",
+     .openings = {"<|START_ACTION|>"},
+     .scan = fmt_json_calls,
+     .section_close = "<|END_ACTION|>",
+     .name_keys = {"tool_name"},
+     .args_keys = {"parameters"},
+     .sign = "<|START_ACTION|>"},
+    {.name = "granite",
+     .families = "Granite 3 (Granite 4 writes hermes)",
+     .openings = {"<|tool_call|>", "<tool_call>"},
+     .scan = fmt_json_calls,
+     .call_close = "</tool_call>",
+     JSON_KEYS,
+     .sign = "<|tool_call|>",
+     .second_sign = "<|start_of_role|>"},
+    {.name = "phi",
+     .families = "Phi-4-mini",
+     .openings = {"functools", "<|tool_call|>"},
+     .scan = fmt_json_calls,
+     .call_close = "<|/tool_call|>",
+     JSON_KEYS,
+     .sign = "<|/tool_call|>"},
+    {.name = "hermes",
+     .families = "Qwen2.5, Qwen3, Hermes, SmolLM3, and models whose template knows no tools",
+     .openings = {"<tool_call>"},
+     .scan = fmt_json_calls,
+     .section_close = "</tool_call>",
+     JSON_KEYS,
+     .sign = "<tool_call>"},
+    {.name = "pythonic",
+     .families = "Llama 3.2 and 4, LFM2",
+     .openings = {"<|tool_call_start|>", "["},
+     .bare = true,
+     .scan = fmt_pythonic,
+     .section_close = "<|tool_call_end|>",
+     .sign = "<|tool_list_start|>"},
+    {.name = "llama3",
+     .families = "Llama 3.1 to 3.3",
+     .openings = {"<|python_tag|>", "<function=", "{"},
+     .bare = true,
+     .scan = fmt_llama3,
+     JSON_KEYS,
+     .sign = "<|start_header_id|>",
+     .second_sign = "\"parameters\": "},
+};
+#define N_FORMATS (sizeof formats / sizeof formats[0])
+
+const tool_format *tool_format_at(size_t i) {
+    return i < N_FORMATS ? &formats[i] : NULL;
+}
+
+const tool_format *tool_format_find(const char *name) {
+    for (size_t i = 0; i < N_FORMATS; i++) {
+        if (!strcmp(formats[i].name, name)) {
+            return &formats[i];
+        }
+    }
+    return NULL;
+}
+
+const tool_format *tool_format_detect(const char *chat_template) {
+    for (size_t i = 0; chat_template && i < N_FORMATS; i++) {
+        const tool_format *f = &formats[i];
+        if (strstr(chat_template, f->sign) &&
+            (!f->second_sign || strstr(chat_template, f->second_sign))) {
+            return f;
+        }
+    }
+    return NULL;
+}
