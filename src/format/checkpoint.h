@@ -53,6 +53,10 @@ JANG_MUST_CHECK jang_status checkpoint_chat_template(const char **text, size_t *
  * JANG_ERR_UNSUPPORTED. */
 JANG_MUST_CHECK jang_status checkpoint_rows_f32(float *out, const checkpoint *c,
                                                 const tensor_view *t, int64_t first, int64_t n);
+/* Reads elements [at, at + n) of a tensor of a plain floating type into out f32 [n], in the order
+ * of the file. Other types are JANG_ERR_UNSUPPORTED. */
+JANG_MUST_CHECK jang_status checkpoint_elements_f32(float *out, const checkpoint *c,
+                                                    const tensor_view *t, int64_t at, int64_t n);
 /* Tells the system that these rows' bytes are not needed again. */
 void checkpoint_drop_rows(const checkpoint *c, const tensor_view *t, int64_t first, int64_t n);
 

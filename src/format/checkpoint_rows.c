@@ -97,6 +97,18 @@ jang_status checkpoint_rows_f32(float *out, const checkpoint *c, const tensor_vi
     return JANG_OK;
 }
 
+jang_status checkpoint_elements_f32(float *out, const checkpoint *c, const tensor_view *t,
+                                    int64_t at, int64_t n) {
+    assert(at >= 0 && n >= 0 && at + n <= tensor_count(t));
+    if (!readers[t->type] || t->row_heads) {
+        return ctx_fail(c->ctx, JANG_ERR_UNSUPPORTED,
+                        "%s: tensor %s: single elements of type %s cannot be read", c->path,
+                        t->name, dtype_table[t->type].name);
+    }
+    readers[t->type](out, t->data + (size_t)at * (size_t)dtype_table[t->type].block_bytes, n);
+    return JANG_OK;
+}
+
 /* The mapping that holds an address. */
 static const file_map *map_of(const checkpoint *c, const uint8_t *data) {
     uintptr_t at = (uintptr_t)data;

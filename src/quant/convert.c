@@ -82,7 +82,7 @@ static jang_status check_quant_method(conversion *c) {
         at.object = section;
         status = json_get_string(&method, at, "quant_method", NULL);
     }
-    if (status == JANG_OK && method) {
+    if (status == JANG_OK && method && strcmp(method, "fp8") != 0 && strcmp(method, "mxfp4") != 0) {
         return ctx_fail(c->ctx, JANG_ERR_UNSUPPORTED,
                         "%s: quantized by \"%s\", which cannot be converted yet; give the original "
                         "model, or one quantized by MLX or JANG",
@@ -116,6 +116,9 @@ static jang_status choose_parts(conversion *c) {
 static jang_status read_names(conversion *c) {
     jang_status status = names_model(&c->model, c->ctx, c->config, "config.json", &c->parts);
     if (status == JANG_OK) {
+        status = names_map(&c->parts, &c->model);
+    }
+    if (status == JANG_OK) {
         status = names_check(c->ctx, &c->model, &c->parts);
     }
     if (status == JANG_OK) {
@@ -141,7 +144,8 @@ static jang_status read_source(conversion *c) {
     if (status != JANG_OK) {
         return status;
     }
-    profile_model model = {.n_layer = c->model.n_layer, .tied = c->model.tied};
+    profile_model model = {
+        .n_layer = c->model.n_layer, .n_expert = c->model.n_expert, .tied = c->model.tied};
     return plan_make(&c->plan, c->ctx, &c->profile, &model, c->options->group_size, c->kept,
                      c->n_kept);
 }
@@ -217,6 +221,26 @@ static int add_old_rope_keys(json_t *config) {
     return failed;
 }
 
+/* Names that transformers gives a number in newer configs, and those that mlx-lm reads. */
+static int add_old_names(json_t *config) {
+    static const struct {
+        const char *model_type, *newer, *older;
+    } names[] = {
+        {"qwen3_moe", "num_local_experts", "num_experts"},
+        {"qwen2_moe", "num_local_experts", "num_experts"},
+        {"olmoe", "num_local_experts", "num_experts"},
+    };
+    const char *type = json_string_value(json_object_get(config, "model_type"));
+    int failed = 0;
+    for (size_t i = 0; type && i < sizeof names / sizeof names[0]; i++) {
+        json_t *value = json_object_get(config, names[i].newer);
+        if (value && strcmp(names[i].model_type, type) == 0 && !json_has(config, names[i].older)) {
+            failed |= json_object_set(config, names[i].older, value);
+        }
+    }
+    return failed;
+}
+
 static jang_status write_json(const conversion *c, const char *name, const json_t *value) {
     buf text;
     buf_init(&text, c->ctx, BUF_NO_LIMIT);
@@ -247,6 +271,7 @@ static jang_status write_config(const conversion *c, const quant_module *modules
     json_object_del(config, "_name_or_path");
     int failed = json_object_set_new(config, "tie_word_embeddings", json_boolean(c->model.tied));
     failed |= add_old_rope_keys(config);
+    failed |= add_old_names(config);
     if (c->profile.kind == PROFILE_FLOAT) {
         const char *key = json_has(config, "dtype") ? "dtype" : "torch_dtype";
         failed |= json_object_set_new(config, key, json_string(torch_name(c->profile.type)));

@@ -1,30 +1,10 @@
 /* names.c - the table of families whose tensors a conversion knows. */
-#include "quant/names.h"
+#include "quant/names_impl.h"
 
 #include <stdio.h>
 #include <string.h>
 
-typedef enum name_need {
-    NEED_ALWAYS,
-    NEED_MAYBE, /* may be there: a bias */
-    NEED_HEAD,  /* needed unless embeddings are tied, and dropped if they are */
-    NEED_DROP,  /* found in old checkpoints, of no use */
-} name_need;
-
-typedef struct name_rule {
-    const char *name; /* within a layer: what follows "model.layers.N." */
-    bool in_layer;
-    name_need need;
-    name_size rows, columns; /* of a matrix; a vector has no columns */
-} name_rule;
-
-struct name_family {
-    const char *model_type;
-    const name_rule *rules[3]; /* tables ended by a NULL name; the last is NULL */
-    int64_t head_dim;          /* where the config does not say it; 0: hidden_size / heads */
-};
-
-static const name_rule llama_rules[] = {
+static const name_rule base_rules[] = {
     {"model.embed_tokens.weight", false, NEED_ALWAYS, SIZE_VOCAB, SIZE_HIDDEN},
     {"model.norm.weight", false, NEED_ALWAYS, SIZE_HIDDEN, SIZE_NONE},
     {"lm_head.weight", false, NEED_HEAD, SIZE_VOCAB, SIZE_HIDDEN},
@@ -32,6 +12,10 @@ static const name_rule llama_rules[] = {
     {"rope_freqs.weight", false, NEED_DROP, SIZE_NONE, SIZE_NONE},
     {"input_layernorm.weight", true, NEED_ALWAYS, SIZE_HIDDEN, SIZE_NONE},
     {"post_attention_layernorm.weight", true, NEED_ALWAYS, SIZE_HIDDEN, SIZE_NONE},
+    {NULL, false, NEED_MAYBE, SIZE_NONE, SIZE_NONE},
+};
+
+static const name_rule attention_rules[] = {
     {"self_attn.q_proj.weight", true, NEED_ALWAYS, SIZE_Q, SIZE_HIDDEN},
     {"self_attn.k_proj.weight", true, NEED_ALWAYS, SIZE_KV, SIZE_HIDDEN},
     {"self_attn.v_proj.weight", true, NEED_ALWAYS, SIZE_KV, SIZE_HIDDEN},
@@ -41,9 +25,13 @@ static const name_rule llama_rules[] = {
     {"self_attn.v_proj.bias", true, NEED_MAYBE, SIZE_KV, SIZE_NONE},
     {"self_attn.o_proj.bias", true, NEED_MAYBE, SIZE_HIDDEN, SIZE_NONE},
     {"self_attn.rotary_emb.inv_freq", true, NEED_DROP, SIZE_NONE, SIZE_NONE},
-    {"mlp.gate_proj.weight", true, NEED_ALWAYS, SIZE_FF, SIZE_HIDDEN},
-    {"mlp.up_proj.weight", true, NEED_ALWAYS, SIZE_FF, SIZE_HIDDEN},
-    {"mlp.down_proj.weight", true, NEED_ALWAYS, SIZE_HIDDEN, SIZE_FF},
+    {NULL, false, NEED_MAYBE, SIZE_NONE, SIZE_NONE},
+};
+
+static const name_rule mlp_rules[] = {
+    {"mlp.gate_proj.weight", true, NEED_DENSE, SIZE_FF, SIZE_HIDDEN},
+    {"mlp.up_proj.weight", true, NEED_DENSE, SIZE_FF, SIZE_HIDDEN},
+    {"mlp.down_proj.weight", true, NEED_DENSE, SIZE_HIDDEN, SIZE_FF},
     {"mlp.gate_proj.bias", true, NEED_MAYBE, SIZE_FF, SIZE_NONE},
     {"mlp.up_proj.bias", true, NEED_MAYBE, SIZE_FF, SIZE_NONE},
     {"mlp.down_proj.bias", true, NEED_MAYBE, SIZE_HIDDEN, SIZE_NONE},
@@ -57,10 +45,19 @@ static const name_rule qk_norm_rules[] = {
 };
 
 static const name_family families[] = {
-    {"llama", {llama_rules}, 0},
-    {"mistral", {llama_rules}, 0},
-    {"qwen2", {llama_rules}, 0},
-    {"qwen3", {llama_rules, qk_norm_rules}, 128},
+    {"llama", {base_rules, attention_rules, mlp_rules}, 0, {NULL}},
+    {"mistral", {base_rules, attention_rules, mlp_rules}, 0, {NULL}},
+    {"qwen2", {base_rules, attention_rules, mlp_rules}, 0, {NULL}},
+    {"qwen3", {base_rules, attention_rules, mlp_rules, qk_norm_rules}, 128, {NULL}},
+    {"qwen3_moe",
+     {base_rules, attention_rules, mlp_rules, qk_norm_rules, names_mlp_experts},
+     0,
+     {names_stack_mlp}},
+    {"qwen2_moe",
+     {base_rules, attention_rules, mlp_rules, names_mlp_experts, names_shared_expert},
+     0,
+     {names_stack_mlp}},
+    {"mixtral", {base_rules, attention_rules, names_sparse_experts}, 0, {names_stack_sparse}},
 };
 
 #define N_FAMILIES (sizeof families / sizeof *families)
@@ -120,6 +117,28 @@ static jang_status read_sizes(name_model *m, json_at at) {
     return status;
 }
 
+/* Numbers of experts and of latent attention; 0 where there is none. */
+static jang_status read_map_sizes(name_model *m, json_at at) {
+    static const char *const experts[] = {"num_experts", "num_local_experts", "n_routed_experts",
+                                          "moe_num_experts"};
+    const struct {
+        const char *key;
+        int64_t *out;
+    } keys[] = {
+        {"num_attention_heads", &m->maps.n_head},
+        {"qk_nope_head_dim", &m->maps.key_dim},
+        {"v_head_dim", &m->maps.value_dim},
+    };
+    jang_status status = JANG_OK;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && status == JANG_OK; i++) {
+        status = json_get_int(keys[i].out, at, keys[i].key, 0, 0, 1 << 20);
+    }
+    for (size_t i = 0; i < sizeof experts / sizeof *experts && status == JANG_OK; i++) {
+        status = json_get_int(&m->n_expert, at, experts[i], m->n_expert, 0, 1 << 20);
+    }
+    return status;
+}
+
 jang_status names_model(name_model *out, ctx_t *ctx, const json_t *config, const char *what,
                         const part_list *parts) {
     json_at at = {ctx, what, config};
@@ -137,18 +156,53 @@ jang_status names_model(name_model *out, ctx_t *ctx, const json_t *config, const
                                part_find(parts, "lm_head.weight") == NULL);
     }
     if (status == JANG_OK) {
+        status = read_map_sizes(&m, at);
+    }
+    if (status == JANG_OK) {
         *out = m;
     }
     return status;
 }
 
-static bool is_needed(const name_rule *rule, const name_model *model) {
-    return rule->need == NEED_ALWAYS || (rule->need == NEED_HEAD && !model->tied);
+jang_status names_map(part_list *parts, const name_model *model) {
+    return part_list_map(parts, model->family->maps, &model->maps);
+}
+
+/* Whether layer i has experts: their first tensor is there. */
+static bool has_experts(const name_model *model, const part_list *parts, int i) {
+    for (const name_rule *const *table = model->family->rules; *table; table++) {
+        for (const name_rule *rule = *table; rule->name; rule++) {
+            if (rule->need == NEED_EXPERTS) {
+                char name[128];
+                snprintf(name, sizeof name, LAYERS "%d.%s", i, rule->name);
+                return part_find(parts, name) != NULL;
+            }
+        }
+    }
+    return false;
+}
+
+static bool is_needed(const name_rule *rule, const name_model *model, const part_list *parts,
+                      int layer) {
+    switch (rule->need) {
+    case NEED_ALWAYS:
+        return true;
+    case NEED_HEAD:
+        return !model->tied;
+    case NEED_EXPERTS:
+        return has_experts(model, parts, layer);
+    case NEED_DENSE:
+        return !has_experts(model, parts, layer);
+    case NEED_MAYBE:
+    case NEED_DROP:
+        break;
+    }
+    return false;
 }
 
 static jang_status check_rule(ctx_t *ctx, const name_model *model, const part_list *parts,
                               const name_rule *rule) {
-    int n = !is_needed(rule, model) ? 0 : rule->in_layer ? model->n_layer : 1;
+    int n = rule->in_layer ? model->n_layer : 1;
     for (int i = 0; i < n; i++) {
         char name[128];
         if (rule->in_layer) {
@@ -156,7 +210,7 @@ static jang_status check_rule(ctx_t *ctx, const name_model *model, const part_li
         } else {
             snprintf(name, sizeof name, "%s", rule->name);
         }
-        if (!part_find(parts, name)) {
+        if (is_needed(rule, model, parts, i) && !part_find(parts, name)) {
             return ctx_fail(ctx, JANG_ERR_FORMAT, "there is no tensor %s", name);
         }
     }

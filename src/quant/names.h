@@ -5,7 +5,7 @@
 #ifndef JANG_QUANT_NAMES_H
 #define JANG_QUANT_NAMES_H
 
-#include "quant/parts.h"
+#include "quant/part_maps.h"
 
 typedef struct name_family name_family;
 
@@ -28,6 +28,8 @@ typedef struct name_model {
     const name_family *family;
     int n_layer;
     int64_t sizes[SIZE_COUNT];
+    int64_t n_expert;
+    map_sizes maps;
     bool tied; /* one matrix is embedding and lm_head */
 } name_model;
 
@@ -35,6 +37,9 @@ typedef struct name_model {
  * tied, they are when there is no lm_head. */
 JANG_MUST_CHECK jang_status names_model(name_model *out, ctx_t *ctx, const json_t *config,
                                         const char *what, const part_list *parts);
+
+/* Turns the parts into those that mlx-lm has: experts stacked, fused matrices split. */
+JANG_MUST_CHECK jang_status names_map(part_list *parts, const name_model *model);
 
 /* Checks that every tensor the family needs is there. */
 JANG_MUST_CHECK jang_status names_check(ctx_t *ctx, const name_model *model,

@@ -2,7 +2,10 @@
 #include "quant/parts.h"
 
 #include "format/affine.h"
+#include "format/scaled.h"
+#include "quant/part_maps.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,15 +101,97 @@ static bool find_affine(model_part *part, const checkpoint *c, size_t n_module, 
     }
     part->scales = scales;
     part->biases = biases;
+    part->packing = PACKING_AFFINE;
     return true;
 }
 
-static jang_status describe(model_part *part, ctx_t *ctx, checkpoint *c, buf *scratch) {
+/* ---- FP8 with block scales, MXFP4 ---- */
+
+static bool has_suffix(const char *name, const char *suffix) {
+    size_t n = strlen(name), m = strlen(suffix);
+    return n > m && strcmp(name + n - m, suffix) == 0;
+}
+
+static jang_status find_fp8(model_part *part, ctx_t *ctx, const checkpoint *c, const int64_t *block,
+                            buf *scratch) {
+    const tensor_view *t = part->weight;
+    if (t->type != DT_F8_E4M3 || t->n_dim != 2) {
+        return JANG_OK;
+    }
+    const tensor_view *scales = find_sibling(c, t->name, strlen(t->name), "_scale_inv", scratch);
+    if (!scales) {
+        return JANG_OK;
+    }
+    int64_t rows = (t->shape[0] + block[0] - 1) / block[0];
+    int64_t columns = (t->shape[1] + block[1] - 1) / block[1];
+    if (scales->type != DT_F32 || scales->n_dim != 2 || scales->shape[0] != rows ||
+        scales->shape[1] != columns) {
+        return ctx_fail(ctx, JANG_ERR_FORMAT,
+                        "%s: tensor %s: a weight of [%lld, %lld] in blocks of [%lld, %lld] has F32 "
+                        "scales of [%lld, %lld]",
+                        checkpoint_path(c), scales->name, (long long)t->shape[0],
+                        (long long)t->shape[1], (long long)block[0], (long long)block[1],
+                        (long long)rows, (long long)columns);
+    }
+    part->packing = PACKING_FP8;
+    part->scales = scales;
+    part->block_rows = block[0];
+    part->block_columns = block[1];
+    part->n_bytes += scales->n_bytes;
+    return JANG_OK;
+}
+
+/* The part that "NAME_blocks" and "NAME_scales" make has the name NAME. */
+static jang_status find_mxfp4(model_part *part, part_list *list, const checkpoint *c,
+                              buf *scratch) {
+    const tensor_view *t = part->weight;
+    if (t->type != DT_U8 || !has_suffix(t->name, "_blocks")) {
+        return JANG_OK;
+    }
+    size_t n = strlen(t->name) - strlen("_blocks");
+    const tensor_view *scales = find_sibling(c, t->name, n, "_scales", scratch);
+    if (!scales || scales->type != DT_U8) {
+        return JANG_OK;
+    }
+    int last = t->n_dim - 1;
+    if (last < 2 || t->shape[last] != MXFP4_BYTES || scales->n_dim != last ||
+        memcmp(t->shape, scales->shape, (size_t)last * sizeof *t->shape) != 0 ||
+        t->shape[last - 1] > INT64_MAX / MXFP4_GROUP) {
+        return ctx_fail(list->ctx, JANG_ERR_FORMAT,
+                        "%s: tensor %s and its scales are no MXFP4 weight: [.., groups, 16] and "
+                        "[.., groups]",
+                        checkpoint_path(c), t->name);
+    }
+    char *name = ctx_strndup(list->ctx, t->name, n);
+    if (!name) {
+        return ctx_fail_memory(list->ctx, n);
+    }
+    list->names[list->n_names++] = name;
+    part->name = name;
+    part->packing = PACKING_MXFP4;
+    part->scales = scales;
+    part->n_dim = last;
+    part->shape[last - 1] *= MXFP4_GROUP;
+    part->n_bytes += scales->n_bytes;
+    return JANG_OK;
+}
+
+void part_set_sizes(model_part *part) {
+    part->params = 1;
+    for (int i = 0; i < part->n_dim; i++) {
+        part->params *= part->shape[i];
+    }
+    part->columns = part->n_dim ? part->shape[part->n_dim - 1] : 1;
+    part->rows = part->columns ? part->params / part->columns : 0;
+}
+
+static jang_status describe(model_part *part, part_list *list, checkpoint *c, const int64_t *block,
+                            buf *scratch) {
+    ctx_t *ctx = list->ctx;
     const tensor_view *t = part->weight;
     size_t n = strlen(t->name), n_module = n > 7 ? n - 7 : 0;
     bool is_weight = n > 7 && strcmp(t->name + n_module, ".weight") == 0;
     part->name = t->name;
-    part->role = role_of(t->name);
     part->n_dim = t->n_dim;
     memcpy(part->shape, t->shape, sizeof part->shape);
     part->n_bytes = t->n_bytes;
@@ -116,18 +201,60 @@ static jang_status describe(model_part *part, ctx_t *ctx, checkpoint *c, buf *sc
             return status;
         }
     }
-    part->params = 1;
-    for (int i = 0; i < part->n_dim; i++) {
-        part->params *= part->shape[i];
+    jang_status status = find_fp8(part, ctx, c, block, scratch);
+    if (status == JANG_OK) {
+        status = find_mxfp4(part, list, c, scratch);
     }
-    part->columns = part->n_dim ? part->shape[part->n_dim - 1] : 1;
-    part->rows = part->columns ? part->params / part->columns : 0;
-    return JANG_OK;
+    part->role = role_of(part->name);
+    part_set_sizes(part);
+    return status;
+}
+
+/* Rows and columns that share a scale in an FP8 checkpoint. */
+static jang_status read_block(int64_t block[2], ctx_t *ctx, checkpoint *c) {
+    const json_t *config, *section, *sizes;
+    block[0] = block[1] = 128;
+    jang_status status = checkpoint_json(&config, c, "config.json");
+    json_at at = {ctx, "config.json", config};
+    if (status == JANG_OK && config) {
+        status = json_get_object(&section, at, "quantization_config");
+        at.object = section;
+        if (status == JANG_OK && section) {
+            status = json_get_array(&sizes, at, "weight_block_size");
+        }
+        for (size_t i = 0; status == JANG_OK && section && sizes && i < 2; i++) {
+            block[i] = json_integer_value(json_array_get(sizes, i));
+            if (block[i] < 1 || block[i] > 1 << 20) {
+                status = ctx_fail(ctx, JANG_ERR_FORMAT,
+                                  "config.json: weight_block_size must be two numbers above 0");
+            }
+        }
+    }
+    return status;
+}
+
+/* Whether a tensor is the scales of an FP8 or MXFP4 weight. */
+static bool belongs_to_scaled(const checkpoint *c, const tensor_view *t, buf *scratch) {
+    static const struct {
+        const char *suffix, *owner;
+        dtype type;
+    } kinds[] = {{"_scale_inv", "", DT_F8_E4M3}, {"_scales", "_blocks", DT_U8}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        if (has_suffix(t->name, kinds[i].suffix)) {
+            size_t n = strlen(t->name) - strlen(kinds[i].suffix);
+            const tensor_view *owner = find_sibling(c, t->name, n, kinds[i].owner, scratch);
+            return owner && owner->type == kinds[i].type;
+        }
+    }
+    return false;
 }
 
 /* Whether a tensor is the scales or biases of a packed weight. */
 static bool belongs_to_weight(const checkpoint *c, const tensor_view *t, buf *scratch) {
     size_t n = strlen(t->name);
+    if (belongs_to_scaled(c, t, scratch)) {
+        return true;
+    }
     if (n <= 7 ||
         (strcmp(t->name + n - 7, ".scales") != 0 && strcmp(t->name + n - 7, ".biases") != 0)) {
         return false;
@@ -143,16 +270,22 @@ jang_status part_list_make(part_list *out, ctx_t *ctx, checkpoint *c) {
     if (!list.parts) {
         return ctx_fail_memory(ctx, n * sizeof *list.parts);
     }
+    list.names = ctx_zero(ctx, n ? n : 1, sizeof *list.names);
+    if (!list.names) {
+        part_list_free(&list);
+        return ctx_fail_memory(ctx, n * sizeof *list.names);
+    }
     buf scratch;
     buf_init(&scratch, ctx, 1 << 20);
-    jang_status status = JANG_OK;
+    int64_t block[2];
+    jang_status status = read_block(block, ctx, c);
     for (size_t i = 0; i < n && status == JANG_OK; i++) {
         if (belongs_to_weight(c, &tensors[i], &scratch)) {
             continue;
         }
         model_part *part = &list.parts[list.n_parts];
         part->weight = &tensors[i];
-        status = describe(part, ctx, c, &scratch);
+        status = describe(part, &list, c, block, &scratch);
         list.n_bytes += part->n_bytes;
         list.n_parts++;
     }
@@ -171,18 +304,26 @@ jang_status part_list_make(part_list *out, ctx_t *ctx, checkpoint *c) {
 
 jang_status part_check_type(ctx_t *ctx, const model_part *part) {
     const dtype_info *info = &dtype_table[part->weight->type];
-    if (part->bits || info->block > 1 || (info->is_float && info->block_bytes > 1)) {
+    if (part->packing != PACKING_NONE || info->block > 1 ||
+        (info->is_float && info->block_bytes > 1)) {
         return JANG_OK;
     }
-    return ctx_fail(ctx, JANG_ERR_UNSUPPORTED,
-                    "tensor %s: type %s cannot be converted; F32, F16, BF16, F64, GGUF's block "
-                    "types and MLX's affine form (U32 with scales and biases) can",
-                    part->name, info->name);
+    return ctx_fail(
+        ctx, JANG_ERR_UNSUPPORTED,
+        "tensor %s: type %s cannot be converted; F32, F16, BF16, F64, GGUF's block "
+        "types, FP8 with block scales, MXFP4 and MLX's affine form (U32 with scales and biases) "
+        "can",
+        part->name, info->name);
 }
 
 void part_list_free(part_list *list) {
     if (list && list->ctx) {
+        for (size_t i = 0; i < list->n_names; i++) {
+            ctx_free(list->ctx, list->names[i]);
+        }
+        ctx_free(list->ctx, list->names);
         ctx_free(list->ctx, list->parts);
+        part_maps_free(list->maps, list->ctx);
         *list = (part_list){0};
     }
 }
@@ -204,11 +345,7 @@ const model_part *part_find(const part_list *list, const char *name) {
     return NULL;
 }
 
-jang_status part_rows_f32(float *out, const checkpoint *c, const model_part *part, int64_t first,
-                          int64_t n) {
-    if (!part->bits) {
-        return checkpoint_rows_f32(out, c, part->weight, first, n);
-    }
+static void affine_rows(float *out, const model_part *part, int64_t first, int64_t n) {
     size_t word_bytes = (size_t)affine_row_words(part->columns, part->bits) * sizeof(uint32_t);
     size_t scale_bytes =
         (size_t)(part->columns / part->group) * (size_t)dtype_table[part->scales->type].block_bytes;
@@ -219,9 +356,56 @@ jang_status part_rows_f32(float *out, const checkpoint *c, const model_part *par
                        part->biases->data + row * scale_bytes, part->scales->type, part->columns,
                        part->bits, part->group);
     }
-    return JANG_OK;
+}
+
+static void fp8_run(float *out, const model_part *part, int64_t row, int64_t column, int64_t n) {
+    int64_t n_scales = part->scales->shape[1];
+    scaled_fp8_f32(out, part->weight->data + row * part->columns,
+                   part->scales->data + row / part->block_rows * n_scales * 4, column, n,
+                   part->block_columns);
+}
+
+jang_status part_rows_f32(float *out, const checkpoint *c, const model_part *part, int64_t first,
+                          int64_t n) {
+    if (part->map) {
+        return part_map_rows(out, c, part, first, n);
+    }
+    int64_t n_groups = part->columns / MXFP4_GROUP;
+    switch (part->packing) {
+    case PACKING_AFFINE:
+        affine_rows(out, part, first, n);
+        return JANG_OK;
+    case PACKING_FP8:
+        for (int64_t i = 0; i < n; i++) {
+            fp8_run(out + i * part->columns, part, first + i, 0, part->columns);
+        }
+        return JANG_OK;
+    case PACKING_MXFP4:
+        scaled_mxfp4_f32(out, part->weight->data + first * n_groups * MXFP4_BYTES,
+                         part->scales->data + first * n_groups, n * n_groups);
+        return JANG_OK;
+    case PACKING_NONE:
+        break;
+    }
+    return checkpoint_rows_f32(out, c, part->weight, first, n);
+}
+
+jang_status part_run_f32(float *out, const checkpoint *c, const model_part *part, int64_t row,
+                         int64_t column, int64_t n) {
+    if (part->packing == PACKING_FP8) {
+        fp8_run(out, part, row, column, n);
+        return JANG_OK;
+    }
+    assert(part->packing == PACKING_NONE);
+    return checkpoint_elements_f32(out, c, part->weight, row * part->columns + column, n);
 }
 
 void part_drop_rows(const checkpoint *c, const model_part *part, int64_t first, int64_t n) {
-    checkpoint_drop_rows(c, part->weight, first, n);
+    if (part->map) {
+        part_map_drop(c, part, first, n);
+    } else if (tensor_columns(part->weight) * tensor_rows(part->weight) > 0) {
+        /* in rows of the tensor, which for MXFP4 are groups */
+        int64_t share = tensor_rows(part->weight) / part->rows;
+        checkpoint_drop_rows(c, part->weight, first * share, n * share);
+    }
 }

@@ -8,11 +8,22 @@
 #include "format/checkpoint.h"
 #include "quant/roles.h"
 
+/* How a part is packed, beyond what its tensor's type says. */
+typedef enum part_packing {
+    PACKING_NONE,
+    PACKING_AFFINE, /* MLX's form: scales, biases, bits, group */
+    PACKING_FP8,    /* E4M3 with scales F32 for blocks of rows and columns: NAME_scale_inv */
+    PACKING_MXFP4,  /* NAME_blocks U8 [.., groups, 16] and NAME_scales U8 [.., groups] */
+} part_packing;
+
 typedef struct model_part {
-    const char *name; /* of the weight, borrowed from the checkpoint */
+    const char *name; /* of the weight, borrowed from the checkpoint or the list */
     const tensor_view *weight;
-    const tensor_view *scales, *biases; /* NULL: not in affine form */
-    int bits, group;                    /* of the affine form */
+    const tensor_view *scales, *biases; /* NULL: the packing has none */
+    part_packing packing;
+    int bits, group;                   /* of the affine form */
+    int64_t block_rows, block_columns; /* of FP8 */
+    const struct part_map *map; /* made of other parts (part_maps.h); NULL: stored as it is */
     int n_dim;
     int64_t shape[TENSOR_MAX_DIMS]; /* of the parameter, whatever its form */
     int64_t rows, columns, params;
@@ -25,6 +36,9 @@ typedef struct part_list {
     model_part *parts;
     size_t n_parts;
     uint64_t n_bytes; /* of all */
+    char **names;     /* [n_names] of parts whose name is no tensor's */
+    size_t n_names;
+    struct part_maps *maps; /* what parts are made of, or NULL; see part_maps.h */
 } part_list;
 
 /* Lists a checkpoint's parameters, of whatever type; it must outlive the list. Errors name the
@@ -35,12 +49,19 @@ JANG_MUST_CHECK jang_status part_list_make(part_list *out, ctx_t *ctx, checkpoin
 JANG_MUST_CHECK jang_status part_check_type(ctx_t *ctx, const model_part *part);
 void part_list_free(part_list *list);
 
+/* Sets params, rows and columns by the shape. */
+void part_set_sizes(model_part *part);
+
 /* The part of this name, or NULL. */
 const model_part *part_find(const part_list *list, const char *name);
 
 /* Reads rows [first, first + n) as out f32 [n, columns]. */
 JANG_MUST_CHECK jang_status part_rows_f32(float *out, const checkpoint *c, const model_part *part,
                                           int64_t first, int64_t n);
+
+/* Reads columns [column, column + n) of one row of a part in a plain floating type or FP8. */
+JANG_MUST_CHECK jang_status part_run_f32(float *out, const checkpoint *c, const model_part *part,
+                                         int64_t row, int64_t column, int64_t n);
 
 /* Tells the system that these rows are not needed again. */
 void part_drop_rows(const checkpoint *c, const model_part *part, int64_t first, int64_t n);

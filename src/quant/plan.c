@@ -9,16 +9,30 @@
 
 /* ---- One item ---- */
 
+/* The floating type a part has, or had before it was packed: FP8 and MXFP4 models are bf16 else. */
+static dtype source_type(const model_part *part) {
+    switch (part->packing) {
+    case PACKING_AFFINE:
+        return part->scales->type;
+    case PACKING_FP8:
+    case PACKING_MXFP4:
+        return DT_BF16;
+    case PACKING_NONE:
+        break;
+    }
+    return part->weight->type;
+}
+
 /* The type unquantized tensors and scales get: the source's, where it is one of 16 bits. MLX gives
  * scales the type of the weights; f32 and block-quantized sources get f16, which is finer than bf16
  * and what their own scales mostly are. */
 static dtype scale_type(const model_part *part) {
-    dtype source = part->scales ? part->scales->type : part->weight->type;
+    dtype source = source_type(part);
     return source == DT_BF16 ? DT_BF16 : DT_F16;
 }
 
 static dtype float_type(const model_part *part) {
-    dtype source = part->scales ? part->scales->type : part->weight->type;
+    dtype source = source_type(part);
     return source == DT_F32 || source == DT_BF16 ? source : source == DT_F64 ? DT_F32 : DT_F16;
 }
 

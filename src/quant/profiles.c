@@ -117,6 +117,21 @@ static int mixed_bits(const profile *p, int n_layer, const char *name) {
     return strstr(name, "lm_head") ? p->high : p->low;
 }
 
+/* With very many experts, each is small and seldom used, and what 2 bits do to it is not made good
+ * by others: the least widths of tiered profiles there. Experts without a gate have up for it. */
+#define MANY_EXPERTS 256
+
+static int expert_floor(const profile_model *model, tensor_role role, const char *name) {
+    if (model->n_expert < MANY_EXPERTS) {
+        return 0;
+    }
+    bool gateless = strstr(name, "switch_mlp.fc1") != NULL;
+    return role == ROLE_EXPERT_GATE || role == ROLE_EXPERT_GATE_UP ? 4
+           : role == ROLE_EXPERT_UP && gateless                    ? 4
+           : role == ROLE_EXPERT_DOWN                              ? 3
+                                                                   : 0;
+}
+
 int profile_bits(const profile *p, const profile_model *model, const char *name, tensor_role role) {
     quant_tier tier = role_get_info(role)->tier;
     if (tier == TIER_FLOAT || p->kind == PROFILE_FLOAT) {
@@ -129,5 +144,6 @@ int profile_bits(const profile *p, const profile_model *model, const char *name,
         p->bits[TIER_LM_HEAD] > p->bits[TIER_EMBEDDING]) {
         return p->bits[TIER_LM_HEAD];
     }
-    return p->bits[tier];
+    int least = p->kind == PROFILE_TIERED ? expert_floor(model, role, name) : 0;
+    return p->bits[tier] > least ? p->bits[tier] : least;
 }

@@ -28,7 +28,8 @@ JANG_MUST_CHECK jang_status profile_find(profile *out, ctx_t *ctx, const char *n
 /* What a profile's choice may depend on besides the tensor. */
 typedef struct profile_model {
     int n_layer;
-    bool tied; /* one matrix is both embedding and lm_head */
+    int64_t n_expert; /* of a layer, 0: it has none */
+    bool tied;        /* one matrix is both embedding and lm_head */
 } profile_model;
 
 /* Width of a matrix; 0: keep it in floating point. */

@@ -228,6 +228,38 @@ static void test_profile_layer_numbers_are_read(void **state) {
     assert_int_equal(role_layer("model.layers.99999999999.weight"), -1);
 }
 
+/* Many experts: gate at least 4 bits, down 3; without a gate up takes its place. */
+static void test_profile_floors_of_many_experts(void **state) {
+    (void)state;
+    static const struct {
+        const char *profile, *name;
+        int64_t n_expert;
+        int bits;
+    } cases[] = {
+        {"JANG_2S", "model.layers.0.mlp.switch_mlp.gate_proj.weight", 255, 2},
+        {"JANG_2S", "model.layers.0.mlp.switch_mlp.gate_proj.weight", 256, 4},
+        {"JANG_2S", "model.layers.0.mlp.switch_mlp.up_proj.weight", 256, 2},
+        {"JANG_2S", "model.layers.0.mlp.switch_mlp.down_proj.weight", 256, 3},
+        {"JANG_6M", "model.layers.0.mlp.switch_mlp.gate_proj.weight", 512, 6},
+        {"JANG_2S", "backbone.layers.0.mixer.switch_mlp.fc1.weight", 512, 4},
+        {"JANG_2S", "backbone.layers.0.mixer.switch_mlp.fc2.weight", 512, 3},
+        {"JANG_2S", "model.layers.0.mlp.shared_expert.gate_proj.weight", 256, 6},
+        {"JANG_2S", "model.layers.0.mlp.gate_proj.weight", 256, 2},
+        {"JANG_2S", "model.layers.0.mlp.gate.weight", 256, 0},
+        {"JANG_2S", "model.layers.0.self_attn.embed_q.weight", 256, 6},
+        {"mixed_2_6", "model.layers.1.mlp.switch_mlp.gate_proj.weight", 256, 2},
+    };
+    ctx_t *ctx = test_context();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        profile p;
+        assert_ok(ctx, profile_find(&p, ctx, cases[i].profile, 0));
+        profile_model model = {.n_layer = 4, .n_expert = cases[i].n_expert};
+        assert_int_equal(profile_bits(&p, &model, cases[i].name, role_of(cases[i].name)),
+                         cases[i].bits);
+    }
+    jang_context_free(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_profile_table_is_the_documented_one),
@@ -238,6 +270,7 @@ int main(void) {
         cmocka_unit_test(test_profile_mixed_chooses_as_mlx_lm),
         cmocka_unit_test(test_profile_roles_follow_from_names),
         cmocka_unit_test(test_profile_layer_numbers_are_read),
+        cmocka_unit_test(test_profile_floors_of_many_experts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,402 @@
+/* part_maps.c - making parts of other parts: stacking experts, splitting and turning matrices. */
+#include "quant/part_maps.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct part_map {
+    const model_part **sources; /* [n_sources] */
+    int64_t n_sources;
+    int64_t n_matrix, matrix_rows; /* of a source: so many matrices of so many rows */
+    int64_t first, step, n;        /* rows, or columns, of a matrix that are taken */
+    bool columns;
+    int64_t from_row, n_row; /* where columns are taken: of these rows */
+    bool vector;             /* a source's row is one matrix's bias, of which elements are taken */
+};
+
+struct part_maps {
+    model_part *parts; /* of the checkpoint, all */
+    part_map *maps;    /* [n] */
+    size_t n, capacity;
+};
+
+void part_maps_free(part_maps *maps, ctx_t *ctx) {
+    if (maps) {
+        for (size_t i = 0; i < maps->n; i++) {
+            ctx_free(ctx, maps->maps[i].sources);
+        }
+        ctx_free(ctx, maps->maps);
+        ctx_free(ctx, maps->parts);
+        ctx_free(ctx, maps);
+    }
+}
+
+/* ---- Reading ----------------------------------------------------------------------------------
+ */
+
+/* A row of the output and where it comes from. */
+typedef struct map_place {
+    const model_part *source;
+    int64_t matrix; /* first row of its matrix in the source */
+    int64_t row;    /* number of the row among those taken of the matrix */
+} map_place;
+
+static map_place place_of(const part_map *m, int64_t row) {
+    int64_t matrix = row / m->n;
+    return (map_place){.source = m->sources[matrix / m->n_matrix],
+                       .matrix = matrix % m->n_matrix * m->matrix_rows,
+                       .row = row % m->n};
+}
+
+/* Rows [p.row, p.row + n) of a matrix, which lie together or apart. */
+static jang_status take_rows(float *out, const checkpoint *c, const part_map *m, map_place p,
+                             int64_t n) {
+    int64_t at = p.matrix + m->first + m->step * p.row, columns = p.source->columns;
+    if (m->step == 1) {
+        return part_rows_f32(out, c, p.source, at, n);
+    }
+    jang_status status = JANG_OK;
+    for (int64_t i = 0; i < n && status == JANG_OK; i++) {
+        status = part_rows_f32(out + i * columns, c, p.source, at + i * m->step, 1);
+    }
+    return status;
+}
+
+#define RUN_ELEMENTS 512
+
+/* n numbers of one row of a source, `step` apart, put `stride` apart. */
+static jang_status take_run(float *out, int64_t stride, const checkpoint *c,
+                            const model_part *source, int64_t row, int64_t first, int64_t step,
+                            int64_t n) {
+    float run[RUN_ELEMENTS];
+    int64_t most = (RUN_ELEMENTS - 1) / step + 1;
+    for (int64_t i = 0; i < n; i += most) {
+        int64_t k = n - i < most ? n - i : most;
+        jang_status status =
+            part_run_f32(run, c, source, row, first + i * step, (k - 1) * step + 1);
+        if (status != JANG_OK) {
+            return status;
+        }
+        for (int64_t j = 0; j < k; j++) {
+            out[(i + j) * stride] = run[j * step];
+        }
+    }
+    return JANG_OK;
+}
+
+static jang_status take_columns(float *out, const checkpoint *c, const part_map *m, map_place p,
+                                int64_t n) {
+    jang_status status = JANG_OK;
+    for (int64_t i = 0; i < m->n_row && status == JANG_OK; i++) {
+        status = take_run(out + i, m->n_row, c, p.source, p.matrix + m->from_row + i,
+                          m->first + m->step * p.row, m->step, n);
+    }
+    return status;
+}
+
+jang_status part_map_rows(float *out, const checkpoint *c, const model_part *part, int64_t first,
+                          int64_t n) {
+    const part_map *m = part->map;
+    jang_status status = JANG_OK;
+    for (int64_t i = 0; i < n && status == JANG_OK && m->vector; i++) {
+        status = take_run(out + i * part->columns, 1, c, m->sources[0], first + i, m->first,
+                          m->step, part->columns);
+    }
+    for (int64_t i = 0, k; i < n && status == JANG_OK && !m->vector; i += k) {
+        map_place p = place_of(m, first + i);
+        k = m->n - p.row < n - i ? m->n - p.row : n - i;
+        status = m->columns ? take_columns(out + i * part->columns, c, m, p, k)
+                            : take_rows(out + i * part->columns, c, m, p, k);
+    }
+    return status;
+}
+
+void part_map_drop(const checkpoint *c, const model_part *part, int64_t first, int64_t n) {
+    const part_map *m = part->map;
+    if (m->columns || m->vector) {
+        return; /* other rows of the output read the same pages */
+    }
+    for (int64_t i = 0, k; i < n; i += k) {
+        map_place p = place_of(m, first + i);
+        k = m->n - p.row < n - i ? m->n - p.row : n - i;
+        part_drop_rows(c, p.source, p.matrix + m->first + m->step * p.row, (k - 1) * m->step + 1);
+    }
+}
+
+/* ---- Making one -------------------------------------------------------------------------------
+ */
+
+typedef struct mapper {
+    part_list *list;
+    part_list source; /* the parts as they were, to look names up in */
+    const map_sizes *sizes;
+    bool *used; /* [source.n_parts] */
+    model_part *out;
+    size_t n_out, capacity;
+} mapper;
+
+static jang_status fail_shape(const mapper *m, const model_part *source, const char *output) {
+    return ctx_fail(m->list->ctx, JANG_ERR_FORMAT,
+                    "tensor %s (%lld rows of %lld) cannot be split into %s", source->name,
+                    (long long)source->rows, (long long)source->columns, output);
+}
+
+/* Which of n rows (or columns) a rule takes; false: they cannot be halved. */
+static bool choose_rows(part_map *map, map_take take, int64_t n) {
+    bool half = take != TAKE_ALL, apart = take == TAKE_EVEN || take == TAKE_ODD;
+    bool second = take == TAKE_SECOND_HALF || take == TAKE_ODD;
+    map->n = half ? n / 2 : n;
+    map->step = apart ? 2 : 1;
+    map->first = !second ? 0 : apart ? 1 : n / 2;
+    return !half || n % 2 == 0;
+}
+
+/* MLA: kv_b_proj is [heads * (key + value), lora]. */
+static bool choose_heads(part_map *map, const mapper *m, map_take take, const model_part *source) {
+    int64_t key = m->sizes->key_dim, value = m->sizes->value_dim;
+    if (key < 1 || value < 1 || source->n_dim != 2 ||
+        m->sizes->n_head * (key + value) != source->rows) {
+        return false;
+    }
+    bool keys = take == TAKE_HEAD_KEYS;
+    map->n_matrix = m->sizes->n_head;
+    map->matrix_rows = key + value;
+    map->columns = keys;
+    map->first = keys ? 0 : key;
+    map->step = 1;
+    map->n = keys ? source->columns : value;
+    map->from_row = 0;
+    map->n_row = key;
+    return true;
+}
+
+static bool is_bias(const map_rule *rule) {
+    size_t n = strlen(rule->output);
+    return n >= 5 && strcmp(rule->output + n - 5, ".bias") == 0;
+}
+
+/* Fills in what a rule takes of a source, and the shape of what it makes. */
+static bool describe(part_map *map, model_part *part, const mapper *m, const map_rule *rule,
+                     const model_part *source) {
+    bool heads = rule->take == TAKE_HEAD_KEYS || rule->take == TAKE_HEAD_VALUES;
+    if (heads) {
+        part->n_dim = 3;
+        part->shape[0] = m->sizes->n_head;
+        bool fits = choose_heads(map, m, rule->take, source);
+        part->shape[1] = map->n;
+        part->shape[2] = map->columns ? map->n_row : source->columns;
+        return fits;
+    }
+    if (is_bias(rule)) { /* [experts, n] */
+        map->vector = true;
+        map->n_matrix = source->rows;
+        part->n_dim = 2;
+        part->shape[0] = source->rows;
+        bool fits = choose_rows(map, rule->take, source->columns);
+        part->shape[1] = map->n;
+        return fits && source->n_dim == 2;
+    }
+    if (source->n_dim < 2) {
+        return false;
+    }
+    bool stacked = strchr(rule->source, '*'), flat = !stacked && source->n_dim == 2;
+    map->n_matrix = source->n_dim == 2 ? 1 : source->shape[0];
+    map->matrix_rows = source->shape[source->n_dim - 2];
+    map->columns = rule->columns && source->packing != PACKING_MXFP4;
+    map->n_row = map->matrix_rows;
+    bool fits = choose_rows(map, rule->take, map->columns ? source->columns : map->matrix_rows);
+    const int64_t shape[3] = {map->n_matrix * map->n_sources, map->n,
+                              map->columns ? map->n_row : source->columns};
+    part->n_dim = flat ? 2 : 3;
+    memcpy(part->shape, shape + flat, sizeof shape - (size_t)flat * sizeof *shape);
+    return fits && source->n_dim == (stacked || flat ? 2 : 3);
+}
+
+static bool can_take_columns(const model_part *source) {
+    return source->packing == PACKING_FP8 ||
+           (source->packing == PACKING_NONE && dtype_table[source->weight->type].is_float);
+}
+
+/* Adds a part of this name made of sources, which it takes over. */
+static jang_status add_part(mapper *m, const map_rule *rule, char *name, const model_part **sources,
+                            int64_t n) {
+    part_maps *maps = m->list->maps;
+    part_map *map = &maps->maps[maps->n++];
+    *map = (part_map){.sources = sources, .n_sources = n};
+    const model_part *source = sources[0];
+    model_part part = *source;
+    part.name = name;
+    part.role = role_of(name);
+    if (!describe(map, &part, m, rule, source) || map->n < 1) {
+        return fail_shape(m, source, name);
+    }
+    if ((map->columns || map->vector) && !can_take_columns(source)) {
+        return ctx_fail(m->list->ctx, JANG_ERR_UNSUPPORTED,
+                        "tensor %s: its columns cannot be taken, as %s needs", source->name, name);
+    }
+    part.map = map;
+    part_set_sizes(&part);
+    part.n_bytes = (size_t)((double)source->n_bytes * (double)part.params / (double)source->params);
+    m->out[m->n_out++] = part;
+    return JANG_OK;
+}
+
+/* ---- Finding sources --------------------------------------------------------------------------
+ */
+
+/* What follows "layers.N." in a name. */
+static const char *after_layer(const char *name) {
+    const char *p = role_layer(name) >= 0 ? strstr(name, "layers.") : NULL;
+    p = p ? strchr(p + strlen("layers."), '.') : NULL;
+    return p ? p + 1 : NULL;
+}
+
+/* Whether a name below the layer is a rule's source; a '*' is "0", the first expert. */
+static bool is_source(const map_rule *rule, const char *local) {
+    const char *star = strchr(rule->source, '*');
+    if (!star) {
+        return strcmp(rule->source, local) == 0;
+    }
+    size_t n = (size_t)(star - rule->source);
+    return strncmp(rule->source, local, n) == 0 && local[n] == '0' &&
+           strcmp(star + 1, local + n + 1) == 0;
+}
+
+/* The part of expert i whose first expert's part has this name; NULL: there is none. */
+static const model_part *expert_part(const mapper *m, const map_rule *rule, const char *first,
+                                     int64_t i) {
+    const char *local = after_layer(first), *star = strchr(rule->source, '*');
+    int n = (int)(local - first + (star - rule->source));
+    char name[512];
+    int length = snprintf(name, sizeof name, "%.*s%lld%s", n, first, (long long)i, star + 1);
+    return length < (int)sizeof name ? part_find(&m->source, name) : NULL;
+}
+
+static bool same_form(const model_part *a, const model_part *b) {
+    return a->n_dim == b->n_dim &&
+           memcmp(a->shape, b->shape, (size_t)a->n_dim * sizeof *a->shape) == 0 &&
+           a->weight->type == b->weight->type && a->packing == b->packing && a->bits == b->bits &&
+           a->group == b->group;
+}
+
+/* Lists the sources of a rule, given the first. */
+static jang_status find_sources(const model_part ***out, int64_t *n, mapper *m,
+                                const map_rule *rule, const model_part *first) {
+    int64_t count = 1;
+    while (strchr(rule->source, '*') && expert_part(m, rule, first->name, count)) {
+        count++;
+    }
+    const model_part **sources = ctx_array(m->list->ctx, (size_t)count, sizeof *sources);
+    if (!sources) {
+        return ctx_fail_memory(m->list->ctx, (size_t)count * sizeof *sources);
+    }
+    sources[0] = first;
+    for (int64_t i = 1; i < count; i++) {
+        sources[i] = expert_part(m, rule, first->name, i);
+        if (!same_form(first, sources[i])) {
+            jang_status status =
+                ctx_fail(m->list->ctx, JANG_ERR_UNSUPPORTED,
+                         "tensor %s has another shape or type than %s: they cannot be stacked",
+                         sources[i]->name, first->name);
+            ctx_free(m->list->ctx, sources);
+            return status;
+        }
+    }
+    for (int64_t i = 0; i < count; i++) {
+        m->used[sources[i] - m->source.parts] = true;
+    }
+    *out = sources;
+    *n = count;
+    return JANG_OK;
+}
+
+static jang_status apply_rule(mapper *m, const map_rule *rule, const model_part *first) {
+    const model_part **sources = NULL;
+    int64_t n = 0;
+    jang_status status = find_sources(&sources, &n, m, rule, first);
+    if (status != JANG_OK) {
+        return status;
+    }
+    size_t before = (size_t)(after_layer(first->name) - first->name);
+    char *name = ctx_alloc(m->list->ctx, before + strlen(rule->output) + 1);
+    if (!name) {
+        ctx_free(m->list->ctx, sources);
+        return ctx_fail_memory(m->list->ctx, before);
+    }
+    memcpy(name, first->name, before);
+    memcpy(name + before, rule->output, strlen(rule->output) + 1);
+    m->list->names[m->list->n_names++] = name;
+    return add_part(m, rule, name, sources, n);
+}
+
+/* Calls fn for each part and each rule that it begins. */
+static jang_status for_each(mapper *m, const map_rule *const *tables, size_t *n_matches) {
+    jang_status status = JANG_OK;
+    for (size_t i = 0; i < m->source.n_parts; i++) {
+        const model_part *part = &m->source.parts[i];
+        const char *local = after_layer(part->name);
+        for (const map_rule *const *table = tables; local && *table; table++) {
+            for (const map_rule *rule = *table; rule->source && status == JANG_OK; rule++) {
+                if (is_source(rule, local)) {
+                    status = n_matches ? JANG_OK : apply_rule(m, rule, part);
+                    *(n_matches ? n_matches : &(size_t){0}) += 1;
+                }
+            }
+        }
+    }
+    return status;
+}
+
+static int compare_parts(const void *a, const void *b) {
+    return part_compare_names(((const model_part *)a)->name, ((const model_part *)b)->name);
+}
+
+/* Makes room for n more parts and their names. */
+static jang_status make_room(mapper *m, size_t n) {
+    part_list *list = m->list;
+    size_t total = list->n_parts + n;
+    char **names = ctx_realloc(list->ctx, list->names, (list->n_names + n + 1) * sizeof *names);
+    if (!names) {
+        return ctx_fail_memory(list->ctx, total * sizeof *names);
+    }
+    list->names = names;
+    list->maps = ctx_zero(list->ctx, 1, sizeof *list->maps);
+    m->out = ctx_zero(list->ctx, total + 1, sizeof *m->out);
+    m->used = ctx_zero(list->ctx, list->n_parts + 1, sizeof *m->used);
+    if (list->maps) {
+        list->maps->maps = ctx_zero(list->ctx, n, sizeof *list->maps->maps);
+    }
+    if (!list->maps || !list->maps->maps || !m->out || !m->used) {
+        return ctx_fail_memory(list->ctx, total * sizeof *m->out);
+    }
+    return JANG_OK;
+}
+
+jang_status part_list_map(part_list *list, const map_rule *const *tables, const map_sizes *sizes) {
+    mapper m = {.list = list, .source = *list, .sizes = sizes};
+    size_t n = 0;
+    jang_status status = for_each(&m, tables, &n);
+    if (status != JANG_OK || n == 0) {
+        return status;
+    }
+    status = make_room(&m, n);
+    if (status == JANG_OK) {
+        status = for_each(&m, tables, NULL);
+    }
+    for (size_t i = 0; i < m.source.n_parts && status == JANG_OK; i++) {
+        if (!m.used[i]) {
+            m.out[m.n_out++] = m.source.parts[i];
+        }
+    }
+    ctx_free(list->ctx, m.used);
+    if (status != JANG_OK) {
+        ctx_free(list->ctx, m.out);
+        return status;
+    }
+    list->maps->parts = list->parts;
+    list->parts = m.out;
+    list->n_parts = m.n_out;
+    qsort(list->parts, list->n_parts, sizeof *list->parts, compare_parts);
+    return JANG_OK;
+}

@@ -1,0 +1,52 @@
+/* part_maps.h - parts of the output that are made of other parts than one for one: experts stacked,
+ * fused matrices split, turned where a checkpoint holds columns.
+ *
+ * A map looks at its sources as matrices [rows, columns], so many a source, one after the other. It
+ * takes some rows of each, or some columns, which become rows. Nothing is copied: rows are read
+ * from the sources as they are asked for, so a conversion's memory stays bounded. */
+#ifndef JANG_QUANT_PART_MAPS_H
+#define JANG_QUANT_PART_MAPS_H
+
+#include "quant/parts.h"
+
+/* Which rows (or columns) of a source's matrix are taken. */
+typedef enum map_take {
+    TAKE_ALL,
+    TAKE_FIRST_HALF,
+    TAKE_SECOND_HALF,
+    TAKE_EVEN,
+    TAKE_ODD,
+    TAKE_HEAD_KEYS,   /* MLA's kv_b_proj: of each head, the key's rows, turned: [lora, key] */
+    TAKE_HEAD_VALUES, /* ... the value's rows */
+} map_take;
+
+/* Names below "layers.N."; '*' in the source's name is an expert's number, 0 and up, and the parts
+ * of all numbers are stacked. Several rules may take from one source. */
+typedef struct map_rule {
+    const char *source, *output;
+    map_take take;
+    bool columns; /* rows of the output are columns of the source, if that is not in MXFP4, which
+                     has its groups along what is summed over and so lies as the output does */
+} map_rule;
+
+/* Numbers that splitting needs. */
+typedef struct map_sizes {
+    int64_t n_head, key_dim, value_dim; /* of MLA: heads, their keys without RoPE, values */
+} map_sizes;
+
+typedef struct part_map part_map;
+typedef struct part_maps part_maps;
+
+/* Replaces the parts that rules name as sources by those that the rules make of them. tables ends
+ * with NULL, each table with a NULL source. Errors: experts of unequal shape or type, numbers left
+ * out, shapes that do not divide. */
+JANG_MUST_CHECK jang_status part_list_map(part_list *list, const map_rule *const *tables,
+                                          const map_sizes *sizes);
+void part_maps_free(part_maps *maps, ctx_t *ctx);
+
+/* part_rows_f32 and part_drop_rows of a part that has a map. */
+JANG_MUST_CHECK jang_status part_map_rows(float *out, const checkpoint *c, const model_part *part,
+                                          int64_t first, int64_t n);
+void part_map_drop(const checkpoint *c, const model_part *part, int64_t first, int64_t n);
+
+#endif
