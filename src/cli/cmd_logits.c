@@ -22,9 +22,6 @@ typedef struct logits_arguments {
 
 static const logits_arguments logits_defaults = {0};
 
-static const char *const kv_type_names[] = {"f32", "f16", NULL};
-static const jang_kv_type kv_types[] = {JANG_KV_F32, JANG_KV_F16};
-
 static const opt_spec logits_options[] = {
     MODEL_OPTION(logits_arguments),
     {.name = "ids",
@@ -52,12 +49,7 @@ static const opt_spec logits_options[] = {
      .kind = OPT_FLAG,
      .target = offsetof(logits_arguments, step),
      .help = "One token at a time, as text is generated, instead of up to 512 in a pass."},
-    {.name = "kv-type",
-     .kind = OPT_CHOICE,
-     .value = "TYPE",
-     .target = offsetof(logits_arguments, kv_type),
-     .choices = kv_type_names,
-     .help = "How keys and values are stored."},
+    KV_TYPE_OPTION(logits_arguments),
     THREADS_OPTION(logits_arguments),
 };
 

@@ -9,10 +9,11 @@
 enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_MISUSED = 2 };
 
 typedef struct cli_command {
-    const char *name;
+    const char *name;    /* one word, or two: "eval ppl" belongs to the group eval */
     const char *summary; /* one line for the list of commands */
-    const char *operand; /* name of the one plain argument, "MODEL"; NULL: takes none */
+    const char *operand; /* name of the plain argument, "MODEL"; NULL: takes none */
     size_t operand_target;
+    bool many_operands;      /* one or more, into a text_list; otherwise exactly one */
     const char *details;     /* paragraphs for --help, may be NULL */
     const char *names_title; /* heads the list of names in --help; NULL: there is none */
     const char *const *(*names)(void);
@@ -25,6 +26,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cmd_convert, cmd_run, cmd_inspect, cmd_logits, cmd_tokenize, cmd_template,
-    cmd_parse, cmd_bench;
+    cmd_parse, cmd_bench, cmd_eval_ppl, cmd_eval_kl, cmd_eval_mc, cmd_eval_code, cmd_eval_generate,
+    cmd_eval_compare;
 
 #endif

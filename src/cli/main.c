@@ -14,9 +14,11 @@
 #include <string.h>
 
 static const cli_command *const commands[] = {
-    &cmd_convert,  &cmd_run,      &cmd_inspect, &cmd_logits,
-    &cmd_tokenize, &cmd_template, &cmd_parse,   &cmd_bench,
+    &cmd_convert, &cmd_run,       &cmd_inspect,       &cmd_eval_ppl,     &cmd_eval_kl,
+    &cmd_eval_mc, &cmd_eval_code, &cmd_eval_generate, &cmd_eval_compare, &cmd_bench,
+    &cmd_logits,  &cmd_tokenize,  &cmd_template,      &cmd_parse,
 };
+#define NAME_BYTES 128
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 
 static const char *command_name_at(const void *table, size_t i) {
@@ -30,6 +32,36 @@ static const cli_command *find_command(const char *name) {
         }
     }
     return NULL;
+}
+
+/* Whether some command is "GROUP something". */
+static bool is_group(const char *group) {
+    size_t n = strlen(group);
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        if (!strncmp(commands[i]->name, group, n) && commands[i]->name[n] == ' ') {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The name that argv begins with, of one word or two; *n_words takes how many it used. */
+static const char *command_name(char *out, size_t n_bytes, int argc, char **argv, int *n_words) {
+    bool two = argc > 1 && is_group(argv[0]);
+    *n_words = two ? 2 : 1;
+    snprintf(out, n_bytes, two ? "%s %s" : "%s", argv[0], two ? argv[1] : "");
+    return out;
+}
+
+static void print_group(const char *group) {
+    printf("Usage: jang %s COMMAND [OPTIONS]\n\nCommands:\n", group);
+    size_t n = strlen(group);
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        if (!strncmp(commands[i]->name, group, n) && commands[i]->name[n] == ' ') {
+            printf("  %-14s %s\n", commands[i]->name, commands[i]->summary);
+        }
+    }
+    printf("\n'jang %s COMMAND --help' tells about a command.\n", group);
 }
 
 static int unknown_command(const char *name) {
@@ -46,7 +78,7 @@ static int print_overview(void) {
          "Usage: jang COMMAND [OPTIONS]\n\n"
          "Commands:");
     for (size_t i = 0; i < N_COMMANDS; i++) {
-        printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
+        printf("  %-14s %s\n", commands[i]->name, commands[i]->summary);
     }
     puts("\n'jang COMMAND --help' (or 'jang help COMMAND') tells about a command;\n"
          "'jang --version' prints version, instruction set, backends and libraries.\n"
@@ -95,9 +127,16 @@ static int print_help_of(int argc, char **argv) {
     if (argc == 0) {
         return print_overview();
     }
-    const cli_command *command = find_command(argv[0]);
+    char name[NAME_BYTES];
+    int n_words;
+    const cli_command *command =
+        find_command(command_name(name, sizeof name, argc, argv, &n_words));
+    if (!command && is_group(name)) {
+        print_group(name);
+        return CLI_DONE;
+    }
     if (!command) {
-        return unknown_command(argv[0]);
+        return unknown_command(name);
     }
     opt_print_help(command, stdout);
     return CLI_DONE;
@@ -117,8 +156,19 @@ static int dispatch(int argc, char **argv) {
     if (!strcmp(name, "help")) {
         return print_help_of(argc - 2, argv + 2);
     }
-    const cli_command *command = find_command(name);
-    return command ? run_command(command, argc - 2, argv + 2) : unknown_command(name);
+    if (is_group(name) && argc > 2 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h"))) {
+        print_group(name);
+        return CLI_DONE;
+    }
+    if (is_group(name) && argc == 2) {
+        return cli_misused(name, "no command; 'jang %s --help' lists them", name);
+    }
+    char full[NAME_BYTES];
+    int n_words;
+    const cli_command *command =
+        find_command(command_name(full, sizeof full, argc - 1, argv + 1, &n_words));
+    return command ? run_command(command, argc - 1 - n_words, argv + 1 + n_words)
+                   : unknown_command(full);
 }
 
 /* Where one of the three standard streams is closed, the next file opened would take its place, and

@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+const char *const kv_type_names[] = {"f32", "f16", NULL};
+const jang_kv_type kv_types[] = {JANG_KV_F32, JANG_KV_F16};
+
 static void log_line(void *user, const char *line) {
     (void)user;
     cli_failed("%s", line);

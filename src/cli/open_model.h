@@ -26,6 +26,17 @@ void print_model_line(const jang_model *model);
         .help = "Threads to compute with; 0: one per core."                                        \
     }
 
+/* Names of the ways to store keys and values, ended by NULL, and what they stand for. */
+extern const char *const kv_type_names[];
+extern const jang_kv_type kv_types[];
+
+/* The option of commands that measure: an index into both; its struct has int kv_type. */
+#define KV_TYPE_OPTION(type)                                                                       \
+    {                                                                                              \
+        .name = "kv-type", .kind = OPT_CHOICE, .value = "TYPE", .target = offsetof(type, kv_type), \
+        .choices = kv_type_names, .help = "How keys and values are stored."                        \
+    }
+
 #define MODEL_OPTION(type)                                                                         \
     {                                                                                              \
         .name = "model", .letter = 'm', .kind = OPT_TEXT, .required = true, .value = "MODEL",      \

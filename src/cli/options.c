@@ -150,6 +150,26 @@ static bool store_choice(const cli_command *c, const opt_spec *o, const char *te
     return false;
 }
 
+static bool add_to_list(const cli_command *c, const char *what, const char *text, text_list *to) {
+    if (!*text) {
+        cli_misused(c->name, "%s: the value is empty", what);
+        return false;
+    }
+    if (to->n == TEXT_LIST_MAX) {
+        cli_misused(c->name, "%s: at most %d can be given", what, TEXT_LIST_MAX);
+        return false;
+    }
+    to->items[to->n++] = text;
+    return true;
+}
+
+static bool store_in_list(const cli_command *c, const opt_spec *o, const char *text,
+                          text_list *to) {
+    char what[NAME_BYTES];
+    snprintf(what, sizeof what, "--%s", o->name);
+    return add_to_list(c, what, text, to);
+}
+
 static bool store_value(const cli_command *c, const opt_spec *o, const char *text, void *target) {
     void *to = (char *)target + o->target;
     switch (o->kind) {
@@ -171,6 +191,8 @@ static bool store_value(const cli_command *c, const opt_spec *o, const char *tex
     case OPT_FLAG:
         *(bool *)to = true;
         return true;
+    case OPT_LIST:
+        return store_in_list(c, o, text, to);
     }
     return false;
 }
@@ -279,6 +301,11 @@ static bool take_operand(parse_state *p, const char *text) {
                     p->command->name);
         return false;
     }
+    void *to = (char *)p->target + p->command->operand_target;
+    if (p->command->many_operands) {
+        p->has_operand = true;
+        return add_to_list(p->command, p->command->operand, text, to);
+    }
     if (p->has_operand) {
         cli_misused(p->command->name, "unexpected argument '%s': one %s is enough", text,
                     p->command->operand);
@@ -289,7 +316,7 @@ static bool take_operand(parse_state *p, const char *text) {
         return false;
     }
     p->has_operand = true;
-    *(const char **)((char *)p->target + p->command->operand_target) = text;
+    *(const char **)to = text;
     return true;
 }
 
@@ -444,7 +471,7 @@ static void print_names(const cli_command *c, FILE *to) {
 void opt_print_help(const cli_command *c, FILE *to) {
     fprintf(to, "jang %s - %s\n\nUsage: jang %s", c->name, c->summary, c->name);
     if (c->operand) {
-        fprintf(to, " %s", c->operand);
+        fprintf(to, c->many_operands ? " %s..." : " %s", c->operand);
     }
     bool has_optional = false;
     for (size_t i = 0; i < c->n_options; i++) {

@@ -1,7 +1,8 @@
 /* options.h - the option parser: a table of options in, a filled struct or a help text out.
  *
  * --name value, --name=value, -n value, -nvalue; -- ends the options; of an option given twice the
- * last counts. Numbers are taken whole and checked against their range. */
+ * last counts, but for lists, which gather all. Numbers are taken whole and checked against their
+ * range. */
 #ifndef JANG_CLI_OPTIONS_H
 #define JANG_CLI_OPTIONS_H
 
@@ -17,7 +18,16 @@ typedef enum opt_kind {
     OPT_TEXT,   /* const char *, not empty */
     OPT_ANY,    /* const char *, may be empty */
     OPT_CHOICE, /* int, index into choices */
+    OPT_LIST,   /* text_list, one more text each time the option is given */
 } opt_kind;
+
+#define TEXT_LIST_MAX 32
+
+/* Texts of an option or operand that may be given several times; they point into argv. */
+typedef struct text_list {
+    const char *items[TEXT_LIST_MAX];
+    size_t n;
+} text_list;
 
 typedef struct opt_spec {
     const char *name; /* without dashes */

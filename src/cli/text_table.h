@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#define TABLE_COLUMNS 8
+#define TABLE_COLUMNS 12
 #define TABLE_CELL_BYTES 96
 
 typedef struct table_row {
