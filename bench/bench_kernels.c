@@ -305,10 +305,9 @@ static void run_store(void *arg) {
 
 static void bench_one_attention(bench *b, int n_head, int n_kv_head, int head_dim, int32_t n_past,
                                 int32_t n_tok) {
-    attn_bench a = {
-        .o = b->o,
-        .d = {.n_head = n_head, .n_kv_head = n_kv_head, .head_dim = head_dim, .scale = 0.1f}};
-    kv_desc d = {.n_layer = 1, .n_kv_head = n_kv_head, .head_dim = head_dim, .type = KV_F16};
+    kv_layer layer = {n_kv_head, head_dim, head_dim};
+    attn_bench a = {.o = b->o, .d = {.n_head = n_head, .kv = layer, .scale = 0.1f}};
+    kv_desc d = {.n_layer = 1, .layers = &layer, .type = KV_F16};
     int32_t n_pages = (n_past + n_tok) / OPS_PAGE_TOKENS + 1;
     int32_t *pages = malloc((size_t)n_pages * sizeof *pages), *ids = calloc((size_t)n_tok, 4);
     for (int32_t i = 0; i < n_pages; i++) {
@@ -375,12 +374,13 @@ typedef struct rows_bench {
 
 static void run_norm(void *arg) {
     rows_bench *r = arg;
-    r->o->table->rms_norm(r->o, r->norm, 1e-5f, 0, r->x, r->y);
+    norm_desc d = {.kind = NORM_RMS, .width = r->x.width, .weight = r->norm, .eps = 1e-5f};
+    r->o->table->norm(r->o, &d, r->x, r->y);
 }
 
 static void run_silu(void *arg) {
     rows_bench *r = arg;
-    r->o->table->gated(r->o, ACT_SILU, r->x, r->y, r->z);
+    r->o->table->gated(r->o, &(act_desc){.kind = ACT_SILU}, r->x, r->y, r->z);
 }
 
 static void bench_rows(bench *b) {

@@ -1,395 +1,284 @@
-/* decoder.c - the common pre-norm decoder: weights, workspace, forward pass. */
+/* decoder.c - the frame of decoder-only families: layers of blocks, forward pass, opening. */
 #include "model/decoder.h"
 
-#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
-typedef struct decoder_layer {
-    const ops_weight *attention_norm;  // (n_embd)
-    const ops_weight *wq, *wk, *wv;    // (n_head | n_kv_head * head_dim, n_embd)
-    const ops_weight *wo;              // (n_embd, n_head * head_dim)
-    const ops_weight *q_norm, *k_norm; // (head_dim) or NULL
-    const ops_weight *mlp_norm;        // (n_embd)
-    const ops_weight *gate, *up;       // (n_ff, n_embd)
-    const ops_weight *down;            // (n_embd, n_ff)
-    attention_desc attention;
-} decoder_layer;
+/* One block of a layer and how it joins the stream. */
+typedef struct layer_part {
+    block *block;
+    norm_desc before, after; // width 0: none
+    float scale;             // of what is added
+    beside_rule beside;      // how its input stands to the part before it
+} layer_part;
 
-/* A step's activations, f32, one row a token. */
-typedef struct decoder_work {
-    ops_buf *x;       // (n_tok, n_embd) the residual stream
-    ops_buf *h;       // (n_tok, n_embd) normed
-    ops_buf *q, *att; // (n_tok, n_head * head_dim)
-    ops_buf *k, *v;   // (n_tok, n_kv_head * head_dim)
-    ops_buf *gate;    // (n_tok, n_ff)
-    ops_buf *up;      // (n_tok, n_ff)
-} decoder_work;
+#define LAYER_PARTS 3
 
-typedef struct decoder {
-    int64_t n_embd, n_ff, q_width, kv_width;
-    int n_head, n_kv_head, head_dim;
-    float norm_eps;
-    activation act;
-    rope_desc rope;
-    const ops_weight *embedding, *norm, *output;
-    decoder_layer *layers; // (n_layer)
-    decoder_work work;
-} decoder;
+struct decoder_layer {
+    layer_part parts[LAYER_PARTS];
+    int n_part;
+    float stream_scale;
+};
 
-/* ---- Config ---- */
-
-static jang_status read_sizes(decoder_config *c, json_at at, const decoder_defaults *defaults) {
-    const struct {
-        const char *key;
-        int64_t *out, fallback, max;
-    } keys[] = {
-        {"vocab_size", &c->n_vocab, 0, 1 << 24},
-        {"hidden_size", &c->n_embd, 0, 1 << 20},
-        {"intermediate_size", &c->n_ff, 0, 1 << 22},
-        {"num_hidden_layers", &c->n_layer, 0, 1 << 12},
-        {"num_attention_heads", &c->n_head, 0, 1 << 14},
-        {"max_position_embeddings", &c->n_context, defaults->n_context, 1 << 28},
-    };
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        if (keys[i].fallback == 0 && !json_has(at.object, keys[i].key)) {
-            return ctx_fail(at.ctx, JANG_ERR_FORMAT, "%s: %s is missing", at.what, keys[i].key);
-        }
-        jang_status status =
-            json_get_int(keys[i].out, at, keys[i].key, keys[i].fallback, 1, keys[i].max);
-        if (status != JANG_OK) {
-            return status;
-        }
-    }
-    jang_status status =
-        json_get_int(&c->n_kv_head, at, "num_key_value_heads", c->n_head, 1, c->n_head);
-    if (status == JANG_OK) {
-        status = json_get_int(&c->head_dim, at, "head_dim",
-                              defaults->head_dim ? defaults->head_dim : c->n_embd / c->n_head, 2,
-                              1 << 12);
-    }
-    if (status != JANG_OK) {
-        return status;
-    }
-    if (c->n_head % c->n_kv_head != 0 || c->head_dim % 2 != 0) {
-        return ctx_fail(at.ctx, JANG_ERR_FORMAT,
-                        "%s: %lld attention heads over %lld key-value heads of %lld: the first "
-                        "must be a multiple of the second, and a head even",
-                        at.what, (long long)c->n_head, (long long)c->n_kv_head,
-                        (long long)c->head_dim);
-    }
-    return JANG_OK;
-}
-
-static jang_status read_activation(activation *out, json_at at) {
-    static const struct {
-        const char *name;
-        activation act;
-    } names[] = {
-        {"silu", ACT_SILU},          {"swish", ACT_SILU},
-        {"gelu", ACT_GELU},          {"gelu_pytorch_tanh", ACT_GELU_TANH},
-        {"gelu_new", ACT_GELU_TANH},
-    };
-    const char *name;
-    jang_status status = json_get_string(&name, at, "hidden_act", "silu");
-    if (status != JANG_OK) {
-        return status;
-    }
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcmp(names[i].name, name) == 0) {
-            *out = names[i].act;
-            return JANG_OK;
-        }
-    }
-    return ctx_fail(at.ctx, JANG_ERR_UNSUPPORTED,
-                    "%s: hidden_act %s is not supported; supported are silu, swish, gelu, "
-                    "gelu_new, gelu_pytorch_tanh",
-                    at.what, name);
-}
-
-jang_status decoder_read_config(decoder_config *out, json_at at, const decoder_defaults *defaults) {
-    decoder_config c = {0};
-    jang_status status = read_sizes(&c, at, defaults);
-    if (status == JANG_OK) {
-        status = json_get_double(&c.norm_eps, at, "rms_norm_eps", 1e-6);
-    }
-    if (status == JANG_OK) {
-        status = json_get_bool(&c.tied, at, "tie_word_embeddings", defaults->tied);
-    }
-    if (status == JANG_OK) {
-        status = read_activation(&c.act, at);
-    }
-    if (status == JANG_OK) {
-        status = rope_read(&c.rope, at, (int)c.head_dim, c.n_context, defaults->rope_theta);
-    }
-    if (status == JANG_OK) {
-        *out = c;
-    }
-    return status;
-}
-
-jang_status decoder_read_window(int64_t *out, json_at config) {
-    if (json_is_null(json_object_get(config.object, "sliding_window"))) {
-        *out = 0;
-        return JANG_OK;
-    }
-    return json_get_int(out, config, "sliding_window", 4096, 1, 1 << 28);
-}
-
-jang_status decoder_read_windows(decoder_config *c, json_at config) {
-    bool sliding;
-    jang_status status = json_get_bool(&sliding, config, "use_sliding_window", false);
-    if (status == JANG_OK && sliding) {
-        status = decoder_read_window(&c->window, config);
-    }
-    if (status == JANG_OK) {
-        status = json_get_int(&c->first_window_layer, config, "max_window_layers", 28, 0, 1 << 12);
-    }
-    if (status == JANG_OK) {
-        status = json_get_array(&c->layer_types, config, "layer_types");
-    }
-    return status;
-}
-
-/* ---- Weights ---- */
-
-static jang_status read_window(int32_t *out, loader *l, const decoder_config *c, int64_t layer) {
-    bool sliding = c->window > 0 && layer >= c->first_window_layer;
-    if (c->layer_types) {
-        const char *type = json_string_value(json_array_get(c->layer_types, (size_t)layer));
-        sliding = type && strcmp(type, "sliding_attention") == 0;
-        if (!type || (!sliding && strcmp(type, "full_attention") != 0)) {
-            return ctx_fail(l->ctx, JANG_ERR_UNSUPPORTED,
-                            "%s: layer_types[%lld] is %s; allowed are full_attention and "
-                            "sliding_attention",
-                            l->config.what, (long long)layer, type ? type : "missing");
-        }
-        if (sliding && c->window == 0) {
-            return ctx_fail(l->ctx, JANG_ERR_FORMAT,
-                            "%s: layer_types has sliding_attention, but there is no "
-                            "sliding_window",
-                            l->config.what);
-        }
-    }
-    *out = sliding ? (int32_t)c->window : 0;
-    return JANG_OK;
-}
-
-typedef struct matrix_row {
-    const ops_weight **out;
-    const char *name;
-    int64_t n_out, n_in;
-    bias_rule bias;
-    input_rule input;
-} matrix_row;
-
-typedef struct vector_row {
-    const ops_weight **out;
-    const char *name;
-    int64_t n;
-} vector_row;
-
-static jang_status load_norms(decoder_layer *layer, loader *l, const decoder_config *c, int i) {
-    const vector_row norms[] = {
-        {&layer->attention_norm, "input_layernorm", c->n_embd},
-        {&layer->mlp_norm, "post_attention_layernorm", c->n_embd},
-        {&layer->q_norm, "self_attn.q_norm", c->qk_norm ? c->head_dim : 0},
-        {&layer->k_norm, "self_attn.k_norm", c->qk_norm ? c->head_dim : 0},
-    };
-    for (size_t j = 0; j < sizeof norms / sizeof norms[0]; j++) {
-        if (norms[j].n == 0) {
-            continue;
-        }
-        ops_weight *w;
-        jang_status status = load_vector(&w, l, norms[j].n, "layers.%d.%s", i, norms[j].name);
-        if (status != JANG_OK) {
-            return status;
-        }
-        *norms[j].out = w;
-    }
-    return JANG_OK;
-}
-
-static jang_status load_layer(decoder_layer *layer, loader *l, const decoder_config *c, int i) {
-    int64_t q_width = c->n_head * c->head_dim, kv_width = c->n_kv_head * c->head_dim;
-    const matrix_row matrices[] = {
-        {&layer->wq, "self_attn.q_proj", q_width, c->n_embd, c->qkv_bias, INPUT_FINE},
-        {&layer->wk, "self_attn.k_proj", kv_width, c->n_embd, c->qkv_bias, INPUT_FINE},
-        {&layer->wv, "self_attn.v_proj", kv_width, c->n_embd, c->qkv_bias, INPUT_FINE},
-        {&layer->wo, "self_attn.o_proj", c->n_embd, q_width, c->o_bias, INPUT_FINE},
-        {&layer->gate, "mlp.gate_proj", c->n_ff, c->n_embd, c->mlp_bias, INPUT_PLAIN},
-        {&layer->up, "mlp.up_proj", c->n_ff, c->n_embd, c->mlp_bias, INPUT_PLAIN},
-        {&layer->down, "mlp.down_proj", c->n_embd, c->n_ff, c->mlp_bias, INPUT_PLAIN},
-    };
-    for (size_t j = 0; j < sizeof matrices / sizeof matrices[0]; j++) {
-        const matrix_row *m = &matrices[j];
-        ops_weight *w;
-        jang_status status =
-            load_matrix(&w, l, m->n_out, m->n_in, m->bias, m->input, "layers.%d.%s", i, m->name);
-        if (status != JANG_OK) {
-            return status;
-        }
-        *m->out = w;
-    }
-    jang_status status = load_norms(layer, l, c, i);
-    if (status != JANG_OK) {
-        return status;
-    }
-    layer->attention = (attention_desc){
-        .n_head = (int)c->n_head,
-        .n_kv_head = (int)c->n_kv_head,
-        .head_dim = (int)c->head_dim,
-        .scale = 1.0f / sqrtf((float)c->head_dim),
-    };
-    return read_window(&layer->attention.window, l, c, i);
-}
-
-static jang_status load_ends(decoder *d, loader *l, const decoder_config *c) {
-    ops_weight *embedding, *norm, *output;
-    jang_status status = load_embedding(&embedding, l, c->n_vocab, c->n_embd,
-                                        c->tied ? READ_ALL : READ_ROW, "embed_tokens");
-    if (status == JANG_OK) {
-        status = load_vector(&norm, l, c->n_embd, "norm");
-    }
-    output = embedding;
-    if (status == JANG_OK && !c->tied) {
-        status = load_output(&output, l, c->n_vocab, c->n_embd, "lm_head");
-    }
-    if (status == JANG_OK) {
-        d->embedding = embedding;
-        d->norm = norm;
-        d->output = output;
-    }
-    return status;
-}
-
-/* ---- Workspace ---- */
-
-typedef struct work_row {
-    ops_buf **buf;
-    int64_t width;
-} work_row;
-
-#define N_WORK 8
-
-static void list_work(work_row rows[N_WORK], decoder *d) {
-    decoder_work *w = &d->work;
-    const work_row all[N_WORK] = {
-        {&w->x, d->n_embd},   {&w->h, d->n_embd},   {&w->q, d->q_width}, {&w->att, d->q_width},
-        {&w->k, d->kv_width}, {&w->v, d->kv_width}, {&w->gate, d->n_ff}, {&w->up, d->n_ff},
-    };
-    memcpy(rows, all, sizeof all);
-}
-
-static void free_work(model *m, decoder *d) {
-    work_row rows[N_WORK];
-    list_work(rows, d);
-    for (int i = 0; i < N_WORK; i++) {
-        m->o->table->buf_free(m->o, *rows[i].buf);
-        *rows[i].buf = NULL;
-    }
-}
-
-static jang_status decoder_reserve(model *m, int32_t n_tok) {
-    decoder *d = m->state;
-    free_work(m, d);
-    work_row rows[N_WORK];
-    list_work(rows, d);
-    int64_t widest = 0;
-    for (int i = 0; i < N_WORK; i++) {
-        size_t n_bytes = (size_t)n_tok * (size_t)rows[i].width * sizeof(float);
-        jang_status status = m->o->table->buf_new(rows[i].buf, m->o, n_bytes);
-        if (status != JANG_OK) {
-            return status;
-        }
-        widest = rows[i].width > widest ? rows[i].width : widest;
-    }
-    return m->o->table->reserve(m->o, &(ops_limits){.n_tok = n_tok, .width = widest});
-}
+typedef struct decoder_layer decoder_layer;
 
 /* ---- Forward pass ---- */
 
-static ops_mat rows_of(ops_buf *b, int64_t n_row, int64_t width) {
-    return (ops_mat){.buf = b, .stride = width, .n_row = n_row, .width = width};
-}
-
-static void attention_block(model *m, const decoder *d, int i, ops_mat x,
-                            const model_cache *cache) {
-    const ops_table *t = m->o->table;
-    const decoder_layer *layer = &d->layers[i];
-    const decoder_work *w = &d->work;
-    ops_mat h = rows_of(w->h, x.n_row, d->n_embd);
-    ops_mat q = rows_of(w->q, x.n_row, d->q_width), att = rows_of(w->att, x.n_row, d->q_width);
-    ops_mat k = rows_of(w->k, x.n_row, d->kv_width), v = rows_of(w->v, x.n_row, d->kv_width);
-
-    t->rms_norm(m->o, layer->attention_norm, d->norm_eps, 0, x, h);
-    const linear_item qkv[] = {{layer->wq, q, false}, {layer->wk, k, false}, {layer->wv, v, false}};
-    t->linear(m->o, h, qkv, 3);
-    if (layer->q_norm) {
-        t->rms_norm(m->o, layer->q_norm, d->norm_eps, 0, q, q);
-        t->rms_norm(m->o, layer->k_norm, d->norm_eps, 0, k, k);
-    }
-    t->rope(m->o, &d->rope, m->batch, q, d->n_head, d->head_dim);
-    t->rope(m->o, &d->rope, m->batch, k, d->n_kv_head, d->head_dim);
-    t->kv_store(m->o, cache->kv, i, m->batch, k, v);
-    t->attention(m->o, &layer->attention, cache->kv, i, m->batch, q, att);
-    t->linear(m->o, att, &(linear_item){layer->wo, x, true}, 1);
-}
-
-static void mlp_block(model *m, const decoder *d, int i, ops_mat x) {
-    const ops_table *t = m->o->table;
-    const decoder_layer *layer = &d->layers[i];
-    ops_mat h = rows_of(d->work.h, x.n_row, d->n_embd);
-    ops_mat gate = rows_of(d->work.gate, x.n_row, d->n_ff);
-    ops_mat up = rows_of(d->work.up, x.n_row, d->n_ff);
-
-    t->rms_norm(m->o, layer->mlp_norm, d->norm_eps, 0, x, h);
-    const linear_item both[] = {{layer->gate, gate, false}, {layer->up, up, false}};
-    t->linear(m->o, h, both, 2);
-    t->gated(m->o, d->act, gate, up, gate);
-    t->linear(m->o, gate, &(linear_item){layer->down, x, true}, 1);
+static block_step make_step(model *m, const batch_desc *desc, const model_cache *cache) {
+    const decoder *d = m->state;
+    return (block_step){.o = m->o,
+                        .t = m->o->table,
+                        .batch = m->batch,
+                        .n_tok = desc->n_tok,
+                        .cache = cache,
+                        .work = &d->work};
 }
 
 static ops_mat decoder_stream(model *m, int64_t n_row) {
     const decoder *d = m->state;
-    return rows_of(d->work.x, n_row, d->n_embd);
+    return (ops_mat){
+        .buf = d->work.bufs[WORK_STREAM], .stride = d->n_embd, .n_row = n_row, .width = d->n_embd};
+}
+
+static void multiply(ops *o, ops_mat x, float by) {
+    if (by != 1) {
+        o->table->gated(o, &(act_desc){.kind = ACT_LINEAR, .a = by}, x, (ops_mat){0}, x);
+    }
 }
 
 static void decoder_embed(model *m, const batch_desc *desc) {
     const decoder *d = m->state;
-    m->o->table->embed(m->o, d->embedding, m->batch, 1.0f, decoder_stream(m, desc->n_tok));
+    block_step s = make_step(m, desc, NULL);
+    ops_mat x = decoder_stream(m, desc->n_tok);
+    s.t->embed(m->o, d->embedding, EMBED_IDS, m->batch, d->embed_scale, x);
+    if (d->positions) {
+        ops_mat p = step_rows(&s, WORK_INPUT, d->n_embd);
+        s.t->embed(m->o, d->positions, EMBED_POSITIONS, m->batch, 1, p);
+        s.t->add(m->o, 1, p, x);
+    }
+    if (d->prelude) {
+        d->prelude->kind->run(d->prelude, &s, x, x, false);
+    }
+}
+
+/* The part's input: the stream, normed into a slot where there is a norm. */
+static ops_mat part_input(const block_step *s, const layer_part *p, ops_mat x, int slot) {
+    if (!p->before.width) {
+        return x;
+    }
+    ops_mat h = step_rows(s, slot, x.width);
+    s->t->norm(s->o, &p->before, x, h);
+    return h;
+}
+
+static void run_part(const block_step *s, const layer_part *p, ops_mat h, ops_mat x) {
+    if (!p->after.width && p->scale == 1) {
+        p->block->kind->run(p->block, s, h, x, true);
+        return;
+    }
+    ops_mat y = step_rows(s, WORK_RESULT, x.width);
+    p->block->kind->run(p->block, s, h, y, false);
+    if (p->after.width) {
+        s->t->norm(s->o, &p->after, y, y);
+    }
+    s->t->add(s->o, p->scale, y, x);
 }
 
 static void decoder_run_layer(model *m, int i, const batch_desc *desc, const model_cache *cache) {
     const decoder *d = m->state;
-    ops_mat x = decoder_stream(m, desc->n_tok);
-    attention_block(m, d, i, x, cache);
-    mlp_block(m, d, i, x);
+    const decoder_layer *layer = &d->layers[i];
+    block_step s = make_step(m, desc, cache);
+    ops_mat x = decoder_stream(m, desc->n_tok), next = {0};
+    for (int k = 0; k < layer->n_part; k++) {
+        const layer_part *p = &layer->parts[k], *beside = p + 1;
+        ops_mat h = next.buf ? next : part_input(&s, p, x, WORK_INPUT);
+        next = (ops_mat){0};
+        if (k + 1 < layer->n_part && beside->beside == BESIDE_SAME) {
+            next = h;
+        } else if (k + 1 < layer->n_part && beside->beside == BESIDE_OWN) {
+            next = part_input(&s, beside, x, WORK_INPUT2);
+        }
+        run_part(&s, p, h, x);
+    }
+    multiply(m->o, x, layer->stream_scale);
 }
 
 static void decoder_norm(model *m, const batch_desc *desc) {
     const decoder *d = m->state;
     const ops_table *t = m->o->table;
-    ops_mat out = rows_of(d->work.h, desc->n_out, d->n_embd);
+    ops_mat out = decoder_stream(m, desc->n_out);
+    out.buf = d->work.bufs[WORK_INPUT];
     t->take_out(m->o, m->batch, decoder_stream(m, desc->n_tok), out);
-    t->rms_norm(m->o, d->norm, d->norm_eps, 0, out, out);
+    t->norm(m->o, &d->norm, out, out);
 }
 
 static void decoder_logits(model *m, int32_t first, ops_mat y) {
     const decoder *d = m->state;
-    ops_mat h = rows_of(d->work.h, y.n_row, d->n_embd);
+    ops_mat h = decoder_stream(m, y.n_row);
+    h.buf = d->work.bufs[WORK_INPUT];
     h.at = first * d->n_embd;
     m->o->table->linear(m->o, h, &(linear_item){d->output, y, false}, 1);
+    multiply(m->o, y, d->logit_scale);
+    if (d->logit_softcap > 0) {
+        act_desc cap = {.kind = ACT_SOFTCAP, .a = d->logit_softcap};
+        m->o->table->gated(m->o, &cap, y, (ops_mat){0}, y);
+    }
+}
+
+static jang_status decoder_reserve(model *m, int32_t n_tok) {
+    decoder *d = m->state;
+    return work_reserve(&d->work, m->o, n_tok);
+}
+
+/* ---- Making blocks ---- */
+
+void decoder_prefix(char out[DECODER_PREFIX_BYTES], const decoder_config *c, int layer) {
+    snprintf(out, DECODER_PREFIX_BYTES, "%s.%d.", c->layers_name ? c->layers_name : "layers",
+             layer);
+}
+
+attention_config decoder_layer_attention(const decoder *d, const decoder_config *c, int layer) {
+    attention_config a = c->attention;
+    int rope = c->rope_of ? c->rope_of[layer] : 0;
+    a.rope = rope >= 0 && d->ropes[rope].inv_freq ? &d->ropes[rope] : NULL;
+    a.window = !c->sliding || c->sliding[layer] ? a.window : 0;
+    a.kv_layer = layer;
+    if (c->layer_attention) {
+        c->layer_attention(&a, c, layer);
+    }
+    return a;
+}
+
+jang_status decoder_attention(block **out, decoder *d, loader *l, const decoder_config *c,
+                              int layer) {
+    char prefix[DECODER_PREFIX_BYTES];
+    decoder_prefix(prefix, c, layer);
+    attention_config a = decoder_layer_attention(d, c, layer);
+    if (!a.kv_is_read) {
+        d->kv_layers[layer] = attention_kv(&a);
+    }
+    return attention_make(out, l, &d->work, &a, c->n_embd, prefix);
+}
+
+jang_status decoder_mlp(block **out, decoder *d, loader *l, const decoder_config *c, int layer) {
+    char prefix[DECODER_PREFIX_BYTES];
+    decoder_prefix(prefix, c, layer);
+    return mlp_make(out, l, &d->work, &c->mlp, c->n_embd, prefix);
+}
+
+/* ---- Layers ---- */
+
+static jang_status load_layer_norm(norm_desc *out, loader *l, const decoder_config *c, int layer,
+                                   const char *name) {
+    if (!name) {
+        *out = (norm_desc){0};
+        return JANG_OK;
+    }
+    char prefix[DECODER_PREFIX_BYTES];
+    decoder_prefix(prefix, c, layer);
+    return load_norm(out, l, &c->norm, c->n_embd, c->n_embd, "%s%s", prefix, name);
+}
+
+static jang_status add_part(decoder_layer *layer, decoder *d, loader *l, const decoder_config *c,
+                            int i, bool is_ffn) {
+    layer_part *p = &layer->parts[layer->n_part];
+    block_maker make =
+        is_ffn ? (c->ffn ? c->ffn : decoder_mlp) : (c->mixer ? c->mixer : decoder_attention);
+    jang_status status = make(&p->block, d, l, c, i);
+    if (status != JANG_OK || !p->block) {
+        return status;
+    }
+    p->scale = c->residual_scale == 0 ? 1 : (float)c->residual_scale;
+    p->beside = is_ffn ? c->beside : BESIDE_NOT;
+    layer->n_part++; /* from here on closing the model closes the block */
+    status =
+        load_layer_norm(&p->before, l, c, i, is_ffn ? c->norms.ffn_before : c->norms.mixer_before);
+    return status == JANG_OK ? load_layer_norm(&p->after, l, c, i,
+                                               is_ffn ? c->norms.ffn_after : c->norms.mixer_after)
+                             : status;
+}
+
+static jang_status add_tail(decoder_layer *layer, decoder *d, loader *l, const decoder_config *c,
+                            int i) {
+    layer_tail tail = {0};
+    jang_status status = c->tail(&tail, d, l, c, i);
+    if (status == JANG_OK && tail.block) {
+        layer->parts[layer->n_part++] =
+            (layer_part){.block = tail.block, .after = tail.after, .scale = 1};
+    }
+    layer->stream_scale = tail.stream_scale == 0 ? 1 : tail.stream_scale;
+    return status;
+}
+
+static jang_status load_layer(decoder_layer *layer, decoder *d, loader *l, const decoder_config *c,
+                              int i) {
+    layer->stream_scale = 1;
+    jang_status status = add_part(layer, d, l, c, i, false);
+    if (status == JANG_OK) {
+        status = add_part(layer, d, l, c, i, true);
+    }
+    if (status == JANG_OK && c->tail) {
+        status = add_tail(layer, d, l, c, i);
+    }
+    return status;
+}
+
+/* ---- Ends ---- */
+
+static const char *or_usual(const char *name, const char *usual) {
+    return name ? name : usual;
+}
+
+static jang_status load_output_matrix(decoder *d, loader *l, const decoder_config *c) {
+    if (c->tied) {
+        d->output = d->embedding;
+        return JANG_OK;
+    }
+    ops_weight *output;
+    jang_status status = load_output(&output, l, c->n_vocab, c->n_embd, c->output_bias,
+                                     or_usual(c->output_name, "lm_head"));
+    if (status == JANG_OK) {
+        d->output = output;
+    }
+    return status;
+}
+
+static jang_status load_ends(decoder *d, loader *l, const decoder_config *c) {
+    ops_weight *embedding, *positions = NULL;
+    jang_status status =
+        load_embedding(&embedding, l, c->n_vocab, c->n_embd, c->tied ? READ_ALL : READ_ROW,
+                       or_usual(c->embedding_name, "embed_tokens"));
+    if (status == JANG_OK && c->positions_name) {
+        status =
+            load_embedding(&positions, l, c->n_context, c->n_embd, READ_ROW, c->positions_name);
+    }
+    if (status == JANG_OK) {
+        d->embedding = embedding;
+        d->positions = positions;
+        status = load_norm(&d->norm, l, &c->norm, c->n_embd, c->n_embd, "%s",
+                           or_usual(c->norm_name, "norm"));
+    }
+    return status == JANG_OK ? load_output_matrix(d, l, c) : status;
 }
 
 /* ---- Opening ---- */
 
 static void decoder_close(model *m) {
     decoder *d = m->state;
-    if (d) {
-        free_work(m, d);
-        ctx_free(m->ctx, d->layers);
-        ctx_free(m->ctx, d);
+    if (!d) {
+        return;
     }
+    work_free(&d->work, m->o);
+    for (int64_t i = 0; d->layers && i < d->n_layer; i++) {
+        for (int k = 0; k < d->layers[i].n_part; k++) {
+            block_close(d->layers[i].parts[k].block, m->ctx);
+        }
+    }
+    block_close(d->prelude, m->ctx);
+    ctx_free(m->ctx, d->layers);
+    ctx_free(m->ctx, d->kv_layers);
+    ctx_free(m->ctx, d->state_sizes);
+    ctx_free(m->ctx, d);
 }
 
 static const model_body decoder_body = {
@@ -402,19 +291,45 @@ static const model_body decoder_body = {
     .logits = decoder_logits,
 };
 
-static jang_status load_all(model *m, decoder *d, loader *l, const decoder_config *c) {
-    d->layers = ctx_zero(m->ctx, (size_t)c->n_layer, sizeof *d->layers);
-    if (!d->layers) {
-        return ctx_fail_memory(m->ctx, (size_t)c->n_layer * sizeof *d->layers);
+static jang_status load_ropes(decoder *d, loader *l, const decoder_config *c) {
+    jang_status status = JANG_OK;
+    for (int i = 0; i < DECODER_ROPES && status == JANG_OK; i++) {
+        if (c->ropes[i].inv_freq) {
+            status = rope_load(&d->ropes[i], l, &c->ropes[i]);
+        }
+    }
+    return status;
+}
+
+static jang_status load_all(decoder *d, loader *l, const decoder_config *c) {
+    d->layers = ctx_zero(l->ctx, (size_t)c->n_layer, sizeof *d->layers);
+    d->kv_layers = ctx_zero(l->ctx, (size_t)c->n_layer, sizeof *d->kv_layers);
+    if (!d->layers || !d->kv_layers) {
+        return ctx_fail_memory(l->ctx, (size_t)c->n_layer * sizeof *d->layers);
     }
     jang_status status = load_ends(d, l, c);
     if (status == JANG_OK) {
-        status = rope_load(&d->rope, l, &c->rope);
+        status = load_ropes(d, l, c);
+    }
+    if (status == JANG_OK && c->prelude) {
+        status = c->prelude(&d->prelude, d, l, c, 0);
     }
     for (int i = 0; status == JANG_OK && i < c->n_layer; i++) {
-        status = load_layer(&d->layers[i], l, c, i);
+        status = load_layer(&d->layers[i], d, l, c, i);
     }
     return status;
+}
+
+static void need_work(decoder *d, const decoder_config *c) {
+    bool result = c->norms.mixer_after || c->norms.ffn_after || c->residual_scale != 0 || c->tail;
+    work_need(&d->work, WORK_STREAM, c->n_embd);
+    work_need(&d->work, WORK_INPUT, c->n_embd);
+    work_need(&d->work, WORK_INPUT2, c->beside == BESIDE_OWN ? c->n_embd : 0);
+    work_need(&d->work, WORK_RESULT, result ? c->n_embd : 0);
+}
+
+static float or_one(double x) {
+    return x == 0 ? 1 : (float)x;
 }
 
 jang_status decoder_open(model *m, loader *l, decoder_config *c) {
@@ -428,25 +343,34 @@ jang_status decoder_open(model *m, loader *l, decoder_config *c) {
     m->state = d;
     *d = (decoder){
         .n_embd = c->n_embd,
-        .n_ff = c->n_ff,
-        .q_width = c->n_head * c->head_dim,
-        .kv_width = c->n_kv_head * c->head_dim,
-        .n_head = (int)c->n_head,
-        .n_kv_head = (int)c->n_kv_head,
-        .head_dim = (int)c->head_dim,
-        .norm_eps = (float)c->norm_eps,
-        .act = c->act,
+        .n_layer = c->n_layer,
+        .embed_scale = or_one(c->embed_scale),
+        .logit_scale = or_one(c->logit_scale),
+        .logit_softcap = (float)c->logit_softcap,
+        .state_sizes = c->state_sizes,
     };
+    c->state_sizes = NULL; /* the decoder's from here on */
+    need_work(d, c);
+    status = load_all(d, l, c);
     m->facts = (model_facts){
         .n_vocab = (int32_t)c->n_vocab,
         .n_embd = (int32_t)c->n_embd,
         .n_layer = (int32_t)c->n_layer,
         .n_context = (int32_t)c->n_context,
-        .n_kv_head = (int32_t)c->n_kv_head,
-        .head_dim = (int32_t)c->head_dim,
+        .kv_layers = d->kv_layers,
+        .state_sizes = d->state_sizes,
+        .n_state = c->n_state,
+        .bounded = c->positions_name != NULL,
     };
-    status = load_all(m, d, l, c);
 done:
-    rope_free(&c->rope, m->ctx);
+    decoder_config_free(c, m->ctx);
+    return status;
+}
+
+jang_status decoder_finish(model *m, loader *l, decoder_config *c, jang_status status) {
+    if (status == JANG_OK) {
+        return decoder_open(m, l, c);
+    }
+    decoder_config_free(c, m->ctx);
     return status;
 }

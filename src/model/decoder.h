@@ -1,31 +1,99 @@
-/* decoder.h - the common pre-norm decoder: Llama and what differs from it in settings only.
+/* decoder.h - the frame that all decoder-only families share: embedding, layers of blocks around a
+ * residual stream, the final norm, logits.
  *
  *     x = embed(ids)
- *     per layer:  x += attention(norm(x));  x += mlp(norm(x))
- *     logits = output(norm(x))
+ *     per layer, for each part (mixer, then feed-forward):  x += scale * after(block(before(x)))
+ *     logits = softcap(output(norm(x)) * logit_scale)
  *
- * Attention is grouped-query with RoPE and, in some layers, a sliding window; the MLP is gated
- * (SwiGLU, arXiv:2002.05202). Source: Llama 2, arXiv:2307.09288. A family reads its config into
- * decoder_config and opens; its file tells its differences. */
+ * A family reads its config into decoder_config and opens; its file tells its differences. What
+ * mixes tokens and what follows it is decided layer by layer by two functions of the config (mixer
+ * and ffn), which make a block or none: attention and a dense MLP where a family says nothing,
+ * experts or a recurrence where it does. Source of the plain form: Llama 2, arXiv:2307.09288. */
 #ifndef JANG_MODEL_DECODER_H
 #define JANG_MODEL_DECODER_H
 
-#include "model/family.h"
+#include "model/attention.h"
+#include "model/mlp.h"
 #include "model/rope.h"
 
-typedef struct decoder_config {
-    int64_t n_vocab, n_embd, n_layer, n_head, n_kv_head, head_dim, n_ff, n_context;
-    double norm_eps;
-    activation act;
-    bool tied; /* the embedding is the output matrix */
-    bias_rule qkv_bias, o_bias, mlp_bias;
-    bool qk_norm; /* q and k are normed head by head before RoPE */
-    /* Layers from first_window_layer on see window tokens; 0: all. layer_types, where the config
-     * has it, decides layer by layer instead ("sliding_attention"). */
-    int64_t window, first_window_layer;
-    const json_t *layer_types; /* borrowed, NULL: none */
-    rope_config rope;          /* owned; freed by decoder_open */
-} decoder_config;
+typedef struct decoder decoder;
+typedef struct decoder_config decoder_config;
+
+/* Makes the block of a layer from c. *out stays NULL where the layer has none. */
+typedef jang_status (*block_maker)(block **out, decoder *d, loader *l, const decoder_config *c,
+                                   int layer);
+
+/* How the feed-forward stands to the mixer. */
+typedef enum beside_rule {
+    BESIDE_NOT,  /* it follows: it reads the stream with the mixer's result */
+    BESIDE_SAME, /* both read the same normed stream (Phi-2, Cohere) */
+    BESIDE_OWN,  /* both read the stream as it was, each through its own norm (GPT-NeoX) */
+} beside_rule;
+
+/* Where a layer's norms are: names below "layers.N.", NULL where there is none. */
+typedef struct layer_norms {
+    const char *mixer_before, *mixer_after, *ffn_before, *ffn_after;
+} layer_norms;
+
+/* A third part of a layer, after the other two (it reads the stream itself), and a number that the
+ * stream is multiplied by at the layer's end: Gemma 4 has them. */
+typedef struct layer_tail {
+    block *block; /* NULL: none */
+    norm_desc after;
+    float stream_scale; /* 0: 1 */
+} layer_tail;
+
+#define DECODER_ROPES 2
+
+struct decoder_config {
+    int64_t n_vocab, n_embd, n_layer, n_context;
+    attention_config attention; /* what layers have in common; see layer_attention */
+    mlp_config mlp;
+    block_maker mixer, ffn; /* NULL: decoder_attention, decoder_mlp */
+    jang_status (*tail)(layer_tail *out, decoder *d, loader *l, const decoder_config *c, int layer);
+    block_maker prelude; /* a block that runs on the embedded tokens, for layer 0; NULL: none */
+    const void *own;     /* the family's, for its makers; lives until decoder_open returns */
+
+    norm_config norm; /* of layers and of the end */
+    layer_norms norms;
+    beside_rule beside;
+    double residual_scale, embed_scale, logit_scale; /* 0: 1 */
+    double logit_softcap;                            /* 0: none */
+    bool tied;                                       /* the embedding is the output matrix */
+    bias_rule output_bias;
+
+    /* Each layer's RoPE is one of these or none, and its window there or not: from the arrays,
+     * [n_layer], where there are any, else ropes[0] and attention.window. */
+    rope_config ropes[DECODER_ROPES]; /* owned, as the arrays are; see decoder_config_free */
+    int8_t *rope_of;                  /* index into ropes, -1: none */
+    bool *sliding;
+    /* Changes attention for one layer further; NULL: nothing. */
+    void (*layer_attention)(attention_config *a, const decoder_config *c, int layer);
+
+    /* Names as mlx-lm spells them; NULL: "embed_tokens", "layers", "norm", "lm_head". */
+    const char *embedding_name, *layers_name, *norm_name, *output_name;
+    const char *positions_name; /* of learned positions, added to the embedding; NULL: none */
+    /* Numbers of each part of a recurrent state's slot, [n_state], owned; NULL: there is none. */
+    int64_t *state_sizes;
+    int n_state;
+};
+
+/* What is left of the config once open, and what makers put their needs into. */
+struct decoder {
+    int64_t n_embd;
+    work work;
+    kv_layer *kv_layers; /* [n_layer], set by makers of layers that keep keys and values */
+    rope_desc ropes[DECODER_ROPES];
+    block *prelude; /* runs on the embedded tokens before the first layer; NULL: none */
+    struct decoder_layer *layers;
+    int64_t n_layer;
+    norm_desc norm;
+    const ops_weight *embedding, *positions, *output;
+    float embed_scale, logit_scale, logit_softcap;
+    int64_t *state_sizes;
+};
+
+/* ---- Reading configs ---- */
 
 /* Defaults that a family's reference class has for keys that are absent. */
 typedef struct decoder_defaults {
@@ -33,21 +101,72 @@ typedef struct decoder_defaults {
     int64_t head_dim; /* 0: hidden_size / num_attention_heads */
     double rope_theta;
     bool tied;
+    double partial_rotary; /* 0: 1 */
+    double norm_eps;       /* 0: 1e-6 */
+    const char *act;       /* NULL: silu */
+    const char *eps_key;   /* NULL: rms_norm_eps */
+    const char *act_key;   /* NULL: hidden_act */
+    int64_t n_kv_head;     /* 0: num_attention_heads */
 } decoder_defaults;
 
-/* Reads the keys that all such families share, checks ranges, and the scaling of RoPE. */
+/* Reads the keys that all such families share, checks ranges, and the scaling of RoPE; fills in
+ * pre-norm layers of attention and gated MLPs. On success the caller owes a decoder_config_free or
+ * decoder_open, which frees too. */
 JANG_MUST_CHECK jang_status decoder_read_config(decoder_config *out, json_at config,
                                                 const decoder_defaults *defaults);
+void decoder_config_free(decoder_config *c, ctx_t *ctx);
 
-/* sliding_window: null means none (0); when the key is absent the reference classes' default of
- * 4096 holds. */
-JANG_MUST_CHECK jang_status decoder_read_window(int64_t *out, json_at config);
+/* Reads an activation by the names that transformers gives them. */
+JANG_MUST_CHECK jang_status decoder_read_activation(act_desc *out, json_at config, const char *key,
+                                                    const char *fallback);
+
+/* Reads flags that decide biases: {key, default, what it decides}. */
+typedef struct bias_key {
+    const char *key;
+    bool fallback;
+    bias_rule *out[4]; /* up to four, ended by NULL */
+} bias_key;
+JANG_MUST_CHECK jang_status decoder_read_biases(json_at config, const bias_key *keys, int n);
+
+/* JANG_ERR_UNSUPPORTED when a key is there with another value than this one. */
+JANG_MUST_CHECK jang_status decoder_want_bool(json_at config, const char *key, bool only,
+                                              bool fallback);
+
+/* sliding_window: null means none (0); when the key is absent the fallback holds. */
+JANG_MUST_CHECK jang_status decoder_read_window(int64_t *out, json_at config, int64_t fallback);
+
+/* layer_types: which layers slide ("sliding_attention") and which do not ("full_attention"). Where
+ * there is none, layer i slides when sliding(i, arg); a NULL function: none does. */
+JANG_MUST_CHECK jang_status decoder_read_sliding(decoder_config *c, json_at config,
+                                                 bool (*sliding)(int64_t i, int64_t arg),
+                                                 int64_t arg);
 
 /* Qwen's way to say which layers have a sliding window: use_sliding_window, sliding_window,
  * max_window_layers, layer_types. */
 JANG_MUST_CHECK jang_status decoder_read_windows(decoder_config *c, json_at config);
 
-/* Loads the weights and makes m run. Frees config's rope, also on failure. */
+/* ---- Making blocks ---- */
+
+/* The usual mixer and feed-forward; makers of families fall back on them. */
+JANG_MUST_CHECK jang_status decoder_attention(block **out, decoder *d, loader *l,
+                                              const decoder_config *c, int layer);
+JANG_MUST_CHECK jang_status decoder_mlp(block **out, decoder *d, loader *l, const decoder_config *c,
+                                        int layer);
+
+/* The attention settings of one layer. */
+attention_config decoder_layer_attention(const decoder *d, const decoder_config *c, int layer);
+
+/* "layers.N." */
+#define DECODER_PREFIX_BYTES 64
+void decoder_prefix(char out[DECODER_PREFIX_BYTES], const decoder_config *c, int layer);
+
+/* ---- Opening ---- */
+
+/* Loads the weights and makes m run. Frees what config owns, also on failure. */
 JANG_MUST_CHECK jang_status decoder_open(model *m, loader *l, decoder_config *config);
+
+/* The end of a family's open: decoder_open when status, of what it read, is JANG_OK. */
+JANG_MUST_CHECK jang_status decoder_finish(model *m, loader *l, decoder_config *config,
+                                           jang_status status);
 
 #endif

@@ -313,7 +313,7 @@ jang_status load_embedding(ops_weight **out, loader *l, int64_t n_out, int64_t n
                              : status;
 }
 
-jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
+jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, bias_rule bias,
                         const char *name) {
     char module[LOADER_NAME_BYTES];
     /* "language_model.model." has its output matrix at "language_model.lm_head". */
@@ -322,24 +322,15 @@ jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in
     char outer[LOADER_NAME_BYTES];
     snprintf(outer, sizeof outer, "%.*s", (int)keep, l->prefix);
     jang_status status = loader_name(module, l, outer, name, "");
-    return status == JANG_OK
-               ? load_module(out, l, n_out, n_in, BIAS_NONE, INPUT_FINE, READ_ALL, module)
-               : status;
+    return status == JANG_OK ? load_module(out, l, n_out, n_in, bias, INPUT_FINE, READ_ALL, module)
+                             : status;
 }
 
-jang_status load_vector(ops_weight **out, loader *l, int64_t n, const char *format, ...) {
-    char module[LOADER_NAME_BYTES], name[LOADER_NAME_BYTES];
-    va_list args;
-    va_start(args, format);
-    jang_status status = module_name(module, l, format, args);
-    va_end(args);
+/* name is the whole tensor's; module, borrowed, what messages and calibration know it by. */
+static jang_status load_named(ops_weight **out, loader *l, int64_t n, const char *module,
+                              const char *name) {
     const tensor_view *t;
-    if (status == JANG_OK) {
-        status = loader_name(name, l, "", module, ".weight");
-    }
-    if (status == JANG_OK) {
-        status = find_vector(&t, l, n, name);
-    }
+    jang_status status = find_vector(&t, l, n, name);
     if (status != JANG_OK) {
         return status;
     }
@@ -348,6 +339,27 @@ jang_status load_vector(ops_weight **out, loader *l, int64_t n, const char *form
     l->totals->weight_bytes += t->n_bytes;
     l->totals->token_bytes += t->n_bytes;
     return loader_keep(out, l, &desc, module, NULL);
+}
+
+jang_status load_vector(ops_weight **out, loader *l, int64_t n, const char *format, ...) {
+    char module[LOADER_NAME_BYTES], name[LOADER_NAME_BYTES];
+    va_list args;
+    va_start(args, format);
+    jang_status status = module_name(module, l, format, args);
+    va_end(args);
+    if (status == JANG_OK) {
+        status = loader_name(name, l, "", module, ".weight");
+    }
+    return status == JANG_OK ? load_named(out, l, n, module, name) : status;
+}
+
+jang_status load_param(ops_weight **out, loader *l, int64_t n, const char *format, ...) {
+    char name[LOADER_NAME_BYTES];
+    va_list args;
+    va_start(args, format);
+    jang_status status = module_name(name, l, format, args);
+    va_end(args);
+    return status == JANG_OK ? load_named(out, l, n, name, name) : status;
 }
 
 jang_status load_computed(ops_weight **out, loader *l, const float *values, int64_t n,

@@ -46,13 +46,18 @@ __attribute__((format(printf, 4, 5))) JANG_MUST_CHECK jang_status load_vector(op
                                                                               loader *l, int64_t n,
                                                                               const char *format,
                                                                               ...);
+/* As load_vector, of a tensor whose whole name format gives ("layers.%d.self_attn.sinks"). */
+__attribute__((format(printf, 4, 5))) JANG_MUST_CHECK jang_status load_param(ops_weight **out,
+                                                                             loader *l, int64_t n,
+                                                                             const char *format,
+                                                                             ...);
 /* As load_matrix, read by the row when it is no output matrix as well. */
 JANG_MUST_CHECK jang_status load_embedding(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
                                            read_rule rule, const char *name);
 
 /* As load_matrix, for a name that has no prefix ("lm_head"). */
 JANG_MUST_CHECK jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
-                                        const char *name);
+                                        bias_rule bias, const char *name);
 
 /* Makes a weight of values computed here, f32 [n], copied to the backend's keeping. */
 JANG_MUST_CHECK jang_status load_computed(ops_weight **out, loader *l, const float *values,

@@ -11,12 +11,7 @@ static jang_status mistral_open(model *m, loader *l) {
     if (status != JANG_OK) {
         return status;
     }
-    status = decoder_read_window(&c.window, l->config);
-    if (status != JANG_OK) {
-        rope_free(&c.rope, m->ctx);
-        return status;
-    }
-    return decoder_open(m, l, &c);
+    return decoder_finish(m, l, &c, decoder_read_window(&c.attention.window, l->config, 4096));
 }
 
 const model_family family_mistral = {"mistral", mistral_open};

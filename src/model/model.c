@@ -89,12 +89,21 @@ const char *model_get_family(const model *m) {
 
 /* ---- Cache ---- */
 
+static bool keeps_kv(const model_facts *f) {
+    for (int32_t i = 0; i < f->n_layer; i++) {
+        if (f->kv_layers[i].n_kv_head) {
+            return true;
+        }
+    }
+    return false;
+}
+
 jang_status model_cache_new(model_cache *out, model *m, kv_type type) {
     const model_facts *f = &m->facts;
     model_cache cache = {0};
     jang_status status = JANG_OK;
-    if (f->n_kv_head) {
-        const kv_desc desc = {f->n_layer, f->n_kv_head, f->head_dim, type};
+    if (keeps_kv(f)) {
+        const kv_desc desc = {f->n_layer, f->kv_layers, type};
         status = m->o->table->kv_new(&cache.kv, m->o, &desc);
     }
     if (status == JANG_OK && f->n_state) {
@@ -154,6 +163,12 @@ static jang_status check_batch(model *m, const batch_desc *batch) {
             return ctx_fail(m->ctx, JANG_ERR_ARGUMENT,
                             "token id %d is out of range; the model knows 0 to %d", batch->ids[i],
                             m->facts.n_vocab - 1);
+        }
+    }
+    for (int32_t s = 0; m->facts.bounded && s < batch->n_seq; s++) {
+        if (batch->seqs[s].n_past > m->facts.n_context - batch->seqs[s].n_tok) {
+            return ctx_fail(m->ctx, JANG_ERR_ARGUMENT, "a sequence of %d tokens; at most %d",
+                            batch->seqs[s].n_past + batch->seqs[s].n_tok, m->facts.n_context);
         }
     }
     return JANG_OK;

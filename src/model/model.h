@@ -14,8 +14,9 @@ typedef struct model model;
 /* Sizes that the engine above needs. */
 typedef struct model_facts {
     int32_t n_vocab, n_embd, n_layer;
-    int32_t n_context; /* longest sequence */
-    int32_t n_kv_head, head_dim;
+    int32_t n_context;          /* longest sequence */
+    const kv_layer *kv_layers;  /* [n_layer] what each keeps in the cache; the family's own */
+    bool bounded;               /* positions from n_context on have no embedding */
     const int64_t *state_sizes; /* [n_state] numbers of each part of a slot; the family's own */
     int n_state;                /* 0: no recurrent state */
 } model_facts;

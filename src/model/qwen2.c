@@ -12,13 +12,8 @@ static jang_status qwen2_open(model *m, loader *l) {
     if (status != JANG_OK) {
         return status;
     }
-    status = decoder_read_windows(&c, l->config);
-    if (status != JANG_OK) {
-        rope_free(&c.rope, m->ctx);
-        return status;
-    }
-    c.qkv_bias = BIAS_NEEDED;
-    return decoder_open(m, l, &c);
+    c.attention.q_bias = c.attention.k_bias = c.attention.v_bias = BIAS_NEEDED;
+    return decoder_finish(m, l, &c, decoder_read_windows(&c, l->config));
 }
 
 const model_family family_qwen2 = {"qwen2", qwen2_open};

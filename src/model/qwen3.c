@@ -8,22 +8,19 @@ static jang_status qwen3_open(model *m, loader *l) {
     static const decoder_defaults defaults = {
         .n_context = 32768, .head_dim = 128, .rope_theta = 10000};
     decoder_config c;
-    bool attention_bias;
     jang_status status = decoder_read_config(&c, l->config, &defaults);
     if (status != JANG_OK) {
         return status;
     }
     status = decoder_read_windows(&c, l->config);
+    attention_config *a = &c.attention;
+    a->qk_norm = QK_NORM_HEAD;
+    const bias_key bias = {
+        "attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}};
     if (status == JANG_OK) {
-        status = json_get_bool(&attention_bias, l->config, "attention_bias", false);
+        status = decoder_read_biases(l->config, &bias, 1);
     }
-    if (status != JANG_OK) {
-        rope_free(&c.rope, m->ctx);
-        return status;
-    }
-    c.qkv_bias = c.o_bias = attention_bias ? BIAS_NEEDED : BIAS_NONE;
-    c.qk_norm = true;
-    return decoder_open(m, l, &c);
+    return decoder_finish(m, l, &c, status);
 }
 
 const model_family family_qwen3 = {"qwen3", qwen3_open};

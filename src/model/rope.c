@@ -169,11 +169,15 @@ static jang_status find_scaling(scaling_fn *out, json_at at, const char *name) {
                     at.what, name);
 }
 
-/* Finds the object with the settings: rope_parameters, rope_scaling, or none. */
-static jang_status find_settings(json_at *out, json_at config) {
-    const json_t *object;
+/* Finds the object with the settings: rope_parameters (or its part for a kind of layer),
+ * rope_scaling, or none. */
+static jang_status find_settings(json_at *out, json_at config, const rope_wanted *w) {
+    const json_t *object, *part = NULL;
     jang_status status = json_get_object(&object, config, "rope_parameters");
-    if (status == JANG_OK && !object) {
+    if (status == JANG_OK && object && w->layer_type) {
+        status = json_get_object(&part, (json_at){config.ctx, config.what, object}, w->layer_type);
+        object = part ? part : w->unscaled ? NULL : object;
+    } else if (status == JANG_OK && !object && !w->unscaled) {
         status = json_get_object(&object, config, "rope_scaling");
     }
     *out = (json_at){config.ctx, config.what, object};
@@ -181,11 +185,12 @@ static jang_status find_settings(json_at *out, json_at config) {
 }
 
 static jang_status read_scaling(scaling *s, const char **type, json_at config,
-                                double default_theta) {
+                                const rope_wanted *w) {
     double theta;
-    jang_status status = find_settings(&s->at, config);
+    jang_status status = find_settings(&s->at, config, w);
     if (status == JANG_OK) {
-        status = json_get_double(&theta, config, "rope_theta", default_theta);
+        const char *key = w->theta_key ? w->theta_key : "rope_theta";
+        status = json_get_double(&theta, config, key, w->theta);
     }
     if (status == JANG_OK) {
         status = json_get_double(&s->theta, s->at, "rope_theta", theta);
@@ -217,9 +222,16 @@ static jang_status read_scaling(scaling *s, const char **type, json_at config,
 }
 
 /* partial_rotary_factor stands beside rope_theta or in the settings. */
-static jang_status read_n_rot(int *out, json_at config, json_at settings, int head_dim) {
-    double part;
-    jang_status status = json_get_double(&part, config, "partial_rotary_factor", 1);
+static jang_status read_n_rot(int *out, json_at config, json_at settings, const rope_wanted *w) {
+    double part = w->part == 0 ? 1 : w->part;
+    int head_dim = w->head_dim;
+    jang_status status = JANG_OK;
+    if (w->part_key) {
+        status = json_get_double(&part, config, w->part_key, part);
+    }
+    if (status == JANG_OK) {
+        status = json_get_double(&part, config, "partial_rotary_factor", part);
+    }
     if (status == JANG_OK) {
         status = json_get_double(&part, settings, "partial_rotary_factor", part);
     }
@@ -237,14 +249,13 @@ static jang_status read_n_rot(int *out, json_at config, json_at settings, int he
     return JANG_OK;
 }
 
-jang_status rope_read(rope_config *out, json_at config, int head_dim, int64_t n_context,
-                      double default_theta) {
-    scaling s = {.n_context = n_context, .attention_factor = 1};
+jang_status rope_read(rope_config *out, json_at config, const rope_wanted *w) {
+    scaling s = {.n_context = w->n_context, .attention_factor = 1};
     const char *type;
     scaling_fn apply = scale_none;
-    jang_status status = read_scaling(&s, &type, config, default_theta);
+    jang_status status = read_scaling(&s, &type, config, w);
     if (status == JANG_OK) {
-        status = read_n_rot(&s.n_rot, config, s.at, head_dim);
+        status = read_n_rot(&s.n_rot, config, s.at, w);
     }
     if (status == JANG_OK) {
         status = find_scaling(&apply, s.at, type);
@@ -264,7 +275,10 @@ jang_status rope_read(rope_config *out, json_at config, int head_dim, int64_t n_
         ctx_free(config.ctx, inv_freq);
         return status;
     }
-    *out = (rope_config){s.theta, s.n_rot, (float)s.attention_factor, inv_freq};
+    *out = (rope_config){.theta = s.theta,
+                         .n_rot = s.n_rot,
+                         .scale = (float)s.attention_factor,
+                         .inv_freq = inv_freq};
     return JANG_OK;
 }
 
@@ -278,7 +292,10 @@ jang_status rope_load(rope_desc *out, loader *l, const rope_config *rope) {
     jang_status status =
         load_computed(&inv_freq, l, rope->inv_freq, rope->n_rot / 2, "rope frequencies");
     if (status == JANG_OK) {
-        *out = (rope_desc){.inv_freq = inv_freq, .n_rot = rope->n_rot, .scale = rope->scale};
+        *out = (rope_desc){.inv_freq = inv_freq,
+                           .n_rot = rope->n_rot,
+                           .interleaved = rope->interleaved,
+                           .scale = rope->scale};
     }
     return status;
 }

@@ -10,15 +10,27 @@
 
 typedef struct rope_config {
     double theta;
-    int n_rot;       /* elements of a head that turn */
-    float scale;     /* for cos and sin */
-    float *inv_freq; /* [n_rot / 2], owned */
+    int n_rot;        /* elements of a head that turn */
+    float scale;      /* for cos and sin */
+    bool interleaved; /* pairs (2i, 2i + 1); a family sets it after reading */
+    float *inv_freq;  /* [n_rot / 2], owned; NULL: none */
 } rope_config;
 
-/* Reads the settings for heads of head_dim. n_context is max_position_embeddings. A scaling that is
- * not known is JANG_ERR_UNSUPPORTED by name. */
-JANG_MUST_CHECK jang_status rope_read(rope_config *out, json_at config, int head_dim,
-                                      int64_t n_context, double default_theta);
+/* What a family knows of its RoPE besides the config. */
+typedef struct rope_wanted {
+    int head_dim;
+    int64_t n_context;    /* max_position_embeddings */
+    double theta;         /* where the config does not say it */
+    double part;          /* of a head that turns, where the config does not say it; 0: all */
+    const char *part_key; /* another name of partial_rotary_factor */
+    const char
+        *theta_key; /* another name of rope_theta ("rotary_emb_base", "rope_local_base_freq") */
+    bool unscaled;  /* of a scaling nothing is read: local layers */
+    const char *layer_type; /* key of the settings within rope_parameters; NULL: they are plain */
+} rope_wanted;
+
+/* Reads the settings. A scaling that is not known is JANG_ERR_UNSUPPORTED by name. */
+JANG_MUST_CHECK jang_status rope_read(rope_config *out, json_at config, const rope_wanted *wanted);
 void rope_free(rope_config *rope, ctx_t *ctx);
 
 /* The operator's parameters, frequencies loaded as a weight of the model. */

@@ -293,14 +293,35 @@ size_t host_row_bytes(const ops_weight *w) {
            2 * n_groups * (size_t)dtype_table[w->d.scale_type].block_bytes;
 }
 
-jang_status host_kv_check(ops *o, const kv_desc *desc) {
-    int n_layer = desc->n_layer, n_kv_head = desc->n_kv_head, head_dim = desc->head_dim;
-    if (n_layer < 1 || n_layer > 1 << 12 || n_kv_head < 1 || n_kv_head > 1 << 12 || head_dim < 2 ||
-        head_dim > 512 || head_dim % 2) {
-        return ctx_fail(o->ctx, JANG_ERR_ARGUMENT,
-                        "cache of %d layers, %d heads of %d: at most 4096 layers and heads, of an "
-                        "even size up to 512",
-                        n_layer, n_kv_head, head_dim);
+static bool is_head_size(int n) {
+    return n >= 2 && n <= OPS_HEAD_MAX && n % 2 == 0;
+}
+
+jang_status host_kv_layout(host_kv_layer **out, ops *o, const kv_desc *desc) {
+    if (desc->n_layer < 1 || desc->n_layer > 1 << 12) {
+        return ctx_fail(o->ctx, JANG_ERR_ARGUMENT, "cache of %d layers; 1 to 4096 are allowed",
+                        desc->n_layer);
     }
+    size_t n_layer = (size_t)desc->n_layer;
+    host_kv_layer *layers = ctx_zero(o->ctx, n_layer + 1, sizeof *layers);
+    if (!layers) {
+        return ctx_fail_memory(o->ctx, (n_layer + 1) * sizeof *layers);
+    }
+    for (size_t i = 0; i < n_layer; i++) {
+        kv_layer d = desc->layers[i];
+        bool none = d.n_kv_head == 0;
+        if (!none && (d.n_kv_head < 0 || d.n_kv_head > 1 << 12 || !is_head_size(d.k_dim) ||
+                      !is_head_size(d.v_dim))) {
+            ctx_free(o->ctx, layers);
+            return ctx_fail(o->ctx, JANG_ERR_ARGUMENT,
+                            "cache: layer %zu has %d heads of %d and %d; at most 4096 heads of "
+                            "even sizes up to %d are allowed",
+                            i, d.n_kv_head, d.k_dim, d.v_dim, OPS_HEAD_MAX);
+        }
+        size_t row = none ? 0 : (size_t)d.n_kv_head * (size_t)(d.k_dim + d.v_dim);
+        layers[i].d = d;
+        layers[i + 1].at = layers[i].at + row * OPS_PAGE_TOKENS;
+    }
+    *out = layers;
     return JANG_OK;
 }

@@ -9,6 +9,8 @@
 
 #include "ops/ops.h"
 
+#include <math.h>
+
 #define HOST_PAGE_BYTES 4096
 
 typedef struct host_block {
@@ -165,8 +167,22 @@ static inline float *host_state_part(const ops_state *state, int32_t slot, int p
 /* The same for a sequence of a batch: cleared where the sequence begins. */
 float *host_state_begin(state_at at, const batch_seq *seq);
 
-/* Checks that a cache's sizes are positive and its pages of a possible size. */
-JANG_MUST_CHECK jang_status host_kv_check(ops *o, const kv_desc *desc);
+/* A layer of a cache, as host backends lay it into a page. */
+typedef struct host_kv_layer {
+    kv_layer d;
+    size_t at; /* elements of the layers before it */
+} host_kv_layer;
+
+/* Checks a cache's sizes and lays out a page: out [n_layer + 1], the last of which begins where a
+ * page ends. Freed by the caller with ctx_free. */
+JANG_MUST_CHECK jang_status host_kv_layout(host_kv_layer **out, ops *o, const kv_desc *desc);
+
+/* What attention_desc.temper makes of queries at this position. */
+static inline float host_temper(const attention_desc *d, int32_t pos) {
+    return d->temper == 0 ? 1.0f
+                          : 1.0f + d->temper * logf(1.0f + floorf((float)(pos + d->temper_shift) /
+                                                                  (float)d->temper_span));
+}
 
 /* Bytes of one row of a weight, scales and biases included. */
 size_t host_row_bytes(const ops_weight *w);

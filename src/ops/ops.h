@@ -90,8 +90,17 @@ typedef struct batch_desc {
 
 typedef enum kv_type { KV_F16, KV_F32 } kv_type;
 
+/* What a token leaves in the cache in one layer: a key of k_dim and a value of v_dim numbers for
+ * each kv head, of even sizes up to OPS_HEAD_MAX. */
+typedef struct kv_layer {
+    int n_kv_head, k_dim, v_dim; /* n_kv_head 0: the layer keeps nothing */
+} kv_layer;
+
+#define OPS_HEAD_MAX 1024
+
 typedef struct kv_desc {
-    int n_layer, n_kv_head, head_dim;
+    int n_layer;
+    const kv_layer *layers; /* [n_layer], not needed after kv_new */
     kv_type type;
 } kv_desc;
 
@@ -119,13 +128,60 @@ typedef struct rope_desc {
     float scale;                /* cos and sin are multiplied by it */
 } rope_desc;
 
+/* Scores are scale * q k, then softcap * tanh(score / softcap) where there is a softcap. */
 typedef struct attention_desc {
-    int n_head, n_kv_head, head_dim;
+    int n_head;
+    kv_layer kv; /* as in the cache's layer; n_head is a multiple of its heads */
     float scale;
     int32_t window; /* a token sees itself and window - 1 before it; 0: all */
+    float softcap;  /* 0: none */
+    /* F32, F16 or BF16 [n_head]: a score of each head that joins the softmax without a value, so
+     * that a token may attend to nothing; NULL: none. */
+    const ops_weight *sinks;
+    /* Queries at position p are multiplied by 1 + temper * ln(1 + floor((p + temper_shift) /
+     * temper_span)); temper 0: not. */
+    float temper;
+    int32_t temper_span, temper_shift;
+    bool whole; /* not causal: a token sees all of its sequence that the step has brought */
 } attention_desc;
 
-typedef enum activation { ACT_SILU, ACT_GELU, ACT_GELU_TANH } activation;
+typedef enum norm_kind {
+    NORM_RMS,   /* x / sqrt(mean(x^2) + eps) */
+    NORM_LAYER, /* (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) */
+    NORM_L2,    /* x / sqrt(sum(x^2) + eps) */
+    NORM_NONE,  /* x: what is left is the product with the weight */
+} norm_kind;
+
+/* y = norm(x) * (weight + offset) + bias, over blocks of width numbers of a row. The vectors, where
+ * there are any, have a multiple of width elements and are gone through again and again along a
+ * row: one head's weight for all heads, or one for each. */
+typedef struct norm_desc {
+    norm_kind kind;
+    int64_t width;
+    const ops_weight *weight, *bias; /* NULL: 1 and 0 (offset counts with a weight only) */
+    float eps, offset;
+} norm_desc;
+
+typedef enum activation {
+    ACT_LINEAR, /* a x */
+    ACT_SILU,
+    ACT_GELU,
+    ACT_GELU_TANH,
+    ACT_RELU,
+    ACT_RELU2,   /* max(x, 0)^2 */
+    ACT_SIGMOID, /* 1 / (1 + exp(-x)) */
+    ACT_SOFTCAP, /* a tanh(x / a) */
+    ACT_XIELU,   /* a x^2 + x / 2 above 0, else b (expm1(min(x, -1e-6)) - x) + x / 2:
+                    arXiv:2411.13010 */
+} activation;
+
+typedef struct act_desc {
+    activation kind;
+    float a, b;
+} act_desc;
+
+/* Which row of an embedding a token takes. */
+typedef enum embed_by { EMBED_IDS, EMBED_POSITIONS } embed_by;
 
 /* ---- Experts ----
  *
@@ -248,25 +304,24 @@ typedef struct ops_table {
     /* Copies a slot, all parts of it: a snapshot, or the way back to one. */
     void (*state_copy)(ops *o, ops_state *state, int32_t from, int32_t to);
 
-    /* y[t] = row ids[t] of w, times scale. y [n_tok, n_in]. */
-    void (*embed)(ops *o, const ops_weight *w, const ops_batch *batch, float scale, ops_mat y);
+    /* y[t] = the row of w that the token's id or position says, times scale. y [n_tok, n_in]. */
+    void (*embed)(ops *o, const ops_weight *w, embed_by by, const ops_batch *batch, float scale,
+                  ops_mat y);
     /* Products of one input with several weights of equal n_in: x [n_row, n_in]. No y may overlap
      * x or another. */
     void (*linear)(ops *o, ops_mat x, const linear_item *items, int n_items);
-    /* y = x / sqrt(mean(x^2) + eps) * (w + offset), row by row, over blocks of w's length (so that
-     * norms per head are the same operator). y may be x. */
-    void (*rms_norm)(ops *o, const ops_weight *w, float eps, float offset, ops_mat x, ops_mat y);
+    /* y = norm(x), row by row. y may be x. */
+    void (*norm)(ops *o, const norm_desc *norm, ops_mat x, ops_mat y);
     /* Turns n_head heads of head_dim columns each in place, by their tokens' positions. */
     void (*rope)(ops *o, const rope_desc *rope, const ops_batch *batch, ops_mat x, int n_head,
                  int head_dim);
-    /* Puts the step's keys and values, [n_tok, n_kv_head * head_dim] each, into the cache. */
+    /* Puts the step's keys [n_tok, n_kv_head * k_dim] and values [n_tok, n_kv_head * v_dim] into
+     * the cache. */
     void (*kv_store)(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v);
-    /* Causal attention of the step's queries over each sequence's cached keys and values, the
-     * step's own included: out, q [n_tok, n_head * head_dim]. Softmax in f32. */
+    /* Attention of the step's queries over each sequence's cached keys and values, the step's own
+     * included: q [n_tok, n_head * k_dim], out [n_tok, n_head * v_dim]. Softmax in f32. */
     void (*attention)(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
                       const ops_batch *batch, ops_mat q, ops_mat out);
-    /* y = act(gate) * up. y may be gate or up. */
-    void (*gated)(ops *o, activation act, ops_mat gate, ops_mat up, ops_mat y);
     /* Takes columns out of blocks: of every `stride` columns of x those from .. from + width - 1,
      * so that y [n_row, x.width / stride * width]. */
     void (*take_blocks)(ops *o, ops_mat x, int64_t stride, int64_t from, int64_t width, ops_mat y);
@@ -291,6 +346,10 @@ typedef struct ops_table {
      * [n_tok, n_head * k_dim]. y may be v. */
     void (*delta)(ops *o, const delta_desc *desc, state_at at, const ops_batch *batch, ops_mat q,
                   ops_mat k, ops_mat v, ops_mat decay, ops_mat beta, ops_mat y);
+    /* y = act(gate) * up, or act(gate) where up has no buffer. y may be gate or up. */
+    void (*gated)(ops *o, const act_desc *act, ops_mat gate, ops_mat up, ops_mat y);
+    /* y += scale * x */
+    void (*add)(ops *o, float scale, ops_mat x, ops_mat y);
     /* y[i] = x[out[i]]: the rows whose logits are wanted. y [n_out, width]. */
     void (*take_out)(ops *o, const ops_batch *batch, ops_mat x, ops_mat y);
 

@@ -10,39 +10,52 @@
 /* One sequence: its tokens' k, v, q as given, its pages anywhere in the pool. */
 typedef struct sequence {
     int32_t n_tok;
-    float *k, *v, *q; /* [n_tok][heads * head_dim] */
-    float *out;       /* [n_tok][n_head * head_dim] */
+    float *k, *v, *q; /* [n_tok][heads * k_dim or v_dim] */
+    float *out;       /* [n_tok][n_head * v_dim] */
     int32_t *pages;
 } sequence;
 
 typedef struct setup {
     attention_desc a;
+    const float *sinks; /* [n_head]; NULL: none */
     kv_type type;
     const char *backend;
     cpu_isa isa;
 } setup;
 
+static int64_t k_width(const setup *s) {
+    return (int64_t)s->a.kv.n_kv_head * s->a.kv.k_dim;
+}
+static int64_t v_width(const setup *s) {
+    return (int64_t)s->a.kv.n_kv_head * s->a.kv.v_dim;
+}
+static int64_t q_width(const setup *s) {
+    return (int64_t)s->a.n_head * s->a.kv.k_dim;
+}
+static int64_t out_width(const setup *s) {
+    return (int64_t)s->a.n_head * s->a.kv.v_dim;
+}
+
+static float *random_rows(test_rng *rng, int64_t n, float size) {
+    float *rows = malloc((size_t)n * sizeof *rows);
+    for (int64_t i = 0; i < n; i++) {
+        rows[i] = size * rng_normal(rng);
+    }
+    return rows;
+}
+
 static sequence sequence_new(test_rng *rng, const setup *s, int32_t n_tok, int32_t page_from,
                              int32_t page_step) {
-    int64_t kv = (int64_t)n_tok * s->a.n_kv_head * s->a.head_dim;
-    int64_t q = (int64_t)n_tok * s->a.n_head * s->a.head_dim;
-    sequence q_ = {.n_tok = n_tok,
-                   .k = malloc((size_t)kv * sizeof(float)),
-                   .v = malloc((size_t)kv * sizeof(float)),
-                   .q = malloc((size_t)q * sizeof(float)),
-                   .out = malloc((size_t)q * sizeof(float)),
-                   .pages = malloc(((size_t)n_tok / OPS_PAGE_TOKENS + 1) * sizeof(int32_t))};
-    for (int64_t i = 0; i < kv; i++) {
-        q_.k[i] = rng_normal(rng);
-        q_.v[i] = rng_normal(rng);
-    }
-    for (int64_t i = 0; i < q; i++) {
-        q_.q[i] = 2 * rng_normal(rng);
-    }
+    sequence q = {.n_tok = n_tok,
+                  .k = random_rows(rng, n_tok * k_width(s), 1),
+                  .v = random_rows(rng, n_tok * v_width(s), 1),
+                  .q = random_rows(rng, n_tok * q_width(s), 2),
+                  .out = random_rows(rng, n_tok * out_width(s), 0),
+                  .pages = malloc(((size_t)n_tok / OPS_PAGE_TOKENS + 1) * sizeof(int32_t))};
     for (int32_t i = 0; i <= n_tok / OPS_PAGE_TOKENS; i++) {
-        q_.pages[i] = page_from + i * page_step;
+        q.pages[i] = page_from + i * page_step;
     }
-    return q_;
+    return q;
 }
 
 static void sequence_free(sequence *q) {
@@ -85,24 +98,34 @@ static void run_step(ops *o, ops_kv *kv, const setup *s, sequence *seqs, int n_s
             (batch_seq){.first = n_tok, .n_tok = n[i], .n_past = at[i], .pages = seqs[i].pages};
         n_tok += n[i];
     }
-    int64_t kv_width = (int64_t)s->a.n_kv_head * s->a.head_dim;
-    int64_t q_width = (int64_t)s->a.n_head * s->a.head_dim;
-    float *k = gather(seqs, part_k, kv_width, n_seq, at, n, n_tok);
-    float *v = gather(seqs, part_v, kv_width, n_seq, at, n, n_tok);
-    float *q = gather(seqs, part_q, q_width, n_seq, at, n, n_tok);
+    int64_t n_out = out_width(s);
+    float *k = gather(seqs, part_k, k_width(s), n_seq, at, n, n_tok);
+    float *v = gather(seqs, part_v, v_width(s), n_seq, at, n, n_tok);
+    float *q = gather(seqs, part_q, q_width(s), n_seq, at, n, n_tok);
+    float *out = malloc((size_t)(n_tok * n_out) * sizeof *out);
     int32_t *ids = calloc((size_t)n_tok, sizeof *ids);
     ops_batch *batch;
     batch_desc step = {.n_tok = n_tok, .ids = ids, .n_seq = n_seq, .seqs = parts};
     assert_ok(o->ctx, o->table->batch_new(&batch, o));
     assert_ok(o->ctx, o->table->batch_set(o, batch, &step));
-    ops_mat mk = case_mat(o, n_tok, kv_width, k), mv = case_mat(o, n_tok, kv_width, v);
-    ops_mat mq = case_mat(o, n_tok, q_width, q), mo = case_mat(o, n_tok, q_width, NULL);
+    ops_mat mk = case_mat(o, n_tok, k_width(s), k), mv = case_mat(o, n_tok, v_width(s), v);
+    ops_mat mq = case_mat(o, n_tok, q_width(s), q), mo = case_mat(o, n_tok, n_out, NULL);
+    attention_desc a = s->a;
+    ops_weight *sinks = NULL;
+    if (s->sinks) {
+        weight_desc d = {.n_out = 1, .n_in = a.n_head, .type = DT_F32, .data = s->sinks};
+        assert_ok(o->ctx, o->table->weight_new(&sinks, o, &d));
+        a.sinks = sinks;
+    }
     o->table->kv_store(o, kv, LAYER, batch, mk, mv);
-    o->table->attention(o, &s->a, kv, LAYER, batch, mq, mo);
-    case_read(o, mo, q);
+    o->table->attention(o, &a, kv, LAYER, batch, mq, mo);
+    case_read(o, mo, out);
     for (int i = 0; i < n_seq; i++) {
-        memcpy(seqs[i].out + at[i] * q_width, q + parts[i].first * q_width,
-               (size_t)(n[i] * q_width) * sizeof *q);
+        memcpy(seqs[i].out + at[i] * n_out, out + parts[i].first * n_out,
+               (size_t)(n[i] * n_out) * sizeof *out);
+    }
+    if (sinks) {
+        o->table->weight_free(o, sinks);
     }
     o->table->batch_free(o, batch);
     o->table->buf_free(o, mk.buf);
@@ -113,6 +136,7 @@ static void run_step(ops *o, ops_kv *kv, const setup *s, sequence *seqs, int n_s
     free(k);
     free(v);
     free(q);
+    free(out);
 }
 
 /* Runs whole sequences through a fresh backend, `chunk` tokens of each a step, together. */
@@ -132,8 +156,8 @@ static void run_all(const setup *s, sequence *seqs, int n_seq, int32_t chunk) {
     ops_limits limits = {.n_tok = 4 * longest, .width = 4096};
     assert_ok(ctx, o->table->reserve(o, &limits));
     ops_kv *kv;
-    kv_desc d = {
-        .n_layer = 2, .n_kv_head = s->a.n_kv_head, .head_dim = s->a.head_dim, .type = s->type};
+    kv_layer layers[3] = {{0, 0, 0}, s->a.kv, {2, 4, 8}};
+    kv_desc d = {.n_layer = 3, .layers = layers, .type = s->type};
     assert_ok(ctx, o->table->kv_new(&kv, o, &d));
     assert_ok(ctx, o->table->kv_grow(o, kv, 1));
     assert_ok(ctx, o->table->kv_grow(o, kv, last_page + 1));
@@ -157,7 +181,7 @@ static void run_all(const setup *s, sequence *seqs, int n_seq, int32_t chunk) {
 }
 
 static float *copy_out(const sequence *q, const setup *s) {
-    size_t n = (size_t)q->n_tok * (size_t)s->a.n_head * (size_t)s->a.head_dim;
+    size_t n = (size_t)(q->n_tok * out_width(s));
     float *copy = malloc(n * sizeof *copy);
     memcpy(copy, q->out, n * sizeof *copy);
     return copy;
@@ -166,19 +190,19 @@ static float *copy_out(const sequence *q, const setup *s) {
 /* Both sum in f32 or better: the scores of head_dim products and the weights' sum are off by a few
  * parts in 2^24 each, which exp multiplies by the size of the scores. */
 static void assert_near_ref(const setup *s, const float *want, const float *got, int64_t n) {
-    double limit = 0x1p-24 * (64 + s->a.head_dim) * 20;
+    double limit = 0x1p-24 * (64 + s->a.kv.k_dim) * 20;
     for (int64_t i = 0; i < n; i++) {
         if (!(fabs((double)want[i] - (double)got[i]) <= limit)) {
             fail_msg("%s, head of %d, window %d: at %d %g, but ref %g", cpu_isa_name(s->isa),
-                     s->a.head_dim, s->a.window, (int)i, (double)got[i], (double)want[i]);
+                     s->a.kv.k_dim, s->a.window, (int)i, (double)got[i], (double)want[i]);
         }
     }
 }
 
 static void compare_with_ref(setup s, int32_t n_tok) {
-    test_rng rng = {(uint64_t)(s.a.head_dim + s.a.window)};
+    test_rng rng = {(uint64_t)(s.a.kv.k_dim + s.a.window)};
     sequence q = sequence_new(&rng, &s, n_tok, 3, 2);
-    int64_t n = (int64_t)n_tok * s.a.n_head * s.a.head_dim;
+    int64_t n = n_tok * out_width(&s);
     s.backend = "ref";
     run_all(&s, &q, 1, n_tok);
     float *want = copy_out(&q, &s);
@@ -192,8 +216,7 @@ static void compare_with_ref(setup s, int32_t n_tok) {
 static setup make_setup(cpu_isa isa, int n_head, int n_kv_head, int head_dim, int32_t window,
                         kv_type type) {
     return (setup){.a = {.n_head = n_head,
-                         .n_kv_head = n_kv_head,
-                         .head_dim = head_dim,
+                         .kv = {n_kv_head, head_dim, head_dim},
                          .scale = 1.0f / sqrtf((float)head_dim),
                          .window = window},
                    .type = type,
@@ -216,6 +239,33 @@ static void test_cpu_attention_agrees_with_ref(void **state) {
     }
 }
 
+static const float some_sinks[] = {1.5f, -2, 30, 0};
+
+/* Everything that a family may ask of attention besides the plain form. */
+static const setup options[] = {
+    {.a = {.n_head = 4, .kv = {2, 24, 16}, .scale = 0.2f}},
+    {.a = {.n_head = 2, .kv = {1, 576, 512}, .scale = 0.05f}},
+    {.a = {.n_head = 4, .kv = {2, 32, 32}, .scale = 0.3f, .softcap = 5}},
+    {.a = {.n_head = 4, .kv = {4, 16, 40}, .scale = 0.25f}, .sinks = some_sinks},
+    {.a = {.n_head = 4, .kv = {1, 64, 64}, .scale = 0.1f, .window = 9, .softcap = 3},
+     .sinks = some_sinks},
+    {.a = {.n_head = 2, .kv = {1, 32, 32}, .scale = 0.2f, .temper = 0.1f, .temper_span = 20}},
+    {.a = {.n_head = 2, .kv = {2, 32, 32}, .scale = 0.2f, .whole = true}},
+};
+
+static void test_cpu_attention_options_agree_with_ref(void **state) {
+    (void)state;
+    for (int isa = 0; isa < CPU_N_ISA; isa++) {
+        for (size_t i = 0; cpu_has((cpu_isa)isa) && i < sizeof options / sizeof *options; i++) {
+            setup s = options[i];
+            s.isa = (cpu_isa)isa;
+            s.type = i % 2 ? KV_F16 : KV_F32;
+            compare_with_ref(s, 1);
+            compare_with_ref(s, s.a.kv.k_dim > 100 ? 9 : 100);
+        }
+    }
+}
+
 /* In one step, in steps of 1 and of 7, and beside two other sequences: the same bits. */
 static void check_chunks(setup s, int32_t n_tok) {
     test_rng rng = {77};
@@ -225,13 +275,13 @@ static void check_chunks(setup s, int32_t n_tok) {
     s.backend = "cpu";
     run_all(&s, q, 1, n_tok);
     float *want = copy_out(&q[0], &s);
-    size_t n_bytes = (size_t)n_tok * (size_t)s.a.n_head * (size_t)s.a.head_dim * sizeof *want;
+    size_t n_bytes = (size_t)(n_tok * out_width(&s)) * sizeof *want;
     for (int c = 0; c < 6; c++) {
         memset(q[0].out, 0, n_bytes);
         run_all(&s, q, c % 2 ? 3 : 1, chunks[c / 2]);
         if (memcmp(want, q[0].out, n_bytes) != 0) {
             fail_msg("%s, head of %d, window %d: steps of %d, %s, give other bits",
-                     cpu_isa_name(s.isa), s.a.head_dim, s.a.window, chunks[c / 2],
+                     cpu_isa_name(s.isa), s.a.kv.k_dim, s.a.window, chunks[c / 2],
                      c % 2 ? "with others" : "alone");
         }
     }
@@ -248,6 +298,11 @@ static void test_cpu_attention_does_not_depend_on_steps(void **state) {
             check_chunks(make_setup((cpu_isa)isa, 3, 1, 64, 0, KV_F16), 200);
             check_chunks(make_setup((cpu_isa)isa, 4, 2, 80, 40, KV_F16), 150);
             check_chunks(make_setup((cpu_isa)isa, 2, 2, 22, 0, KV_F32), 130);
+            for (size_t i = 0; i + 1 < sizeof options / sizeof *options; i++) {
+                setup s = options[i];
+                s.isa = (cpu_isa)isa;
+                check_chunks(s, s.a.kv.k_dim > 100 ? 5 : 70);
+            }
         }
     }
 }
@@ -259,6 +314,7 @@ static void test_cpu_attention_of_long_contexts(void **state) {
     for (int isa = 0; isa < CPU_N_ISA; isa++) {
         for (int32_t window = 0; cpu_has((cpu_isa)isa) && window <= 1500; window += 1500) {
             setup s = make_setup((cpu_isa)isa, 2, 1, 16, window, KV_F16);
+            s.sinks = window ? some_sinks : NULL;
             test_rng rng = {3};
             sequence q = sequence_new(&rng, &s, N, 0, 1);
             s.backend = "ref";
@@ -287,7 +343,8 @@ static void test_cpu_kv_copy_copies_a_page(void **state) {
     ops_limits limits = {.n_tok = 64, .width = 64};
     assert_ok(ctx, o->table->reserve(o, &limits));
     ops_kv *kv;
-    kv_desc d = {.n_layer = 2, .n_kv_head = 1, .head_dim = 4, .type = KV_F16};
+    kv_layer two[2] = {{1, 4, 4}, {1, 4, 4}};
+    kv_desc d = {.n_layer = 2, .layers = two, .type = KV_F16};
     assert_ok(ctx, o->table->kv_new(&kv, o, &d));
     assert_ok(ctx, o->table->kv_grow(o, kv, 2));
     setup s = make_setup(CPU_SCALAR, 1, 1, 4, 0, KV_F16);
@@ -303,8 +360,9 @@ static void test_cpu_kv_copy_copies_a_page(void **state) {
     assert_memory_equal(want, q.out + 36, sizeof want);
     sequence_free(&q);
     o->table->kv_free(o, kv);
-    kv_desc odd = {.n_layer = 1, .n_kv_head = 1, .head_dim = 3};
-    assert_fails(ctx, o->table->kv_new(&kv, o, &odd), JANG_ERR_ARGUMENT, "heads of 3");
+    kv_layer three = {1, 3, 4};
+    kv_desc odd = {.n_layer = 1, .layers = &three};
+    assert_fails(ctx, o->table->kv_new(&kv, o, &odd), JANG_ERR_ARGUMENT, "heads of 3 and 4");
     ops_close(o);
     jang_context_free(ctx);
 }
@@ -312,6 +370,7 @@ static void test_cpu_kv_copy_copies_a_page(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cpu_attention_agrees_with_ref),
+        cmocka_unit_test(test_cpu_attention_options_agree_with_ref),
         cmocka_unit_test(test_cpu_attention_does_not_depend_on_steps),
         cmocka_unit_test(test_cpu_attention_of_long_contexts),
         cmocka_unit_test(test_cpu_kv_copy_copies_a_page),

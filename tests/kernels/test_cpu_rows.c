@@ -51,64 +51,119 @@ static void assert_close(const pair *p, const char *what, const float *want, con
             for (pair p = pair_open((cpu_isa)isa_), *once_ = &p; once_;                            \
                  pair_close(&p), once_ = NULL)
 
-static void test_cpu_rms_norm_agrees_with_ref(void **state) {
+static float *run_norm(const pair *p, int b, norm_desc d, const case_weight *w,
+                       const case_weight *bias, int64_t width, const float *x) {
+    ops *o = p->o[b];
+    ops_weight *weight = NULL, *added = NULL;
+    if (w) {
+        assert_ok(p->ctx, o->table->weight_new(&weight, o, &w->desc));
+    }
+    if (bias) {
+        assert_ok(p->ctx, o->table->weight_new(&added, o, &bias->desc));
+    }
+    d.weight = weight;
+    d.bias = added;
+    ops_mat m = case_mat(o, N_TOK, width, x);
+    o->table->norm(o, &d, m, m);
+    float *y = malloc((size_t)(N_TOK * width) * sizeof *y);
+    case_read(o, m, y);
+    o->table->buf_free(o, m.buf);
+    if (weight) {
+        o->table->weight_free(o, weight);
+    }
+    if (added) {
+        o->table->weight_free(o, added);
+    }
+    return y;
+}
+
+static void test_cpu_norm_agrees_with_ref(void **state) {
     (void)state;
     static const int widths[] = {1, 2, 7, 16, 33, 64, 100, 576, 2048};
     FOR_EACH_ISA(p) {
-        for (int i = 0; i < 9; i++) {
-            int64_t n = widths[i], heads = n < 100 ? 3 : 1, all = N_TOK * n * heads;
+        for (int i = 0; i < 36; i++) {
+            int64_t n = widths[i % 9], heads = n < 100 ? 6 : 2, all = N_TOK * n * heads;
+            norm_desc d = {.kind = (norm_kind)(i / 9),
+                           .width = n,
+                           .eps = 1e-5f,
+                           .offset = i % 2 ? 1.0f : 0.0f};
             dtype type = (dtype[]){DT_F32, DT_F16, DT_BF16}[i % 3];
-            case_weight w = case_weight_new(&p.rng, 1, n, 0, 1, type, false);
+            int64_t n_w = i % 4 == 1 ? 2 * n : n; /* one weight for all heads, or for every two */
+            case_weight w = case_weight_new(&p.rng, 1, n_w, 0, 1, type, false);
+            case_weight bias = case_weight_new(&p.rng, 1, n, 0, 1, DT_BF16, false);
             float *x = case_activations(&p.rng, all), *y[2];
             for (int b = 0; b < 2; b++) {
-                ops *o = p.o[b];
-                ops_weight *weight;
-                assert_ok(p.ctx, o->table->weight_new(&weight, o, &w.desc));
-                ops_mat m = case_mat(o, N_TOK, n * heads, x);
-                o->table->rms_norm(o, weight, 1e-5f, i % 2 ? 1.0f : 0.0f, m, m);
-                y[b] = malloc((size_t)all * sizeof(float));
-                case_read(o, m, y[b]);
-                o->table->buf_free(o, m.buf);
-                o->table->weight_free(o, weight);
+                y[b] = run_norm(&p, b, d, i % 5 ? &w : NULL, i % 3 ? &bias : NULL, n * heads, x);
             }
-            /* n / lanes additions of squares, halved by the root, and a few roundings */
-            assert_close(&p, "rms_norm", y[0], y[1], all, 8 + (double)n / 8, 0);
+            /* n / lanes additions of squares, halved by the root, and a few roundings; the mean and
+             * the bias may take away leading digits */
+            bool cancels = d.kind == NORM_LAYER || i % 3;
+            assert_close(&p, "norm", y[0], y[1], all, 8 + (double)n / 8, cancels ? 20 : 0);
             free(x);
             free(y[0]);
             free(y[1]);
             case_weight_free(&w);
+            case_weight_free(&bias);
         }
     }
+}
+
+static void run_gated(const pair *p, int b, const act_desc *act, int n, bool gate_only,
+                      const float *x, float *y) {
+    ops *o = p->o[b];
+    ops_mat m = case_mat(o, 1, 2 * n, x);
+    o->table->gated(o, act, ops_columns(m, 0, n), gate_only ? (ops_mat){0} : ops_columns(m, n, n),
+                    ops_columns(m, 0, n));
+    m.width = n;
+    case_read(o, m, y);
+    o->table->buf_free(o, m.buf);
+}
+
+/* The size of the argument of an activation's exponential, whose rounding is a relative error. */
+static double argument(activation act, double u) {
+    bool cubic = act == ACT_GELU || act == ACT_GELU_TANH;
+    return fmin(cubic ? 1.6 * u * (1 + u * u / 20) : u, 110);
 }
 
 static void test_cpu_gated_agrees_with_ref(void **state) {
     (void)state;
     enum { N = 1003 };
     FOR_EACH_ISA(p) {
-        for (int act = 0; act <= ACT_GELU_TANH; act++) {
+        for (int act = 0; act <= ACT_XIELU; act++) {
+            act_desc d = {.kind = (activation)act, .a = 1.75f, .b = 0.5f};
             float x[2 * N], y[2][N];
             for (int i = 0; i < N; i++) {
                 x[i] = (float)(i - 500) * 0.1f + 0.01f * rng_normal(&p.rng);
                 x[N + i] = rng_normal(&p.rng);
             }
             x[0] = -1000, x[1] = 1000, x[2] = -0.0f, x[3] = 1e-30f, x[4] = -88.5f;
-            for (int b = 0; b < 2; b++) {
-                ops *o = p.o[b];
-                ops_mat m = case_mat(o, 1, 2 * N, x);
-                o->table->gated(o, (activation)act, ops_columns(m, 0, N), ops_columns(m, N, N),
-                                ops_columns(m, 0, N));
-                m.width = N;
-                case_read(o, m, y[b]);
-                o->table->buf_free(o, m.buf);
-            }
-            /* the argument of exp is rounded: a relative error of |argument| parts */
-            for (int i = 0; i < N; i++) {
-                double u = fabs((double)x[i]),
-                       inner = act == ACT_SILU ? u : 1.6 * u * (1 + u * u / 20);
-                inner = fmin(inner, 110);
-                assert_close(&p, "gated", &y[0][i], &y[1][i], 1, 8 + 3 * inner, 1e-30);
+            for (int gate_only = 0; gate_only < 2; gate_only++) {
+                run_gated(&p, 0, &d, N, gate_only, x, y[0]);
+                run_gated(&p, 1, &d, N, gate_only, x, y[1]);
+                /* differences near 1 lose digits that ref keeps */
+                double floor = act == ACT_SOFTCAP || act == ACT_XIELU ? 4 : 1e-30;
+                for (int i = 0; i < N; i++) {
+                    double parts = 8 + 3 * argument(d.kind, fabs((double)x[i]));
+                    assert_close(&p, "gated", &y[0][i], &y[1][i], 1, parts, floor);
+                }
             }
         }
+    }
+}
+
+static void test_cpu_add_agrees_with_ref(void **state) {
+    (void)state;
+    enum { N = 77 };
+    FOR_EACH_ISA(p) {
+        float *x = case_activations(&p.rng, N_TOK * 2 * N), y[2][N_TOK * 2 * N];
+        for (int b = 0; b < 2; b++) {
+            ops_mat m = case_mat(p.o[b], N_TOK, 2 * N, x);
+            p.o[b]->table->add(p.o[b], 0.3f, ops_columns(m, 0, N), ops_columns(m, N, N));
+            case_read(p.o[b], m, y[b]);
+            p.o[b]->table->buf_free(p.o[b], m.buf);
+        }
+        assert_close(&p, "add", y[0], y[1], N_TOK * 2 * N, 2, 20);
+        free(x);
     }
 }
 
@@ -143,7 +198,7 @@ static void test_cpu_rope_and_embed_agree_with_ref(void **state) {
                 rope_desc rope = {
                     .inv_freq = inv, .n_rot = n_rot, .interleaved = variant > 5, .scale = 1.25f};
                 o->table->rope(o, &rope, batch, m, HEADS, head);
-                o->table->embed(o, table, batch, variant % 2 ? 1.0f : 3.5f, e);
+                o->table->embed(o, table, EMBED_IDS, batch, variant % 2 ? 1.0f : 3.5f, e);
                 case_read(o, m, turned[b]);
                 case_read(o, e, rows[b]);
                 o->table->batch_free(o, batch);
@@ -188,8 +243,9 @@ static void test_cpu_take_out_copies_rows(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cpu_rms_norm_agrees_with_ref),
+        cmocka_unit_test(test_cpu_norm_agrees_with_ref),
         cmocka_unit_test(test_cpu_gated_agrees_with_ref),
+        cmocka_unit_test(test_cpu_add_agrees_with_ref),
         cmocka_unit_test(test_cpu_rope_and_embed_agree_with_ref),
         cmocka_unit_test(test_cpu_take_out_copies_rows),
     };

@@ -18,7 +18,8 @@ static void test_guard_runs_operators(void **state) {
     weight_desc d = {.name = "w", .n_out = 1, .n_in = 4, .type = DT_F32, .data = ones};
     ops_weight *w;
     assert_ok(ctx, o->table->weight_new(&w, o, &d));
-    o->table->rms_norm(o, w, 0, 0, a, b);
+    norm_desc norm = {.kind = NORM_RMS, .width = 4, .weight = w};
+    o->table->norm(o, &norm, a, b);
     case_read(o, b, y);
     assert_true(y[3] > 2.92f && y[3] < 2.93f); /* 2 * 4 / sqrt(7.5) */
     o->table->weight_free(o, w);

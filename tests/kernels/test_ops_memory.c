@@ -26,7 +26,8 @@ typedef struct rig_parts {
 } rig_parts;
 
 static jang_status open_parts(rig_parts *p, ctx_t *ctx, const ops_work *w) {
-    const kv_desc cache = {.n_layer = 1, .n_kv_head = N_HEAD, .head_dim = HEAD, .type = KV_F16};
+    const kv_layer layer = {N_HEAD, HEAD, HEAD};
+    const kv_desc cache = {.n_layer = 1, .layers = &layer, .type = KV_F16};
     const size_t n_bytes = (size_t)LARGEST * WIDTH * sizeof(float);
     jang_status status = ops_open(&p->o, ctx, w->backend, NULL);
     if (status != JANG_OK) {
@@ -79,7 +80,7 @@ static jang_status step(const rig_parts *p, int32_t n) {
     ops_mat x = {.buf = p->x, .stride = WIDTH, .n_row = n, .width = WIDTH}, y = x;
     y.buf = p->y;
     rope_desc rope = {.inv_freq = p->inv_freq, .n_rot = HEAD, .scale = 1};
-    attention_desc a = {.n_head = N_HEAD, .n_kv_head = N_HEAD, .head_dim = HEAD, .scale = 1};
+    attention_desc a = {.n_head = N_HEAD, .kv = {N_HEAD, HEAD, HEAD}, .scale = 1};
     const ops_table *t = p->o->table;
     jang_status status = t->reserve(p->o, &limits);
     if (status == JANG_OK) {
@@ -102,7 +103,8 @@ static jang_status step(const rig_parts *p, int32_t n) {
 
 /* A second cache, whose heads need more scratch than the first's. */
 static jang_status larger_heads(const rig_parts *p) {
-    const kv_desc cache = {.n_layer = 1, .n_kv_head = 1, .head_dim = 2 * HEAD, .type = KV_F32};
+    const kv_layer layer = {1, 2 * HEAD, 2 * HEAD};
+    const kv_desc cache = {.n_layer = 1, .layers = &layer, .type = KV_F32};
     ops_kv *kv;
     jang_status status = p->o->table->kv_new(&kv, p->o, &cache);
     if (status == JANG_OK) {

@@ -126,7 +126,9 @@ static void test_ref_norm_rope_and_gate_follow_their_formulas(void **state) {
     assert_ok(ctx, o->table->weight_new(&w, o, &norm));
     assert_ok(ctx, o->table->weight_new(&f, o, &inv));
     ops_mat m = case_mat(o, 1, 4, x);
-    o->table->rms_norm(o, w, 1e-5f, 1, m, m); /* two blocks of 2; weight 1 + offset 1 */
+    /* two blocks of 2; weight 1 + offset 1 */
+    norm_desc rms = {.kind = NORM_RMS, .width = 2, .weight = w, .eps = 1e-5f, .offset = 1};
+    o->table->norm(o, &rms, m, m);
     case_read(o, m, got);
     assert_true(near(got[0], 2 * 3 / sqrt(12.50001)) && near(got[1], -2 * 4 / sqrt(12.50001)));
     assert_true(got[2] == 0 && got[3] == 0);
@@ -145,7 +147,8 @@ static void test_ref_norm_rope_and_gate_follow_their_formulas(void **state) {
     assert_true(near(got[2], -2 * sin(3)) && near(got[3], 2 * cos(3)));
 
     assert_ok(ctx, o->table->write(o, m.buf, 0, (float[4]){1, -2, 1, 3}, 16));
-    o->table->gated(o, ACT_SILU, ops_columns(m, 0, 2), ops_columns(m, 2, 2), ops_columns(m, 0, 2));
+    act_desc silu = {.kind = ACT_SILU};
+    o->table->gated(o, &silu, ops_columns(m, 0, 2), ops_columns(m, 2, 2), ops_columns(m, 0, 2));
     case_read(o, m, got);
     assert_true(near(got[0], 1 / (1 + exp(-1))) && near(got[1], -3 * 2 / (1 + exp(2))));
     o->table->batch_free(o, batch);
@@ -163,7 +166,8 @@ static void test_ref_attention_of_equal_keys_is_the_mean(void **state) {
     ctx_t *ctx = test_context();
     ops *o = open_ref(ctx, false);
     ops_kv *kv;
-    kv_desc desc = {.n_layer = 2, .n_kv_head = 1, .head_dim = 2, .type = KV_F32};
+    kv_layer one = {1, 2, 2}, both[2] = {one, one};
+    kv_desc desc = {.n_layer = 2, .layers = both, .type = KV_F32};
     assert_ok(ctx, o->table->kv_new(&kv, o, &desc));
     assert_ok(ctx, o->table->kv_grow(o, kv, 3));
     ops_batch *batch;
@@ -182,8 +186,7 @@ static void test_ref_attention_of_equal_keys_is_the_mean(void **state) {
     ops_mat mo = case_mat(o, N, 4, NULL);
     o->table->kv_store(o, kv, 1, batch, mk, mv);
     for (int32_t window = 0; window <= 5; window += 5) {
-        attention_desc a = {
-            .n_head = 2, .n_kv_head = 1, .head_dim = 2, .scale = 0.5f, .window = window};
+        attention_desc a = {.n_head = 2, .kv = one, .scale = 0.5f, .window = window};
         o->table->attention(o, &a, kv, 1, batch, mq, mo);
         case_read(o, mo, out);
         for (int i = 0; i < N; i++) {

@@ -186,7 +186,7 @@ static const struct {
     {"llama-f32", "intermediate_size", "100", JANG_ERR_FORMAT, "the config wants [100, 64]"},
     {"llama-f32", "num_hidden_layers", "9", JANG_ERR_FORMAT, "is missing"},
     {"llama-f32", "num_key_value_heads", "3", JANG_ERR_FORMAT, "must be a multiple"},
-    {"llama-f32", "hidden_act", "\"relu\"", JANG_ERR_UNSUPPORTED, "hidden_act relu"},
+    {"llama-f32", "hidden_act", "\"mish\"", JANG_ERR_UNSUPPORTED, "hidden_act mish"},
     {"llama-f32", "attention_bias", "true", JANG_ERR_FORMAT, "q_proj.bias is missing"},
     {"llama3-rope-bf16", "mlp_bias", "false", JANG_ERR_UNSUPPORTED, "there is no such bias"},
     {"llama-f32", "rope_scaling", "{\"type\": \"spiral\", \"factor\": 2}", JANG_ERR_UNSUPPORTED,
@@ -233,10 +233,11 @@ static void test_model_null_window_is_none(void **state) {
     ctx_t *ctx = test_context();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         json_t *config;
-        decoder_config c = {0};
+        decoder_config c = {.n_layer = 1};
         assert_ok(ctx, json_parse(&config, ctx, "t", cases[i].config, strlen(cases[i].config)));
         assert_ok(ctx, decoder_read_windows(&c, (json_at){ctx, "config.json", config}));
-        assert_int_equal(c.window, cases[i].window);
+        assert_int_equal(c.attention.window, cases[i].window);
+        decoder_config_free(&c, ctx);
         json_decref(config);
     }
     jang_context_free(ctx);

@@ -139,10 +139,10 @@ static void guard_state_copy(ops *o, ops_state *state, int32_t from, int32_t to)
     (void)leave(o, JANG_OK);
 }
 
-static void guard_embed(ops *o, const ops_weight *w, const ops_batch *batch, float scale,
-                        ops_mat y) {
+static void guard_embed(ops *o, const ops_weight *w, embed_by by, const ops_batch *batch,
+                        float scale, ops_mat y) {
     ops *in = enter(o);
-    in->table->embed(in, w, batch, scale, y);
+    in->table->embed(in, w, by, batch, scale, y);
     (void)leave(o, JANG_OK);
 }
 
@@ -152,10 +152,9 @@ static void guard_linear(ops *o, ops_mat x, const linear_item *items, int n_item
     (void)leave(o, JANG_OK);
 }
 
-static void guard_rms_norm(ops *o, const ops_weight *w, float eps, float offset, ops_mat x,
-                           ops_mat y) {
+static void guard_norm(ops *o, const norm_desc *norm, ops_mat x, ops_mat y) {
     ops *in = enter(o);
-    in->table->rms_norm(in, w, eps, offset, x, y);
+    in->table->norm(in, norm, x, y);
     (void)leave(o, JANG_OK);
 }
 
@@ -180,7 +179,7 @@ static void guard_attention(ops *o, const attention_desc *desc, const ops_kv *kv
     (void)leave(o, JANG_OK);
 }
 
-static void guard_gated(ops *o, activation act, ops_mat gate, ops_mat up, ops_mat y) {
+static void guard_gated(ops *o, const act_desc *act, ops_mat gate, ops_mat up, ops_mat y) {
     ops *in = enter(o);
     in->table->gated(in, act, gate, up, y);
     (void)leave(o, JANG_OK);
@@ -225,6 +224,12 @@ static void guard_delta(ops *o, const delta_desc *desc, state_at at, const ops_b
                         ops_mat q, ops_mat k, ops_mat v, ops_mat decay, ops_mat beta, ops_mat y) {
     ops *in = enter(o);
     in->table->delta(in, desc, at, batch, q, k, v, decay, beta, y);
+    (void)leave(o, JANG_OK);
+}
+
+static void guard_add(ops *o, float scale, ops_mat x, ops_mat y) {
+    ops *in = enter(o);
+    in->table->add(in, scale, x, y);
     (void)leave(o, JANG_OK);
 }
 
@@ -303,7 +308,7 @@ static const ops_table guard_table = {
     .state_copy = guard_state_copy,
     .embed = guard_embed,
     .linear = guard_linear,
-    .rms_norm = guard_rms_norm,
+    .norm = guard_norm,
     .rope = guard_rope,
     .kv_store = guard_kv_store,
     .attention = guard_attention,
@@ -314,6 +319,7 @@ static const ops_table guard_table = {
     .scan = guard_scan,
     .ssd = guard_ssd,
     .delta = guard_delta,
+    .add = guard_add,
     .take_out = guard_take_out,
     .routes_new = guard_routes_new,
     .routes_free = guard_routes_free,

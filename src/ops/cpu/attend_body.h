@@ -15,7 +15,7 @@ static inline __attribute__((always_inline)) vf kv_load(const void *p, bool half
 
 /* scores[r][.] = q[r] . k for the tokens of the page. */
 static inline __attribute__((always_inline)) void
-score_tile(float *scores, const float *q, const kv_page *page, int head_dim, int n_row, bool half) {
+score_tile(float *scores, const float *q, const kv_page *page, int k_dim, int n_row, bool half) {
     for (int c = 0; c < OPS_PAGE_TOKENS; c += ATTEND_WIDTH) {
         vf acc[ATTEND_ROWS][VEC_TILE];
         for (int r = 0; r < n_row; r++) {
@@ -23,13 +23,13 @@ score_tile(float *scores, const float *q, const kv_page *page, int head_dim, int
                 acc[r][j] = v_set(0);
             }
         }
-        for (int d = 0; d < head_dim; d++) {
+        for (int d = 0; d < k_dim; d++) {
             vf k[VEC_TILE];
             for (int j = 0; j < VEC_TILE; j++) {
                 k[j] = kv_load(page->k, half, (int64_t)d * OPS_PAGE_TOKENS + c + j * VEC_N);
             }
             for (int r = 0; r < n_row; r++) {
-                vf qd = v_set(q[r * head_dim + d]);
+                vf qd = v_set(q[r * k_dim + d]);
                 for (int j = 0; j < VEC_TILE; j++) {
                     acc[r][j] = v_fma(qd, k[j], acc[r][j]);
                 }
@@ -43,10 +43,18 @@ score_tile(float *scores, const float *q, const kv_page *page, int head_dim, int
     }
 }
 
+/* scores = cap * tanh(scores / cap) for a row. */
+static void cap_row(float *s, float cap) {
+    vf a = v_set(cap);
+    for (int i = 0; i < OPS_PAGE_TOKENS; i += VEC_N) {
+        v_store(s + i, a * v_tanh(v_load(s + i) / a));
+    }
+}
+
 /* Turns a row's scores into weights exp(score - max), and scales what the row has so far to the
  * new maximum. */
 static void soften_row(const attn_rows *a, int r) {
-    float *s = a->scores + r * OPS_PAGE_TOKENS, *acc = a->acc + (int64_t)r * a->head_dim;
+    float *s = a->scores + r * OPS_PAGE_TOKENS, *acc = a->acc + (int64_t)r * a->v_dim;
     for (int i = 0; i < a->from[r]; i++) {
         s[i] = -INFINITY;
     }
@@ -68,27 +76,27 @@ static void soften_row(const attn_rows *a, int r) {
     a->sum[r] = a->sum[r] * keep + v_sum(sum);
     a->max[r] = max;
     if (keep != 1.0f) {
-        kern_scale(acc, acc, a->head_dim, keep);
+        kern_scale(acc, acc, a->v_dim, keep);
     }
 }
 
 /* acc[r][d ..] += weights[r][t] * v[t][d ..] for tokens from .. to-1; n_vec vectors of VEC_N
  * elements, or, when tail is not 0, one of tail elements. */
 static inline __attribute__((always_inline)) void value_tile(float *acc, const float *weights,
-                                                             const kv_page *page, int head_dim,
-                                                             int d, int from, int to, int n_row,
-                                                             int n_vec, int tail, bool half) {
+                                                             const kv_page *page, int v_dim, int d,
+                                                             int from, int to, int n_row, int n_vec,
+                                                             int tail, bool half) {
     vf sum[ATTEND_ROWS][VEC_TILE];
     for (int r = 0; r < n_row; r++) {
         for (int j = 0; j < n_vec; j++) {
-            const float *at = acc + r * head_dim + d + j * VEC_N;
+            const float *at = acc + r * v_dim + d + j * VEC_N;
             sum[r][j] = tail ? v_load_n(at, tail) : v_load(at);
         }
     }
     dtype type = half ? DT_F16 : DT_F32;
     for (int t = from; t < to; t++) {
         vf v[VEC_TILE];
-        int64_t at = (int64_t)t * head_dim + d;
+        int64_t at = (int64_t)t * v_dim + d;
         for (int j = 0; j < n_vec; j++) {
             v[j] = tail ? v_load_as_n(page->v, type, at, tail)
                         : v_load_as(page->v, type, at + j * VEC_N);
@@ -102,7 +110,7 @@ static inline __attribute__((always_inline)) void value_tile(float *acc, const f
     }
     for (int r = 0; r < n_row; r++) {
         for (int j = 0; j < n_vec; j++) {
-            float *at = acc + r * head_dim + d + j * VEC_N;
+            float *at = acc + r * v_dim + d + j * VEC_N;
             if (tail) {
                 v_store_n(at, sum[r][j], tail);
             } else {
@@ -113,18 +121,18 @@ static inline __attribute__((always_inline)) void value_tile(float *acc, const f
 }
 
 static inline __attribute__((always_inline)) void add_values(float *acc, const float *weights,
-                                                             const kv_page *page, int head_dim,
+                                                             const kv_page *page, int v_dim,
                                                              int from, int to, int n_row,
                                                              bool half) {
     int d = 0;
-    for (; d + ATTEND_WIDTH <= head_dim; d += ATTEND_WIDTH) {
-        value_tile(acc, weights, page, head_dim, d, from, to, n_row, VEC_TILE, 0, half);
+    for (; d + ATTEND_WIDTH <= v_dim; d += ATTEND_WIDTH) {
+        value_tile(acc, weights, page, v_dim, d, from, to, n_row, VEC_TILE, 0, half);
     }
-    for (; d + VEC_N <= head_dim; d += VEC_N) {
-        value_tile(acc, weights, page, head_dim, d, from, to, n_row, 1, 0, half);
+    for (; d + VEC_N <= v_dim; d += VEC_N) {
+        value_tile(acc, weights, page, v_dim, d, from, to, n_row, 1, 0, half);
     }
-    if (d < head_dim) {
-        value_tile(acc, weights, page, head_dim, d, from, to, n_row, 1, head_dim - d, half);
+    if (d < v_dim) {
+        value_tile(acc, weights, page, v_dim, d, from, to, n_row, 1, v_dim - d, half);
     }
 }
 
@@ -132,8 +140,11 @@ static inline __attribute__((always_inline)) void add_values(float *acc, const f
  * all see, so that each row takes its tokens in order. */
 static inline __attribute__((always_inline)) void attend_tile(const attn_rows *a, int r, int n_row,
                                                               const kv_page *page, bool half) {
-    float *weights = a->scores + r * OPS_PAGE_TOKENS, *acc = a->acc + (int64_t)r * a->head_dim;
-    score_tile(weights, a->q + (int64_t)r * a->head_dim, page, a->head_dim, n_row, half);
+    float *weights = a->scores + r * OPS_PAGE_TOKENS, *acc = a->acc + (int64_t)r * a->v_dim;
+    score_tile(weights, a->q + (int64_t)r * a->k_dim, page, a->k_dim, n_row, half);
+    for (int i = 0; a->softcap > 0 && i < n_row; i++) {
+        cap_row(weights + i * OPS_PAGE_TOKENS, a->softcap);
+    }
     int from = 0, to = OPS_PAGE_TOKENS;
     for (int i = 0; i < n_row; i++) {
         from = a->from[r + i] > from ? a->from[r + i] : from;
@@ -144,14 +155,14 @@ static inline __attribute__((always_inline)) void attend_tile(const attn_rows *a
     }
     bool shared = n_row > 1 && from < to;
     for (int i = 0; i < n_row; i++) {
-        add_values(acc + i * a->head_dim, weights + i * OPS_PAGE_TOKENS, page, a->head_dim,
+        add_values(acc + i * a->v_dim, weights + i * OPS_PAGE_TOKENS, page, a->v_dim,
                    a->from[r + i], shared ? from : a->to[r + i], 1, half);
     }
     if (shared) {
-        add_values(acc, weights, page, a->head_dim, from, to, n_row, half);
+        add_values(acc, weights, page, a->v_dim, from, to, n_row, half);
     }
     for (int i = 0; shared && i < n_row; i++) {
-        add_values(acc + i * a->head_dim, weights + i * OPS_PAGE_TOKENS, page, a->head_dim, to,
+        add_values(acc + i * a->v_dim, weights + i * OPS_PAGE_TOKENS, page, a->v_dim, to,
                    a->to[r + i], 1, half);
     }
 }
@@ -179,10 +190,10 @@ static void kern_attend_page(const attn_rows *a, const kv_page *page) {
 }
 
 static void kern_attend_merge(float *acc, float *max, float *sum, const float *acc2, float max2,
-                              float sum2, int head_dim) {
+                              float sum2, int v_dim) {
     float top = *max > max2 ? *max : max2;
     float keep = v_top(v_exp(v_set(*max - top))), take = v_top(v_exp(v_set(max2 - top)));
-    for (int d = 0; d < head_dim; d++) {
+    for (int d = 0; d < v_dim; d++) {
         acc[d] = acc[d] * keep + acc2[d] * take;
     }
     *max = top;

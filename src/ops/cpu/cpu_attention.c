@@ -1,7 +1,7 @@
 /* cpu_attention.c - the cache of keys and values, and attention over it.
  *
- * A page holds [layer][kv head], each K [head_dim][64 tokens] and V [64 tokens][head_dim]: scores
- * of 64 tokens come from whole vectors of K, sums of values from whole vectors of V.
+ * A page holds [layer][kv head], each K [k_dim][64 tokens] and V [64 tokens][v_dim]: scores of 64
+ * tokens come from whole vectors of K, sums of values from whole vectors of V.
  *
  * The queries of one sequence that share a kv head, up to 64 of them, go through its pages
  * together. Positions are cut into pieces of 1024 at fixed places; each piece is an online softmax
@@ -19,46 +19,46 @@
 #define STORE_SPLIT 16384              /* elements from which on heads are stored by all threads */
 
 struct ops_kv {
-    kv_desc d;
+    kv_type type;
+    host_kv_layer *layers; /* [n_layer + 1] */
+    size_t page_elements;
     int32_t n_pages;
     host_block **pages;
 };
 
 /* A thread's memory. */
 typedef struct attn_thread {
-    float *q, *acc, *total; /* [ROWS][head_dim] */
-    float *k, *v;           /* a page as f32 */
+    float *q;           /* [ROWS][k_dim] */
+    float *acc, *total; /* [ROWS][v_dim] */
+    float *k, *v;       /* a page as f32 */
     float scores[ROWS * OPS_PAGE_TOKENS];
     float max[ROWS], sum[ROWS], total_max[ROWS], total_sum[ROWS];
     int32_t from[ROWS], to[ROWS];
 } attn_thread;
 
 typedef struct attn_scratch {
-    int head_dim; /* for heads up to this */
+    int head_dim; /* for keys and values up to this */
     attn_thread *threads;
     float *vectors; /* what the threads' pointers lead to */
-    float *states;  /* [query head][piece][head_dim + 2] acc, max, sum */
+    float *states;  /* [query head][piece][v_dim + 2] acc, max, sum */
 } attn_scratch;
 
 /* ---- The cache --------------------------------------------------------------------------------
  */
 
 static size_t element_bytes(const ops_kv *kv) {
-    return kv->d.type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
-}
-
-/* Elements of K, or of V, of one head in a page. */
-static size_t head_plane(const ops_kv *kv) {
-    return (size_t)OPS_PAGE_TOKENS * (size_t)kv->d.head_dim;
+    return kv->type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
 }
 
 static uint8_t *keys_at(const ops_kv *kv, int32_t page, int layer, int head) {
-    size_t at = 2 * ((size_t)layer * (size_t)kv->d.n_kv_head + (size_t)head) * head_plane(kv);
-    return kv->pages[page]->data + at * element_bytes(kv);
+    const host_kv_layer *l = &kv->layers[layer];
+    size_t one = OPS_PAGE_TOKENS * (size_t)(l->d.k_dim + l->d.v_dim);
+    return kv->pages[page]->data + (l->at + (size_t)head * one) * element_bytes(kv);
 }
 
 static uint8_t *values_at(const ops_kv *kv, int32_t page, int layer, int head) {
-    return keys_at(kv, page, layer, head) + head_plane(kv) * element_bytes(kv);
+    size_t keys = OPS_PAGE_TOKENS * (size_t)kv->layers[layer].d.k_dim;
+    return keys_at(kv, page, layer, head) + keys * element_bytes(kv);
 }
 
 static void free_attn_scratch(attn_scratch *a, ctx_t *ctx) {
@@ -112,19 +112,34 @@ static jang_status reserve_attention(cpu_ops *c, int head_dim) {
     return JANG_OK;
 }
 
-jang_status cpu_kv_new(ops_kv **out, ops *o, const kv_desc *desc) {
-    jang_status status = host_kv_check(o, desc);
-    if (!status) {
-        status = reserve_attention(cpu_of(o), desc->head_dim);
+static int largest_head(const kv_desc *desc) {
+    int largest = 2;
+    for (int i = 0; i < desc->n_layer; i++) {
+        kv_layer d = desc->layers[i];
+        int size = d.n_kv_head == 0 ? 0 : d.k_dim > d.v_dim ? d.k_dim : d.v_dim;
+        largest = size > largest ? size : largest;
     }
+    return largest;
+}
+
+jang_status cpu_kv_new(ops_kv **out, ops *o, const kv_desc *desc) {
+    host_kv_layer *layers;
+    jang_status status = host_kv_layout(&layers, o, desc);
     if (status) {
         return status;
     }
-    ops_kv *kv = ctx_zero(o->ctx, 1, sizeof *kv);
-    if (!kv) {
-        return ctx_fail_memory(o->ctx, sizeof *kv);
+    ops_kv *kv = NULL;
+    status = reserve_attention(cpu_of(o), largest_head(desc));
+    if (!status && !(kv = ctx_zero(o->ctx, 1, sizeof *kv))) {
+        status = ctx_fail_memory(o->ctx, sizeof *kv);
     }
-    kv->d = *desc;
+    if (status) {
+        ctx_free(o->ctx, layers);
+        return status;
+    }
+    kv->type = desc->type;
+    kv->layers = layers;
+    kv->page_elements = layers[desc->n_layer].at;
     *out = kv;
     return JANG_OK;
 }
@@ -137,6 +152,7 @@ void cpu_kv_free(ops *o, ops_kv *kv) {
         host_block_free(o, kv->pages[i]);
     }
     ctx_free(o->ctx, kv->pages);
+    ctx_free(o->ctx, kv->layers);
     ctx_free(o->ctx, kv);
 }
 
@@ -149,10 +165,9 @@ jang_status cpu_kv_grow(ops *o, ops_kv *kv, int32_t n_pages) {
         return ctx_fail_memory(o->ctx, (size_t)n_pages * sizeof *pages);
     }
     kv->pages = pages;
-    size_t heads = (size_t)kv->d.n_layer * (size_t)kv->d.n_kv_head;
     for (; kv->n_pages < n_pages; kv->n_pages++) {
         jang_status status =
-            host_block_new(&pages[kv->n_pages], o, 2 * heads * head_plane(kv) * element_bytes(kv));
+            host_block_new(&pages[kv->n_pages], o, kv->page_elements * element_bytes(kv));
         if (status) {
             return status;
         }
@@ -176,25 +191,25 @@ typedef struct store_job {
 /* Puts one token's keys into their column of the page, and its values into their row. */
 static void store_token(const store_job *job, int head, int32_t t) {
     const ops_kv *kv = job->kv;
-    int n = kv->d.head_dim;
+    int n_k = kv->layers[job->layer].d.k_dim, n_v = kv->layers[job->layer].d.v_dim;
     int32_t pos = job->batch->pos[t], at = pos % OPS_PAGE_TOKENS;
     int32_t page = job->batch->seqs[job->batch->seq_of[t]].pages[pos / OPS_PAGE_TOKENS];
-    const float *k = host_row(job->k, t) + (int64_t)head * n;
-    const float *v = host_row(job->v, t) + (int64_t)head * n;
+    const float *k = host_row(job->k, t) + (int64_t)head * n_k;
+    const float *v = host_row(job->v, t) + (int64_t)head * n_v;
     void *keys = keys_at(kv, page, job->layer, head);
     void *values = values_at(kv, page, job->layer, head);
-    if (kv->d.type == KV_F16) {
-        uint16_t half[512];
-        job->c->kernels->floats->to_f16(half, k, n);
-        for (int i = 0; i < n; i++) {
+    if (kv->type == KV_F16) {
+        uint16_t half[OPS_HEAD_MAX];
+        job->c->kernels->floats->to_f16(half, k, n_k);
+        for (int i = 0; i < n_k; i++) {
             ((uint16_t *)keys)[i * OPS_PAGE_TOKENS + at] = half[i];
         }
-        job->c->kernels->floats->to_f16((uint16_t *)values + (int64_t)at * n, v, n);
+        job->c->kernels->floats->to_f16((uint16_t *)values + (int64_t)at * n_v, v, n_v);
     } else {
-        for (int i = 0; i < n; i++) {
+        for (int i = 0; i < n_k; i++) {
             ((float *)keys)[i * OPS_PAGE_TOKENS + at] = k[i];
         }
-        memcpy((float *)values + (int64_t)at * n, v, (size_t)n * sizeof *v);
+        memcpy((float *)values + (int64_t)at * n_v, v, (size_t)n_v * sizeof *v);
     }
 }
 
@@ -208,8 +223,9 @@ static void store_head(void *arg, int head, int thread) {
 
 void cpu_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v) {
     store_job job = {.c = cpu_of(o), .kv = kv, .layer = layer, .batch = batch, .k = k, .v = v};
-    int heads = kv->d.n_kv_head;
-    if ((int64_t)batch->n_tok * heads * kv->d.head_dim > STORE_SPLIT) {
+    kv_layer d = kv->layers[layer].d;
+    int heads = d.n_kv_head;
+    if ((int64_t)batch->n_tok * heads * (d.k_dim + d.v_dim) > 2 * STORE_SPLIT) {
         pool_run(job.c->pool, store_head, &job, heads);
         return;
     }
@@ -247,24 +263,24 @@ static int32_t piece_count(const batch_seq *seq) {
 }
 
 static int32_t slice_count(const attn_job *job, const batch_seq *seq) {
-    int64_t rows = (int64_t)seq->n_tok * (job->d->n_head / job->d->n_kv_head);
+    int64_t rows = (int64_t)seq->n_tok * (job->d->n_head / job->d->kv.n_kv_head);
     return (int32_t)((rows + ROWS - 1) / ROWS);
 }
 
 static int32_t task_count(const attn_job *job, const batch_seq *seq) {
-    return job->d->n_kv_head * slice_count(job, seq) * (job->apart ? piece_count(seq) : 1);
+    return job->d->kv.n_kv_head * slice_count(job, seq) * (job->apart ? piece_count(seq) : 1);
 }
 
 static attn_part find_part(const attn_job *job, int32_t task) {
-    attn_part p = {.seq = job->batch->seqs, .share = job->d->n_head / job->d->n_kv_head};
+    attn_part p = {.seq = job->batch->seqs, .share = job->d->n_head / job->d->kv.n_kv_head};
     for (; task >= task_count(job, p.seq); p.seq++) {
         task -= task_count(job, p.seq);
     }
     /* later slices see more: they come first, so that the threads end together */
     int32_t slices = slice_count(job, p.seq), pieces = job->apart ? piece_count(p.seq) : 1;
     p.piece = task % pieces;
-    p.kv_head = task / pieces % job->d->n_kv_head;
-    p.first = (slices - 1 - task / pieces / job->d->n_kv_head) * ROWS;
+    p.kv_head = task / pieces % job->d->kv.n_kv_head;
+    p.first = (slices - 1 - task / pieces / job->d->kv.n_kv_head) * ROWS;
     int64_t left = (int64_t)p.seq->n_tok * p.share - p.first;
     p.n_row = left < ROWS ? (int32_t)left : ROWS;
     return p;
@@ -277,17 +293,34 @@ static float *query_row(const attn_part *p, ops_mat m, int head_dim, int32_t r) 
     return host_row(m, p->seq->first + row / p->share) + head * head_dim;
 }
 
-/* The state of a query's piece in scratch: acc [head_dim], max, sum. */
+/* The state of a query's piece in scratch: acc [v_dim], max, sum. */
 static float *state_of(const attn_job *job, const attn_part *p, int32_t r, int32_t piece) {
     int32_t row = p->first + r;
     int64_t query = (int64_t)(p->seq->first + row / p->share) * job->d->n_head +
                     p->kv_head * p->share + row % p->share;
-    return job->c->attention->states + (query * job->n_pieces + piece) * (job->d->head_dim + 2);
+    return job->c->attention->states + (query * job->n_pieces + piece) * (job->d->kv.v_dim + 2);
+}
+
+static int32_t query_position(const attn_part *p, int32_t r) {
+    return p->seq->n_past + (p->first + r) / p->share;
+}
+
+/* What the sum of values is multiplied by, once all pieces are in: the head's sink, where there is
+ * one, only makes the sum of weights larger. */
+static float sum_share(const attn_job *job, const attn_part *p, int32_t r, float max, float sum) {
+    const ops_weight *sinks = job->d->sinks;
+    if (!sinks) {
+        return 1.0f / sum;
+    }
+    int64_t head = (int64_t)p->kv_head * p->share + (p->first + r) % p->share;
+    float sink = host_element(sinks->d.data, sinks->d.type, head), top = fmaxf(max, sink);
+    float keep = expf(max - top);
+    return keep / (sum * keep + expf(sink - top));
 }
 
 /* First position that query r sees, and the one after its last. */
 static void sight(const attn_job *job, const attn_part *p, int32_t r, int32_t *from, int32_t *to) {
-    *to = p->seq->n_past + (p->first + r) / p->share + 1;
+    *to = p->seq->n_past + (job->d->whole ? p->seq->n_tok : (p->first + r) / p->share + 1);
     *from = job->d->window > 0 && *to > job->d->window ? *to - job->d->window : 0;
 }
 
@@ -307,11 +340,10 @@ static void attend_page(const attn_job *job, const attn_part *p, attn_thread *t,
     int32_t where = p->seq->pages[page];
     kv_page view = {.k = keys_at(job->kv, where, job->layer, p->kv_head),
                     .v = values_at(job->kv, where, job->layer, p->kv_head),
-                    .half = job->kv->d.type == KV_F16};
+                    .half = job->kv->type == KV_F16};
     if (view.half && p->n_row >= CONVERT_ROWS) {
-        int64_t n = (int64_t)OPS_PAGE_TOKENS * job->d->head_dim;
-        k->from_f16(t->k, view.k, n);
-        k->from_f16(t->v, view.v, n);
+        k->from_f16(t->k, view.k, (int64_t)OPS_PAGE_TOKENS * job->d->kv.k_dim);
+        k->from_f16(t->v, view.v, (int64_t)OPS_PAGE_TOKENS * job->d->kv.v_dim);
         view = (kv_page){.k = t->k, .v = t->v};
     }
     k->attend_page(rows, &view);
@@ -320,7 +352,7 @@ static void attend_page(const attn_job *job, const attn_part *p, attn_thread *t,
 /* Adds a piece's state to the total of the pieces before it. */
 static void merge_row(const attn_job *job, float *total, float *total_max, float *total_sum,
                       const float *acc, float max, float sum) {
-    int n = job->d->head_dim;
+    int n = job->d->kv.v_dim;
     if (sum == 0) {
         return; /* the query sees nothing of the piece */
     }
@@ -333,8 +365,8 @@ static void merge_row(const attn_job *job, float *total, float *total_max, float
     job->c->kernels->floats->attend_merge(total, total_max, total_sum, acc, max, sum, n);
 }
 
-static void clear_rows(float *sum, float *max, float *acc, int32_t n_row, int head_dim) {
-    memset(acc, 0, (size_t)n_row * (size_t)head_dim * sizeof *acc);
+static void clear_rows(float *sum, float *max, float *acc, int32_t n_row, int v_dim) {
+    memset(acc, 0, (size_t)n_row * (size_t)v_dim * sizeof *acc);
     for (int32_t r = 0; r < n_row; r++) {
         max[r] = -INFINITY;
         sum[r] = 0;
@@ -343,9 +375,10 @@ static void clear_rows(float *sum, float *max, float *acc, int32_t n_row, int he
 
 /* Runs the part's queries, already in t->q, through one piece. */
 static void attend_piece(const attn_job *job, const attn_part *p, attn_thread *t, int32_t piece) {
-    int n = job->d->head_dim;
     attn_rows rows = {.n_row = p->n_row,
-                      .head_dim = n,
+                      .k_dim = job->d->kv.k_dim,
+                      .v_dim = job->d->kv.v_dim,
+                      .softcap = job->d->softcap,
                       .q = t->q,
                       .acc = t->acc,
                       .max = t->max,
@@ -359,7 +392,7 @@ static void attend_piece(const attn_job *job, const attn_part *p, attn_thread *t
     int32_t page = from / OPS_PAGE_TOKENS, end = (to + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
     page = page > piece * PIECE_PAGES ? page : piece * PIECE_PAGES;
     end = end < (piece + 1) * PIECE_PAGES ? end : (piece + 1) * PIECE_PAGES;
-    clear_rows(t->sum, t->max, t->acc, p->n_row, n);
+    clear_rows(t->sum, t->max, t->acc, p->n_row, job->d->kv.v_dim);
     for (; page < end; page++) {
         attend_page(job, p, t, &rows, page);
     }
@@ -370,9 +403,10 @@ static void attend_task(void *arg, int task, int thread) {
     attn_part p = find_part(job, task);
     attn_thread *t = &job->c->attention->threads[thread];
     const float_kernels *k = job->c->kernels->floats;
-    int n = job->d->head_dim;
+    int n_k = job->d->kv.k_dim, n = job->d->kv.v_dim;
     for (int32_t r = 0; r < p.n_row; r++) {
-        k->scale(t->q + r * n, query_row(&p, job->q, n, r), n, job->d->scale);
+        float scale = job->d->scale * host_temper(job->d, query_position(&p, r));
+        k->scale(t->q + r * n_k, query_row(&p, job->q, n_k, r), n_k, scale);
     }
     if (job->apart) {
         attend_piece(job, &p, t, p.piece);
@@ -393,13 +427,14 @@ static void attend_task(void *arg, int task, int thread) {
         }
     }
     for (int32_t r = 0; r < p.n_row; r++) {
-        k->scale(query_row(&p, job->out, n, r), t->total + r * n, n, 1.0f / t->total_sum[r]);
+        float share = sum_share(job, &p, r, t->total_max[r], t->total_sum[r]);
+        k->scale(query_row(&p, job->out, n, r), t->total + r * n, n, share);
     }
 }
 
 /* Merges the pieces that ran apart, of one sequence and kv head. */
 static void merge_part(const attn_job *job, attn_part p) {
-    int n = job->d->head_dim;
+    int n = job->d->kv.v_dim;
     attn_thread *t = &job->c->attention->threads[0];
     for (int32_t r = 0; r < p.n_row; r++) {
         float max = -INFINITY, sum = 0;
@@ -407,7 +442,8 @@ static void merge_part(const attn_job *job, attn_part p) {
             const float *state = state_of(job, &p, r, piece);
             merge_row(job, t->total, &max, &sum, state, state[n], state[n + 1]);
         }
-        job->c->kernels->floats->scale(query_row(&p, job->out, n, r), t->total, n, 1.0f / sum);
+        job->c->kernels->floats->scale(query_row(&p, job->out, n, r), t->total, n,
+                                       sum_share(job, &p, r, max, sum));
     }
 }
 
@@ -423,7 +459,7 @@ void cpu_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int lay
     }
     size_t states = (size_t)batch->n_tok * (size_t)desc->n_head * (size_t)job.n_pieces;
     job.apart = job.n_pieces > 1 && n_tasks < 8 * threads &&
-                states <= STATES_BYTES / sizeof(float) / (size_t)(desc->head_dim + 2);
+                states <= STATES_BYTES / sizeof(float) / (size_t)(desc->kv.v_dim + 2);
     if (!job.apart) {
         pool_run(job.c->pool, attend_task, &job, n_tasks);
         return;

@@ -56,7 +56,7 @@ typedef struct affine_kernels {
 /* ---- f32 kernels ------------------------------------------------------------------------------
  */
 
-/* Keys or values of one page: K as [head_dim][OPS_PAGE_TOKENS], V as [OPS_PAGE_TOKENS][head_dim].
+/* Keys or values of one page: K as [k_dim][OPS_PAGE_TOKENS], V as [OPS_PAGE_TOKENS][v_dim].
  * half: elements are f16, else f32. */
 typedef struct kv_page {
     const void *k, *v;
@@ -65,9 +65,10 @@ typedef struct kv_page {
 
 /* Rows of queries that go through the cache together; the row's own state beside it. */
 typedef struct attn_rows {
-    int n_row, head_dim;
-    const float *q;           /* [n_row][head_dim], scaled */
-    float *acc;               /* [n_row][head_dim] sum of weight * value */
+    int n_row, k_dim, v_dim;
+    float softcap;            /* of scores; 0: none */
+    const float *q;           /* [n_row][k_dim], scaled */
+    float *acc;               /* [n_row][v_dim] sum of weight * value */
     float *max;               /* [n_row] */
     float *sum;               /* [n_row] sum of weights */
     float *scores;            /* [n_row][OPS_PAGE_TOKENS] scratch */
@@ -112,6 +113,14 @@ typedef struct scan_block {
 } scan_block;
 
 #define CONV_MAX_TAPS 16
+/* A norm over n numbers. */
+typedef struct norm_args {
+    norm_kind kind;
+    int64_t n;
+    const void *w, *bias; /* [n] of their types, or NULL */
+    dtype w_type, bias_type;
+    float eps, offset;
+} norm_args;
 
 typedef struct float_kernels {
     /* y = bias + sum over j of w[j * w_stride + i] * taps[j][i], through silu if asked; bias may be
@@ -128,18 +137,17 @@ typedef struct float_kernels {
     /* y[t * y_stride + r - from] = rows from .. to-1 of a dense weight times n_tok rows of x. */
     void (*dense)(const weight_desc *w, const float *x, int64_t x_stride, int64_t n_tok,
                   int64_t from, int64_t to, float *y, int64_t y_stride);
-    /* y = x * factor * (w + offset), factor = 1 / sqrt(mean(x^2) + eps) */
-    void (*rms_norm)(float *y, const float *x, const void *w, dtype type, int64_t n, float eps,
-                     float offset);
+    /* One block of a norm (ops.h): y = (x - mean) * factor * (w + offset) + bias */
+    void (*norm)(float *y, const float *x, const norm_args *a);
     /* Turns one head by cos and sin [n_rot / 2]. */
     void (*rope)(float *x, const float *cosines, const float *sines, int n_rot, bool interleaved);
-    /* y = act(gate) * up */
-    void (*gated)(float *y, const float *gate, const float *up, int64_t n, activation act);
     /* y = (clamp(up, -limit, limit) + 1) g sigmoid(alpha g), g = min(gate, limit) */
     void (*gated_clamped)(float *y, const float *gate, const float *up, int64_t n, float alpha,
                           float limit);
     /* y = y + scale x */
     void (*add_scaled)(float *y, const float *x, int64_t n, float scale);
+    /* y = act(gate) * up; up may be NULL */
+    void (*gated)(float *y, const float *gate, const float *up, int64_t n, const act_desc *act);
     /* y = x * scale; y may be x */
     void (*scale)(float *y, const float *x, int64_t n, float scale);
     void (*to_f16)(uint16_t *y, const float *x, int64_t n);
@@ -149,7 +157,7 @@ typedef struct float_kernels {
     void (*attend_page)(const attn_rows *rows, const kv_page *page);
     /* Adds the state (acc, max, sum) of later pages to that of earlier ones. */
     void (*attend_merge)(float *acc, float *max, float *sum, const float *acc2, float max2,
-                         float sum2, int head_dim);
+                         float sum2, int v_dim);
 } float_kernels;
 
 typedef struct cpu_kernels {

@@ -15,8 +15,10 @@ typedef struct rows_job {
     ops_mat x, x2, y;
     const ops_weight *w;
     const ops_batch *batch;
-    float eps, offset, scale;
-    activation act;
+    const int32_t *ids;
+    float scale;
+    const norm_desc *norm;
+    const act_desc *act;
     const rope_desc *rope;
     rope_cache *cache;
     int n_head, head_dim;
@@ -45,41 +47,51 @@ static void run_rows(rows_job *job, int64_t width) {
 
 static void embed_row(const rows_job *job, int64_t t) {
     float *y = host_row(job->y, t);
-    weight_row_f32(y, &job->w->d, job->batch->ids[t]);
+    weight_row_f32(y, &job->w->d, job->ids[t]);
     if (job->scale != 1.0f) {
         job->c->kernels->floats->scale(y, y, job->w->d.n_in, job->scale);
     }
 }
 
-void cpu_embed(ops *o, const ops_weight *w, const ops_batch *batch, float scale, ops_mat y) {
+void cpu_embed(ops *o, const ops_weight *w, embed_by by, const ops_batch *batch, float scale,
+               ops_mat y) {
     rows_job job = {.c = cpu_of(o),
                     .row = embed_row,
                     .n_row = batch->n_tok,
                     .y = y,
                     .w = w,
-                    .batch = batch,
+                    .ids = by == EMBED_IDS ? batch->ids : batch->pos,
                     .scale = scale};
     run_rows(&job, 4 * y.width);
 }
 
+/* The part of a vector that block `at` of a row meets. */
+static const void *cyclic(const ops_weight *w, int64_t at) {
+    if (!w) {
+        return NULL;
+    }
+    int64_t element = at % (w->d.n_in * w->d.n_out);
+    return (const uint8_t *)w->d.data + element * (int64_t)dtype_table[w->d.type].block_bytes;
+}
+
 static void norm_row(const rows_job *job, int64_t t) {
-    const weight_desc *d = &job->w->d;
-    int64_t n = d->n_in * d->n_out; /* a vector, whichever way it lies */
-    for (int64_t at = 0; at < job->x.width; at += n) {
-        job->c->kernels->floats->rms_norm(host_row(job->y, t) + at, host_row(job->x, t) + at,
-                                          d->data, d->type, n, job->eps, job->offset);
+    const norm_desc *d = job->norm;
+    norm_args a = {.kind = d->kind,
+                   .n = d->width,
+                   .w_type = d->weight ? d->weight->d.type : DT_F32,
+                   .bias_type = d->bias ? d->bias->d.type : DT_F32,
+                   .eps = d->eps,
+                   .offset = d->offset};
+    for (int64_t at = 0; at < job->x.width; at += d->width) {
+        a.w = cyclic(d->weight, at);
+        a.bias = cyclic(d->bias, at);
+        job->c->kernels->floats->norm(host_row(job->y, t) + at, host_row(job->x, t) + at, &a);
     }
 }
 
-void cpu_rms_norm(ops *o, const ops_weight *w, float eps, float offset, ops_mat x, ops_mat y) {
-    rows_job job = {.c = cpu_of(o),
-                    .row = norm_row,
-                    .n_row = x.n_row,
-                    .x = x,
-                    .y = y,
-                    .w = w,
-                    .eps = eps,
-                    .offset = offset};
+void cpu_norm(ops *o, const norm_desc *norm, ops_mat x, ops_mat y) {
+    rows_job job = {
+        .c = cpu_of(o), .row = norm_row, .n_row = x.n_row, .x = x, .y = y, .norm = norm};
     run_rows(&job, x.width);
 }
 
@@ -146,11 +158,12 @@ void cpu_rope(ops *o, const rope_desc *rope, const ops_batch *batch, ops_mat x, 
 }
 
 static void gated_row(const rows_job *job, int64_t t) {
-    job->c->kernels->floats->gated(host_row(job->y, t), host_row(job->x, t), host_row(job->x2, t),
-                                   job->y.width, job->act);
+    const float *up = job->x2.buf ? host_row(job->x2, t) : NULL;
+    job->c->kernels->floats->gated(host_row(job->y, t), host_row(job->x, t), up, job->y.width,
+                                   job->act);
 }
 
-void cpu_gated(ops *o, activation act, ops_mat gate, ops_mat up, ops_mat y) {
+void cpu_gated(ops *o, const act_desc *act, ops_mat gate, ops_mat up, ops_mat y) {
     rows_job job = {.c = cpu_of(o),
                     .row = gated_row,
                     .n_row = y.n_row,
@@ -198,6 +211,17 @@ void cpu_time_step(ops *o, const time_step_desc *desc, ops_mat x, ops_mat step, 
                     .y = decay,
                     .time = desc};
     run_rows(&job, 8 * x.width);
+}
+
+static void add_row(const rows_job *job, int64_t t) {
+    job->c->kernels->floats->add_scaled(host_row(job->y, t), host_row(job->x, t), job->y.width,
+                                        job->scale);
+}
+
+void cpu_add(ops *o, float scale, ops_mat x, ops_mat y) {
+    rows_job job = {
+        .c = cpu_of(o), .row = add_row, .n_row = y.n_row, .x = x, .y = y, .scale = scale};
+    run_rows(&job, y.width);
 }
 
 void cpu_take_out(ops *o, const ops_batch *batch, ops_mat x, ops_mat y) {

@@ -13,7 +13,7 @@
 
 const float_kernels floats_avx512 = {
     .dense = kern_dense,
-    .rms_norm = kern_rms_norm,
+    .norm = kern_norm,
     .rope = kern_rope,
     .gated = kern_gated,
     .gated_clamped = kern_gated_clamped,

@@ -42,31 +42,71 @@ static inline __attribute__((always_inline)) vf v_load_as_n(const void *p, dtype
                            : v_load_n((const float *)(const void *)(bytes + 4 * at), n);
 }
 
-static void kern_rms_norm(float *y, const float *x, const void *w, dtype type, int64_t n, float eps,
-                          float offset) {
-    vf sum = v_set(0), sum2 = v_set(0);
+/* Sum of (x - mean)^2. */
+static float square_sum(const float *x, int64_t n, float mean) {
+    vf sum = v_set(0), sum2 = v_set(0), middle = v_set(mean);
     int64_t whole = n / VEC_N * VEC_N, i = 0;
-    int tail = (int)(n - whole);
     for (; i + 2 * VEC_N <= whole; i += 2 * VEC_N) {
-        vf a = v_load(x + i), b = v_load(x + i + VEC_N);
+        vf a = v_load(x + i) - middle, b = v_load(x + i + VEC_N) - middle;
         sum = v_fma(a, a, sum);
         sum2 = v_fma(b, b, sum2);
     }
     for (; i < whole; i += VEC_N) {
-        vf a = v_load(x + i);
+        vf a = v_load(x + i) - middle;
         sum = v_fma(a, a, sum);
     }
-    if (tail) {
-        vf a = v_load_n(x + whole, tail);
+    if (n > whole) {
+        float last[VEC_N] = {0};
+        for (int64_t k = whole; k < n; k++) {
+            last[k - whole] = x[k] - mean;
+        }
+        vf a = v_load(last);
         sum2 = v_fma(a, a, sum2);
     }
-    vf factor = v_set(1.0f / sqrtf(v_sum(sum + sum2) / (float)n + eps)), add = v_set(offset);
-    for (i = 0; i < whole; i += VEC_N) {
-        v_store(y + i, v_load(x + i) * factor * (v_load_as(w, type, i) + add));
+    return v_sum(sum + sum2);
+}
+
+static float plain_sum(const float *x, int64_t n) {
+    vf sum = v_set(0);
+    int64_t i = 0;
+    for (; i + VEC_N <= n; i += VEC_N) {
+        sum = sum + v_load(x + i);
     }
-    if (tail) {
-        vf weight = v_load_as_n(w, type, whole, tail) + add;
-        v_store_n(y + whole, v_load_n(x + whole, tail) * factor * weight, tail);
+    if (i < n) {
+        sum = sum + v_load_n(x + i, (int)(n - i));
+    }
+    return v_sum(sum);
+}
+
+static inline __attribute__((always_inline)) vf
+norm_vec(const norm_args *a, vf x, int64_t i, int tail, vf factor, dtype type, dtype bias_type) {
+    vf y = x * factor;
+    if (a->w) {
+        vf w = tail ? v_load_as_n(a->w, type, i, tail) : v_load_as(a->w, type, i);
+        y = y * (w + v_set(a->offset));
+    }
+    if (a->bias) {
+        vf b = tail ? v_load_as_n(a->bias, bias_type, i, tail) : v_load_as(a->bias, bias_type, i);
+        y = y + b;
+    }
+    return y;
+}
+
+static void kern_norm(float *y, const float *x, const norm_args *a) {
+    int64_t n = a->n, whole = n / VEC_N * VEC_N, i = 0;
+    float mean = a->kind == NORM_LAYER ? plain_sum(x, n) / (float)n : 0, factor = 1;
+    if (a->kind != NORM_NONE) {
+        float squares = square_sum(x, n, mean);
+        factor = 1.0f / sqrtf((a->kind == NORM_L2 ? squares : squares / (float)n) + a->eps);
+    }
+    vf middle = v_set(mean), by = v_set(factor);
+    for (; i < whole; i += VEC_N) {
+        v_store(y + i, norm_vec(a, v_load(x + i) - middle, i, 0, by, a->w_type, a->bias_type));
+    }
+    if (i < n) {
+        int tail = (int)(n - i);
+        vf last = v_load_n(x + i, tail) - middle;
+        v_store_n(y + i, norm_vec(a, last, i, tail, by, a->w_type, a->bias_type), tail);
     }
 }
 
@@ -107,28 +147,108 @@ static inline vf v_gelu(vf x) {
     return v_load(a);
 }
 
-static inline __attribute__((always_inline)) void
-gated_by(float *y, const float *gate, const float *up, int64_t n, vf (*act)(vf)) {
+static inline vf v_sigmoid(vf x) {
+    return v_set(1) / (v_set(1) + v_exp(v_set(0) - x));
+}
+
+static inline vf v_tanh(vf x) {
+    return v_set(1) - v_set(2) / (v_set(1) + v_exp(x + x));
+}
+
+/* For steep slopes near 0 the difference of exponentials would lose all digits. */
+static inline vf v_expm1(vf x) {
+    vf small = v_fma(v_fma(v_fma(v_set(1 / 24.0f), x, v_set(1 / 6.0f)), x, v_set(0.5f)), x * x, x);
+    return v_if_below(v_abs(x), v_set(0.03125f), small, v_exp(x) - v_set(1));
+}
+
+static inline vf act_linear(vf x, vf a, vf b) {
+    (void)b;
+    return a * x;
+}
+static inline vf act_silu(vf x, vf a, vf b) {
+    (void)a, (void)b;
+    return v_silu(x);
+}
+static inline vf act_gelu(vf x, vf a, vf b) {
+    (void)a, (void)b;
+    return v_gelu(x);
+}
+static inline vf act_gelu_tanh(vf x, vf a, vf b) {
+    (void)a, (void)b;
+    return v_gelu_tanh(x);
+}
+static inline vf act_relu(vf x, vf a, vf b) {
+    (void)a, (void)b;
+    return v_max(v_set(0), x);
+}
+static inline vf act_relu2(vf x, vf a, vf b) {
+    x = act_relu(x, a, b);
+    return x * x;
+}
+static inline vf act_sigmoid(vf x, vf a, vf b) {
+    (void)a, (void)b;
+    return v_sigmoid(x);
+}
+static inline vf act_softcap(vf x, vf a, vf b) {
+    (void)b;
+    return a * v_tanh(x / a);
+}
+static inline vf act_xielu(vf x, vf a, vf b) {
+    vf above = v_fma(a * x, x, v_set(0.5f) * x);
+    vf below = v_fma(b, v_expm1(v_min(x, v_set(-1e-6f))) - x, v_set(0.5f) * x);
+    return v_if_below(v_set(0), x, above, below);
+}
+
+static inline __attribute__((always_inline)) void gated_by(float *y, const float *gate,
+                                                           const float *up, int64_t n,
+                                                           const act_desc *d,
+                                                           vf (*act)(vf x, vf a, vf b)) {
+    vf a = v_set(d->a), b = v_set(d->b);
     int64_t i = 0;
+    for (; up && i + VEC_N <= n; i += VEC_N) {
+        v_store(y + i, act(v_load(gate + i), a, b) * v_load(up + i));
+    }
     for (; i + VEC_N <= n; i += VEC_N) {
-        v_store(y + i, act(v_load(gate + i)) * v_load(up + i));
+        v_store(y + i, act(v_load(gate + i), a, b));
     }
     if (i < n) {
         int tail = (int)(n - i);
-        v_store_n(y + i, act(v_load_n(gate + i, tail)) * v_load_n(up + i, tail), tail);
+        vf last = act(v_load_n(gate + i, tail), a, b);
+        if (up) {
+            last = last * v_load_n(up + i, tail);
+        }
+        v_store_n(y + i, last, tail);
     }
 }
 
-static void kern_gated(float *y, const float *gate, const float *up, int64_t n, activation act) {
-    switch (act) {
+static void kern_gated(float *y, const float *gate, const float *up, int64_t n, const act_desc *d) {
+    switch (d->kind) {
+    case ACT_LINEAR:
+        gated_by(y, gate, up, n, d, act_linear);
+        break;
     case ACT_SILU:
-        gated_by(y, gate, up, n, v_silu);
+        gated_by(y, gate, up, n, d, act_silu);
         break;
     case ACT_GELU:
-        gated_by(y, gate, up, n, v_gelu);
+        gated_by(y, gate, up, n, d, act_gelu);
         break;
     case ACT_GELU_TANH:
-        gated_by(y, gate, up, n, v_gelu_tanh);
+        gated_by(y, gate, up, n, d, act_gelu_tanh);
+        break;
+    case ACT_RELU:
+        gated_by(y, gate, up, n, d, act_relu);
+        break;
+    case ACT_RELU2:
+        gated_by(y, gate, up, n, d, act_relu2);
+        break;
+    case ACT_SIGMOID:
+        gated_by(y, gate, up, n, d, act_sigmoid);
+        break;
+    case ACT_SOFTCAP:
+        gated_by(y, gate, up, n, d, act_softcap);
+        break;
+    case ACT_XIELU:
+        gated_by(y, gate, up, n, d, act_xielu);
         break;
     }
 }

@@ -39,11 +39,11 @@ void ref_weight_row(float *out, const ops_weight *w, int64_t r);
 
 /* The operators; see ops_table. */
 void ref_linear(ops *o, ops_mat x, const linear_item *items, int n_items);
-void ref_embed(ops *o, const ops_weight *w, const ops_batch *batch, float scale, ops_mat y);
-void ref_rms_norm(ops *o, const ops_weight *w, float eps, float offset, ops_mat x, ops_mat y);
+void ref_embed(ops *o, const ops_weight *w, embed_by by, const ops_batch *batch, float scale,
+               ops_mat y);
+void ref_norm(ops *o, const norm_desc *norm, ops_mat x, ops_mat y);
 void ref_rope(ops *o, const rope_desc *rope, const ops_batch *batch, ops_mat x, int n_head,
               int head_dim);
-void ref_gated(ops *o, activation act, ops_mat gate, ops_mat up, ops_mat y);
 void ref_take_blocks(ops *o, ops_mat x, int64_t stride, int64_t from, int64_t width, ops_mat y);
 void ref_conv(ops *o, const conv_desc *desc, state_at at, const ops_batch *batch, ops_mat x,
               ops_mat y);
@@ -54,6 +54,8 @@ void ref_ssd(ops *o, const ssd_desc *desc, state_at at, const ops_batch *batch, 
              ops_mat step, ops_mat decay, ops_mat b, ops_mat c, ops_mat y);
 void ref_delta(ops *o, const delta_desc *desc, state_at at, const ops_batch *batch, ops_mat q,
                ops_mat k, ops_mat v, ops_mat decay, ops_mat beta, ops_mat y);
+void ref_gated(ops *o, const act_desc *act, ops_mat gate, ops_mat up, ops_mat y);
+void ref_add(ops *o, float scale, ops_mat x, ops_mat y);
 void ref_take_out(ops *o, const ops_batch *batch, ops_mat x, ops_mat y);
 jang_status ref_kv_new(ops_kv **out, ops *o, const kv_desc *desc);
 void ref_kv_free(ops *o, ops_kv *kv);

@@ -1,6 +1,7 @@
 /* ref_attention.c - keys and values, and attention over them.
  *
- * A page holds [layer][K, V][token of the page][n_kv_head * head_dim] in f16 or f32. */
+ * A page holds, layer by layer, K [token of the page][n_kv_head * k_dim] and V [token of the
+ * page][n_kv_head * v_dim] in f16 or f32. */
 #include "ops/ref/ref.h"
 
 #include "base/half.h"
@@ -8,33 +9,40 @@
 #include <math.h>
 
 struct ops_kv {
-    kv_desc d;
+    kv_type type;
+    host_kv_layer *layers; /* [n_layer + 1] */
+    size_t page_elements;
     int32_t n_pages;
     host_block **pages;
 };
 
 static size_t element_bytes(const ops_kv *kv) {
-    return kv->d.type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
+    return kv->type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
 }
 
-/* Elements of K, or of V, of one layer in a page. */
-static size_t plane(const ops_kv *kv) {
-    return (size_t)OPS_PAGE_TOKENS * (size_t)kv->d.n_kv_head * (size_t)kv->d.head_dim;
-}
-
-/* Where the row of keys (which 0) or values (which 1) of a token lies. */
-static uint8_t *kv_row(const ops_kv *kv, int layer, int which, const batch_seq *seq, int32_t pos) {
-    size_t row = (size_t)kv->d.n_kv_head * (size_t)kv->d.head_dim;
-    size_t at = (size_t)(2 * layer + which) * plane(kv) + (size_t)(pos % OPS_PAGE_TOKENS) * row;
+static uint8_t *row_at(const ops_kv *kv, const batch_seq *seq, int32_t pos, size_t at, size_t row) {
+    at += (size_t)(pos % OPS_PAGE_TOKENS) * row;
     return kv->pages[seq->pages[pos / OPS_PAGE_TOKENS]]->data + at * element_bytes(kv);
 }
 
+/* Where the keys of a token lie, head after head. */
+static uint8_t *keys_of(const ops_kv *kv, int layer, const batch_seq *seq, int32_t pos) {
+    const host_kv_layer *l = &kv->layers[layer];
+    return row_at(kv, seq, pos, l->at, (size_t)l->d.n_kv_head * (size_t)l->d.k_dim);
+}
+
+static uint8_t *values_of(const ops_kv *kv, int layer, const batch_seq *seq, int32_t pos) {
+    const host_kv_layer *l = &kv->layers[layer];
+    size_t keys = OPS_PAGE_TOKENS * (size_t)l->d.n_kv_head * (size_t)l->d.k_dim;
+    return row_at(kv, seq, pos, l->at + keys, (size_t)l->d.n_kv_head * (size_t)l->d.v_dim);
+}
+
 static float kv_get(const ops_kv *kv, const uint8_t *row, int64_t i) {
-    return host_element(row, kv->d.type == KV_F16 ? DT_F16 : DT_F32, i);
+    return host_element(row, kv->type == KV_F16 ? DT_F16 : DT_F32, i);
 }
 
 static void kv_put(const ops_kv *kv, uint8_t *row, int64_t i, float value) {
-    if (kv->d.type == KV_F16) {
+    if (kv->type == KV_F16) {
         ((uint16_t *)(void *)row)[i] = f32_to_f16(value);
     } else {
         ((float *)(void *)row)[i] = value;
@@ -42,15 +50,19 @@ static void kv_put(const ops_kv *kv, uint8_t *row, int64_t i, float value) {
 }
 
 jang_status ref_kv_new(ops_kv **out, ops *o, const kv_desc *desc) {
-    jang_status status = host_kv_check(o, desc);
+    host_kv_layer *layers;
+    jang_status status = host_kv_layout(&layers, o, desc);
     if (status) {
         return status;
     }
     ops_kv *kv = ctx_zero(o->ctx, 1, sizeof *kv);
     if (!kv) {
+        ctx_free(o->ctx, layers);
         return ctx_fail_memory(o->ctx, sizeof *kv);
     }
-    kv->d = *desc;
+    kv->type = desc->type;
+    kv->layers = layers;
+    kv->page_elements = layers[desc->n_layer].at;
     *out = kv;
     return JANG_OK;
 }
@@ -63,6 +75,7 @@ void ref_kv_free(ops *o, ops_kv *kv) {
         host_block_free(o, kv->pages[i]);
     }
     ctx_free(o->ctx, kv->pages);
+    ctx_free(o->ctx, kv->layers);
     ctx_free(o->ctx, kv);
 }
 
@@ -86,7 +99,7 @@ jang_status ref_kv_grow(ops *o, ops_kv *kv, int32_t n_pages) {
     }
     kv->pages = pages;
     for (; kv->n_pages < n_pages; kv->n_pages++) {
-        size_t n_bytes = 2 * (size_t)kv->d.n_layer * plane(kv) * element_bytes(kv);
+        size_t n_bytes = kv->page_elements * element_bytes(kv);
         jang_status status = host_block_new(&pages[kv->n_pages], o, n_bytes);
         if (status) {
             return status;
@@ -100,60 +113,88 @@ void ref_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to) {
     memcpy(kv->pages[to]->data, kv->pages[from]->data, kv->pages[to]->n_bytes);
 }
 
-void ref_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v) {
-    (void)o;
-    int64_t row = (int64_t)kv->d.n_kv_head * kv->d.head_dim;
-    for (int32_t t = 0; t < batch->n_tok; t++) {
-        const batch_seq *seq = &batch->seqs[batch->seq_of[t]];
-        uint8_t *keys = kv_row(kv, layer, 0, seq, batch->pos[t]);
-        uint8_t *values = kv_row(kv, layer, 1, seq, batch->pos[t]);
-        for (int64_t i = 0; i < row; i++) {
-            kv_put(kv, keys, i, host_row(k, t)[i]);
-            kv_put(kv, values, i, host_row(v, t)[i]);
-        }
+static void put_row(const ops_kv *kv, uint8_t *row, const float *x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        kv_put(kv, row, i, x[i]);
     }
 }
 
-/* One query against positions from .. pos: softmax of the scaled products, then the mean of the
- * values by it. */
-static void attend(float *out, const float *q, const ops_kv *kv, int layer, int kv_head,
-                   const batch_seq *seq, int32_t from, int32_t pos, float scale, float *scores) {
-    int64_t at = (int64_t)kv_head * kv->d.head_dim;
-    float max = -INFINITY;
-    for (int32_t j = from; j <= pos; j++) {
-        const uint8_t *keys = kv_row(kv, layer, 0, seq, j);
-        double dot = 0;
-        for (int i = 0; i < kv->d.head_dim; i++) {
-            dot += (double)q[i] * kv_get(kv, keys, at + i);
-        }
-        scores[j - from] = (float)(dot * scale);
-        max = fmaxf(max, scores[j - from]);
+void ref_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v) {
+    (void)o;
+    kv_layer d = kv->layers[layer].d;
+    for (int32_t t = 0; t < batch->n_tok; t++) {
+        const batch_seq *seq = &batch->seqs[batch->seq_of[t]];
+        int32_t pos = batch->pos[t];
+        put_row(kv, keys_of(kv, layer, seq, pos), host_row(k, t), (int64_t)d.n_kv_head * d.k_dim);
+        put_row(kv, values_of(kv, layer, seq, pos), host_row(v, t), (int64_t)d.n_kv_head * d.v_dim);
     }
-    double sum = 0;
-    for (int32_t j = from; j <= pos; j++) {
-        scores[j - from] = expf(scores[j - from] - max);
-        sum += scores[j - from];
+}
+
+/* One query's way through the cache. */
+typedef struct query {
+    const attention_desc *d;
+    const ops_kv *kv;
+    int layer, head; /* head of the queries */
+    const batch_seq *seq;
+    int32_t from, to; /* positions it sees: from .. to-1 */
+    double scale;
+    float *scores;
+} query;
+
+static double score(const query *s, const float *q, int32_t pos) {
+    int n = s->d->kv.k_dim;
+    int64_t at = (int64_t)(s->head / (s->d->n_head / s->d->kv.n_kv_head)) * n;
+    const uint8_t *keys = keys_of(s->kv, s->layer, s->seq, pos);
+    double dot = 0;
+    for (int i = 0; i < n; i++) {
+        dot += (double)q[i] * kv_get(s->kv, keys, at + i);
     }
-    for (int i = 0; i < kv->d.head_dim; i++) {
+    double cap = s->d->softcap;
+    return cap > 0 ? cap * tanh(dot * s->scale / cap) : dot * s->scale;
+}
+
+/* Softmax of the scores, the head's sink among them, then the mean of the values by it. */
+static void attend(const query *s, const float *q, float *out) {
+    const ops_weight *sinks = s->d->sinks;
+    float sink = sinks ? host_element(sinks->d.data, sinks->d.type, s->head) : -INFINITY;
+    float max = sink;
+    for (int32_t j = s->from; j < s->to; j++) {
+        s->scores[j - s->from] = (float)score(s, q, j);
+        max = fmaxf(max, s->scores[j - s->from]);
+    }
+    double sum = expf(sink - max);
+    for (int32_t j = s->from; j < s->to; j++) {
+        s->scores[j - s->from] = expf(s->scores[j - s->from] - max);
+        sum += s->scores[j - s->from];
+    }
+    int n = s->d->kv.v_dim;
+    int64_t at = (int64_t)(s->head / (s->d->n_head / s->d->kv.n_kv_head)) * n;
+    for (int i = 0; i < n; i++) {
         double y = 0;
-        for (int32_t j = from; j <= pos; j++) {
-            y += (double)scores[j - from] * kv_get(kv, kv_row(kv, layer, 1, seq, j), at + i);
+        for (int32_t j = s->from; j < s->to; j++) {
+            const uint8_t *values = values_of(s->kv, s->layer, s->seq, j);
+            y += (double)s->scores[j - s->from] * kv_get(s->kv, values, at + i);
         }
         out[i] = (float)(y / sum);
     }
 }
 
-void ref_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
+void ref_attention(ops *o, const attention_desc *d, const ops_kv *kv, int layer,
                    const ops_batch *batch, ops_mat q, ops_mat out) {
-    int share = desc->n_head / desc->n_kv_head;
     for (int32_t t = 0; t < batch->n_tok; t++) {
         const batch_seq *seq = &batch->seqs[batch->seq_of[t]];
         int32_t pos = batch->pos[t];
-        int32_t from = desc->window > 0 && pos >= desc->window ? pos - desc->window + 1 : 0;
-        for (int h = 0; h < desc->n_head; h++) {
-            int64_t at = (int64_t)h * desc->head_dim;
-            attend(host_row(out, t) + at, host_row(q, t) + at, kv, layer, h / share, seq, from, pos,
-                   desc->scale, ref_of(o)->scores);
+        query s = {.d = d,
+                   .kv = kv,
+                   .layer = layer,
+                   .seq = seq,
+                   .from = d->window > 0 && pos >= d->window ? pos - d->window + 1 : 0,
+                   .to = d->whole ? seq->n_past + seq->n_tok : pos + 1,
+                   .scale = (double)d->scale * host_temper(d, pos),
+                   .scores = ref_of(o)->scores};
+        for (s.head = 0; s.head < d->n_head; s.head++) {
+            attend(&s, host_row(q, t) + (int64_t)s.head * d->kv.k_dim,
+                   host_row(out, t) + (int64_t)s.head * d->kv.v_dim);
         }
     }
 }

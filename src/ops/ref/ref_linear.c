@@ -126,11 +126,13 @@ void ref_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
     }
 }
 
-void ref_embed(ops *o, const ops_weight *w, const ops_batch *batch, float scale, ops_mat y) {
+void ref_embed(ops *o, const ops_weight *w, embed_by by, const ops_batch *batch, float scale,
+               ops_mat y) {
     (void)o;
+    const int32_t *rows = by == EMBED_IDS ? batch->ids : batch->pos;
     for (int32_t t = 0; t < batch->n_tok; t++) {
         float *row = host_row(y, t);
-        ref_weight_row(row, w, batch->ids[t]);
+        ref_weight_row(row, w, rows[t]);
         for (int64_t i = 0; i < w->d.n_in; i++) {
             row[i] *= scale;
         }

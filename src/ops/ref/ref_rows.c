@@ -4,21 +4,37 @@
 #include <math.h>
 #include <string.h>
 
-void ref_rms_norm(ops *o, const ops_weight *w, float eps, float offset, ops_mat x, ops_mat y) {
+/* Where a norm takes the middle to be, and by what it multiplies. */
+static void measure(const norm_desc *d, const float *x, double *mean, double *factor) {
+    double sum = 0, squares = 0, n = (double)d->width;
+    for (int64_t i = 0; i < d->width; i++) {
+        sum += x[i];
+    }
+    *mean = d->kind == NORM_LAYER ? sum / n : 0;
+    for (int64_t i = 0; i < d->width; i++) {
+        squares += (x[i] - *mean) * (x[i] - *mean);
+    }
+    double size = d->kind == NORM_L2 ? squares : squares / n;
+    *factor = d->kind == NORM_NONE ? 1 : 1 / sqrt(size + (double)d->eps);
+}
+
+/* Element i of a vector that is gone through again and again. */
+static double cyclic(const ops_weight *w, int64_t i) {
+    return host_element(w->d.data, w->d.type, i % (w->d.n_in * w->d.n_out));
+}
+
+void ref_norm(ops *o, const norm_desc *d, ops_mat x, ops_mat y) {
     (void)o;
-    int64_t n = w->d.n_in * w->d.n_out; /* a vector, whichever way it lies */
     for (int64_t t = 0; t < x.n_row; t++) {
-        for (int64_t at = 0; at < x.width; at += n) {
+        for (int64_t at = 0; at < x.width; at += d->width) {
             const float *in = host_row(x, t) + at;
             float *out = host_row(y, t) + at;
-            double sum = 0;
-            for (int64_t i = 0; i < n; i++) {
-                sum += (double)in[i] * in[i];
-            }
-            double factor = 1 / sqrt(sum / (double)n + (double)eps);
-            for (int64_t i = 0; i < n; i++) {
-                double weight = (double)host_element(w->d.data, w->d.type, i) + (double)offset;
-                out[i] = (float)(in[i] * factor * weight);
+            double mean, factor;
+            measure(d, in, &mean, &factor);
+            for (int64_t i = 0; i < d->width; i++) {
+                double weight = d->weight ? cyclic(d->weight, at + i) + (double)d->offset : 1;
+                double bias = d->bias ? cyclic(d->bias, at + i) : 0;
+                out[i] = (float)((in[i] - mean) * factor * weight + bias);
             }
         }
     }
@@ -48,25 +64,53 @@ void ref_rope(ops *o, const rope_desc *rope, const ops_batch *batch, ops_mat x, 
     }
 }
 
-static double activate(activation act, double x) {
-    switch (act) {
+static double xielu(double a, double b, double x) {
+    return x > 0 ? a * x * x + 0.5 * x : b * (expm1(fmin(x, -1e-6)) - x) + 0.5 * x;
+}
+
+static double activate(const act_desc *d, double x) {
+    double a = d->a, b = d->b, positive = fmax(x, 0);
+    switch (d->kind) {
+    case ACT_LINEAR:
+        return a * x;
     case ACT_SILU:
         return x / (1 + exp(-x));
     case ACT_GELU:
         return 0.5 * x * erfc(-x * 0.70710678118654752440);
     case ACT_GELU_TANH: /* 0.5 (1 + tanh u) = 1 / (1 + exp(-2u)) */
         return x / (1 + exp(-2 * 0.79788456080286535588 * (x + 0.044715 * x * x * x)));
+    case ACT_RELU:
+        return positive;
+    case ACT_RELU2:
+        return positive * positive;
+    case ACT_SIGMOID:
+        return 1 / (1 + exp(-x));
+    case ACT_SOFTCAP:
+        return a * tanh(x / a);
+    case ACT_XIELU:
+        return xielu(a, b, x);
     }
     return NAN;
 }
 
-void ref_gated(ops *o, activation act, ops_mat gate, ops_mat up, ops_mat y) {
+void ref_gated(ops *o, const act_desc *act, ops_mat gate, ops_mat up, ops_mat y) {
     (void)o;
     for (int64_t t = 0; t < y.n_row; t++) {
-        const float *g = host_row(gate, t), *u = host_row(up, t);
+        const float *g = host_row(gate, t), *u = up.buf ? host_row(up, t) : NULL;
         float *out = host_row(y, t);
         for (int64_t i = 0; i < y.width; i++) {
-            out[i] = (float)(activate(act, g[i]) * u[i]);
+            out[i] = (float)(activate(act, g[i]) * (u ? u[i] : 1));
+        }
+    }
+}
+
+void ref_add(ops *o, float scale, ops_mat x, ops_mat y) {
+    (void)o;
+    for (int64_t t = 0; t < y.n_row; t++) {
+        const float *in = host_row(x, t);
+        float *out = host_row(y, t);
+        for (int64_t i = 0; i < y.width; i++) {
+            out[i] += scale * in[i];
         }
     }
 }
