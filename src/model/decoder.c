@@ -112,11 +112,17 @@ static void decoder_norm(model *m, const batch_desc *desc) {
     t->norm(m->o, &d->norm, out, out);
 }
 
-static void decoder_logits(model *m, int32_t first, ops_mat y) {
+static ops_mat decoder_hidden(model *m, int64_t first, int64_t n) {
     const decoder *d = m->state;
-    ops_mat h = decoder_stream(m, y.n_row);
+    ops_mat h = decoder_stream(m, n);
     h.buf = d->work.bufs[WORK_INPUT];
     h.at = first * d->n_embd;
+    return h;
+}
+
+static void decoder_logits(model *m, int32_t first, ops_mat y) {
+    const decoder *d = m->state;
+    ops_mat h = decoder_hidden(m, first, y.n_row);
     m->o->table->linear(m->o, h, &(linear_item){d->output, y, false}, 1);
     multiply(m->o, y, d->logit_scale);
     if (d->logit_softcap > 0) {
@@ -288,6 +294,7 @@ static const model_body decoder_body = {
     .layer = decoder_run_layer,
     .norm = decoder_norm,
     .stream = decoder_stream,
+    .hidden = decoder_hidden,
     .logits = decoder_logits,
 };
 

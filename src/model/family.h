@@ -14,8 +14,9 @@ typedef struct model_body {
      * between them; conversions run the layers one by one (model_layer). */
     void (*embed)(model *m, const batch_desc *desc);
     void (*layer)(model *m, int i, const batch_desc *desc, const model_cache *cache);
-    void (*norm)(model *m, const batch_desc *desc); /* the final norm of the out rows */
-    ops_mat (*stream)(model *m, int64_t n_row);     /* [n_row, n_embd] */
+    void (*norm)(model *m, const batch_desc *desc);        /* the final norm of the out rows */
+    ops_mat (*stream)(model *m, int64_t n_row);            /* [n_row, n_embd] */
+    ops_mat (*hidden)(model *m, int64_t first, int64_t n); /* out rows, normed: [n, n_embd] */
     /* Products of out rows with the output matrix: y [n, n_vocab]. */
     void (*logits)(model *m, int32_t first, ops_mat y);
 } model_body;

@@ -139,6 +139,35 @@ jang_status model_cache_grow(model_cache *cache, model *m, int32_t n_pages, int3
     return status;
 }
 
+void model_cache_copy_page(model_cache *cache, model *m, int32_t from, int32_t to) {
+    if (cache->kv) {
+        m->o->table->kv_copy(m->o, cache->kv, from, to);
+    }
+}
+
+void model_cache_copy_state(model_cache *cache, model *m, int32_t from, int32_t to) {
+    if (cache->state) {
+        m->o->table->state_copy(m->o, cache->state, from, to);
+    }
+}
+
+uint64_t model_page_bytes(const model *m, kv_type type) {
+    uint64_t n = 0;
+    for (int i = 0; i < m->facts.n_layer; i++) {
+        const kv_layer *l = &m->facts.kv_layers[i];
+        n += (uint64_t)l->n_kv_head * (uint64_t)(l->k_dim + l->v_dim);
+    }
+    return n * OPS_PAGE_TOKENS * (type == KV_F32 ? sizeof(float) : sizeof(uint16_t));
+}
+
+uint64_t model_state_bytes(const model *m) {
+    uint64_t n = 0;
+    for (int i = 0; i < m->facts.n_state; i++) {
+        n += (uint64_t)m->facts.state_sizes[i];
+    }
+    return n * sizeof(float);
+}
+
 /* ---- Steps ---- */
 
 jang_status model_reserve(model *m, int32_t n_tok) {
@@ -210,10 +239,36 @@ jang_status model_step(model *m, const batch_desc *batch, const model_cache *cac
     return model_end(m, batch);
 }
 
-jang_status model_logits(model *m, int32_t first, int32_t n, float *logits) {
+static jang_status check_rows(model *m, int32_t first, int32_t n) {
     if (first < 0 || n < 0 || n > m->n_out || first > m->n_out - n) {
-        return ctx_fail(m->ctx, JANG_ERR_ARGUMENT, "logits %d..%d of %d", first, first + n,
+        return ctx_fail(m->ctx, JANG_ERR_ARGUMENT, "logits of rows %d..%d of %d", first, first + n,
                         m->n_out);
+    }
+    return JANG_OK;
+}
+
+jang_status model_hidden(model *m, int32_t first, int32_t n, float *hidden) {
+    jang_status status = check_rows(m, first, n);
+    if (status == JANG_OK && !m->body->hidden) {
+        status = ctx_fail(m->ctx, JANG_ERR_UNSUPPORTED, "%s gives no hidden states",
+                          m->family->model_type);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    ops_mat x = m->body->hidden(m, first, n);
+    for (int64_t i = 0; status == JANG_OK && i < n; i++) {
+        size_t at = (size_t)(x.at + i * x.stride), width = (size_t)x.width;
+        status = m->o->table->read(m->o, x.buf, at * sizeof *hidden, hidden + (size_t)i * width,
+                                   width * sizeof *hidden);
+    }
+    return status;
+}
+
+jang_status model_logits(model *m, int32_t first, int32_t n, float *logits) {
+    jang_status checked = check_rows(m, first, n);
+    if (checked != JANG_OK) {
+        return checked;
     }
     size_t n_vocab = (size_t)m->facts.n_vocab;
     while (n > 0) {

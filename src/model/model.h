@@ -61,6 +61,13 @@ void model_cache_free(model_cache *cache, model *m);
 JANG_MUST_CHECK jang_status model_cache_grow(model_cache *cache, model *m, int32_t n_pages,
                                              int32_t n_slots);
 
+/* Copies a page of keys and values; a slot of state. */
+void model_cache_copy_page(model_cache *cache, model *m, int32_t from, int32_t to);
+void model_cache_copy_state(model_cache *cache, model *m, int32_t from, int32_t to);
+/* Bytes of a page, and of a slot; 0 what the model has none of. */
+uint64_t model_page_bytes(const model *m, kv_type type);
+uint64_t model_state_bytes(const model *m);
+
 /* ---- Steps ---- */
 
 /* Computes a batch of at most the reserved number of tokens. Ids are checked here; pages and slots
@@ -77,6 +84,10 @@ JANG_MUST_CHECK jang_status model_end(model *m, const batch_desc *batch);
 
 /* Logits of rows [first, first + n) of the last step's out rows, f32 [n, n_vocab], to the host. */
 JANG_MUST_CHECK jang_status model_logits(model *m, int32_t first, int32_t n, float *logits);
+
+/* Final hidden states (normed, what the output matrix multiplies) of rows [first, first + n) of the
+ * last step's out rows, f32 [n, n_embd], to the host. */
+JANG_MUST_CHECK jang_status model_hidden(model *m, int32_t first, int32_t n, float *hidden);
 
 /* The name of the weight's module in the checkpoint ("model.layers.0.mlp.up_proj"), borrowed until
  * the model is closed; NULL for a weight that is none of the checkpoint's. */

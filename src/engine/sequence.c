@@ -1,0 +1,119 @@
+/* sequence.c - an answer's pages: found in the cache, taken, made known, given back. */
+#include "engine/serving.h"
+
+#include <string.h>
+
+/* ---- Slots of recurrent state ---- */
+
+jang_status sequence_take_slot(jang_engine *e, answer *a) {
+    if (!e->cache.state || a->slot >= 0) {
+        return JANG_OK;
+    }
+    if (e->n_free_slots == 0) {
+        jang_status status = model_cache_grow(&e->cache, e->model->model, 0, e->n_slots + 1);
+        if (status != JANG_OK) {
+            return status;
+        }
+        e->free_slots[e->n_free_slots++] = e->n_slots++;
+    }
+    a->slot = e->free_slots[--e->n_free_slots];
+    return JANG_OK;
+}
+
+static void give_slot(jang_engine *e, answer *a) {
+    if (a->slot >= 0) {
+        e->free_slots[e->n_free_slots++] = a->slot;
+        a->slot = -1;
+    }
+}
+
+/* ---- Pages ---- */
+
+/* What is computed for its own sake, row by row, cannot be taken from the cache. */
+static bool may_reuse(const jang_engine *e, const answer *a) {
+    const jang_request *d = &a->r->d;
+    bool wants_rows = d->prompt_logprobs && a->index == 0;
+    bool pools_rows = d->task == JANG_TASK_EMBED && d->pooling != JANG_POOL_LAST;
+    return d->cache_prompt && !e->o.no_cache && !wants_rows && !pools_rows && !e->cache.state;
+}
+
+/* The last token is always computed, for its logits. */
+void sequence_match(jang_engine *e, answer *a) {
+    a->key = page_key_root(e->secret, a->r->d.cache_salt);
+    a->n_known = 0;
+    int32_t n_full = (a->n_ids - 1) / OPS_PAGE_TOKENS;
+    for (int32_t i = 0; may_reuse(e, a) && i < n_full; i++) {
+        page_key key = page_key_next(e->secret, a->key, a->ids + i * OPS_PAGE_TOKENS);
+        int32_t page = page_pool_find(&e->pages, key);
+        if (page < 0) {
+            break;
+        }
+        page_pool_hold(&e->pages, page);
+        a->pages[a->n_pages++] = page;
+        a->key = key;
+        a->n_known++;
+    }
+    a->n_done = a->n_known * OPS_PAGE_TOKENS;
+}
+
+jang_status sequence_grow(jang_engine *e, answer *a, int32_t n_tok) {
+    while (a->n_pages * OPS_PAGE_TOKENS < n_tok) {
+        jang_status status = page_pool_take(&e->pages, &a->pages[a->n_pages]);
+        if (status != JANG_OK) {
+            return status;
+        }
+        a->n_pages++;
+    }
+    return JANG_OK;
+}
+
+void sequence_publish(jang_engine *e, answer *a) {
+    if (e->o.no_cache) {
+        return;
+    }
+    for (; (a->n_known + 1) * OPS_PAGE_TOKENS <= a->n_done; a->n_known++) {
+        a->key = page_key_next(e->secret, a->key, a->ids + a->n_known * OPS_PAGE_TOKENS);
+        int32_t *page = &a->pages[a->n_known];
+        *page = page_pool_publish(&e->pages, *page, a->key);
+    }
+}
+
+/* The last page first, so that the beginning of a sequence is kept longest. */
+void sequence_release(jang_engine *e, answer *a) {
+    while (a->n_pages > 0) {
+        page_pool_drop(&e->pages, a->pages[--a->n_pages]);
+    }
+    give_slot(e, a);
+    a->n_done = 0;
+    a->n_known = 0;
+    a->n_draft = 0;
+    a->n_drafted_done = 0;
+}
+
+/* Full pages are shared; the one that will be written to is copied. */
+jang_status sequence_fork(jang_engine *e, const answer *from, answer *to) {
+    int32_t n_full = from->n_done / OPS_PAGE_TOKENS;
+    jang_status status = sequence_take_slot(e, to);
+    for (int32_t i = 0; status == JANG_OK && i < n_full; i++) {
+        page_pool_hold(&e->pages, from->pages[i]);
+        to->pages[to->n_pages++] = from->pages[i];
+    }
+    if (status == JANG_OK && from->n_done % OPS_PAGE_TOKENS) {
+        status = sequence_grow(e, to, from->n_done);
+    }
+    if (status != JANG_OK) {
+        sequence_release(e, to);
+        return status;
+    }
+    if (from->n_done % OPS_PAGE_TOKENS) {
+        page_pool_copy(&e->pages, from->pages[n_full], to->pages[n_full]);
+    }
+    if (to->slot >= 0) {
+        model_cache_copy_state(&e->cache, e->model->model, from->slot, to->slot);
+    }
+    to->n_done = from->n_done;
+    to->n_known = from->n_known;
+    to->key = from->key;
+    to->n_drafted_done = from->n_drafted_done;
+    return JANG_OK;
+}

@@ -1,0 +1,341 @@
+/* step.c - one batch: who gets how many rows, and what comes of it.
+ *
+ * Answers that only lack their last token come first, with one row each (and one for each guess);
+ * prompts share what is left of a chunk, in the order of their turns. While others generate, a
+ * chunk is cut so that the step takes about twice what it would without. */
+#include "engine/serving.h"
+
+#include "base/file.h"
+#include "base/pool.h"
+
+#include <math.h>
+#include <string.h>
+
+#define LEAST_CHUNK 16 /* tokens of prompts in a step, however slow they are */
+
+/* ---- Planning ---- */
+
+static int32_t n_pending(const answer *a) {
+    return a->n_ids - a->n_done;
+}
+
+static bool generates(const answer *a) {
+    return n_pending(a) == 1 && a->n_ids > a->n_prompt;
+}
+
+static int32_t chunk_size(const jang_engine *e) {
+    bool others = false;
+    for (size_t i = 0; i < e->running.n; i++) {
+        others = others || generates(e->running.items[i]);
+    }
+    if (!others || e->costs.decode == 0 || e->costs.prompt_token == 0) {
+        return e->o.prefill_chunk;
+    }
+    double n = e->costs.decode / e->costs.prompt_token;
+    return n < LEAST_CHUNK ? LEAST_CHUNK : n > e->o.prefill_chunk ? e->o.prefill_chunk : (int32_t)n;
+}
+
+/* Rows whose results are looked at one by one: all of the prompt's. */
+static bool wants_all_rows(const answer *a) {
+    const jang_request *d = &a->r->d;
+    return (d->prompt_logprobs && a->index == 0 && a->n_done < a->n_prompt) ||
+           (d->task == JANG_TASK_EMBED && d->pooling == JANG_POOL_MEAN);
+}
+
+static void add_out(jang_engine *e, answer *a, int32_t row) {
+    a->first_out = a->n_out ? a->first_out : e->desc.n_out;
+    a->n_out++;
+    e->out[e->desc.n_out++] = row;
+}
+
+static void add_to_batch(jang_engine *e, answer *a, int32_t n) {
+    batch_desc *d = &e->desc;
+    int32_t first = d->n_tok, n_pend = n_pending(a);
+    e->seqs[d->n_seq] = (batch_seq){
+        .first = first,
+        .n_tok = n + a->n_draft,
+        .n_past = a->n_done,
+        .pages = a->pages,
+        .state = a->slot >= 0 ? a->slot : 0,
+    };
+    e->batch[d->n_seq++] = a;
+    memcpy(e->ids + first, a->ids + a->n_done, (size_t)n * sizeof *e->ids);
+    memcpy(e->ids + first + n, a->draft, (size_t)a->n_draft * sizeof *e->ids);
+    d->n_tok += n + a->n_draft;
+    a->n_rows = n;
+    a->n_out = 0;
+    bool pools_first = a->r->d.task == JANG_TASK_EMBED && a->r->d.pooling == JANG_POOL_FIRST;
+    if (pools_first && a->n_done == 0) {
+        add_out(e, a, first);
+    }
+    for (int32_t i = 0; !pools_first && i < n + a->n_draft; i++) {
+        if (wants_all_rows(a) || (n == n_pend && i >= n - 1)) {
+            add_out(e, a, first + i);
+        }
+    }
+}
+
+static void plan(jang_engine *e) {
+    e->desc = (batch_desc){.ids = e->ids, .seqs = e->seqs, .out = e->out};
+    int32_t chunk = chunk_size(e);
+    for (size_t i = 0; i < e->running.n;) {
+        answer *a = e->running.items[i];
+        int32_t n = n_pending(a);
+        if (!generates(a)) {
+            n = n < chunk ? n : chunk;
+        }
+        a->n_draft = 0;
+        a->n_rows = 0;
+        if (n == 0) {
+            i++;
+            continue;
+        }
+        if (!schedule_make_room(e, a, a->n_done + n)) {
+            continue; /* it left the list */
+        }
+        chunk -= generates(a) ? 0 : n;
+        add_to_batch(e, a, n);
+        i++;
+    }
+}
+
+/* ---- Drawing ---- */
+
+static void run_draw(void *arg, int task, int thread) {
+    jang_engine *e = arg;
+    const draw_task *t = &e->draws[task];
+    answer_draw(t->a, e->model, &e->pickers[thread], t->logits, t->n_rows);
+}
+
+/* Draws for all that wait for it, on all threads, and tells what came of it. */
+static void flush_draws(jang_engine *e) {
+    pool_run(ctx_pool(e->ctx), run_draw, e, e->n_draws);
+    double now = clock_seconds();
+    for (int32_t i = 0; i < e->n_draws; i++) {
+        answer *a = e->draws[i].a;
+        a->answered = a->answered ? a->answered : now;
+        a->n_done += a->n_accepted;
+        a->stats.n_draft += a->n_draft;
+        a->stats.n_draft_accepted += a->n_accepted;
+        sequence_publish(e, a);
+        event_text(e, a);
+    }
+    e->n_draws = 0;
+    e->n_draw_rows = 0;
+}
+
+/* Has tokens drawn from out rows [first, first + n) for a and, if they came to the end of the
+ * prompt together, from copies of them for those that go on from there. */
+static jang_status add_draw(jang_engine *e, answer *a, int32_t first, int32_t n,
+                            const float *copied) {
+    if (e->n_draw_rows + n > e->n_logit_rows || e->n_draws == e->o.n_parallel) {
+        flush_draws(e);
+    }
+    size_t n_vocab = (size_t)e->n_vocab;
+    float *logits = e->logits + (size_t)e->n_draw_rows * n_vocab;
+    if (copied) {
+        memcpy(logits, copied, (size_t)n * n_vocab * sizeof *logits);
+    } else {
+        jang_status status = model_logits(e->model->model, first, n, logits);
+        if (status != JANG_OK) {
+            return status;
+        }
+    }
+    e->draws[e->n_draws++] = (draw_task){a, logits, n};
+    e->n_draw_rows += n;
+    return JANG_OK;
+}
+
+/* The others of the request begin with the same logits. */
+static jang_status draw_forks(jang_engine *e, answer *a, int32_t row) {
+    jang_status status = JANG_OK;
+    for (size_t i = 0; status == JANG_OK && i < e->running.n; i++) {
+        answer *other = e->running.items[i];
+        if (other != a && other->r == a->r && other->n_done == other->n_ids) {
+            other->n_draft = 0;
+            status = add_draw(e, other, row, 1, NULL);
+        }
+    }
+    return status;
+}
+
+static jang_status draw_for(jang_engine *e, answer *a) {
+    int32_t n = 1 + a->n_draft, first = a->first_out + a->n_out - n;
+    bool is_first = a->index == 0 && !a->r->has_prompt;
+    if (a->r->d.n_max == 0) {
+        answer_end(a, JANG_FINISH_LENGTH);
+        a->answered = clock_seconds();
+        return JANG_OK;
+    }
+    jang_status status = add_draw(e, a, first, n, NULL);
+    if (status == JANG_OK && is_first) {
+        schedule_fork(e, a);
+        status = draw_forks(e, a, first);
+    }
+    return status;
+}
+
+/* ---- Other results ---- */
+
+/* Log-probabilities of the prompt: each row's logits tell of the token after it. A prompt that is
+ * computed again goes on where it was stopped. */
+static jang_status tell_prompt(jang_engine *e, answer *a, int32_t n_past) {
+    flush_draws(e);
+    picker *p = &e->pickers[0];
+    int32_t n_top = a->r->d.n_logprobs > 0 ? a->r->d.n_logprobs : 0;
+    n_top = n_top < e->n_vocab ? n_top : e->n_vocab;
+    if (a->n_told == 0) {
+        event_prompt(e, a, a->ids[a->n_told++], NAN, NULL);
+    }
+    for (int32_t i = a->n_told - 1 - n_past; i < a->n_rows && a->n_told < a->n_prompt; i++) {
+        int32_t id = a->ids[a->n_told++];
+        jang_status status = model_logits(e->model->model, a->first_out + i, 1, e->logits);
+        if (status != JANG_OK) {
+            return status;
+        }
+        double sum = logprobs_top(p->top, n_top, e->logits, e->n_vocab);
+        event_prompt(e, a, id, (float)((double)e->logits[id] - sum), p->top);
+    }
+    return JANG_OK;
+}
+
+static jang_status pool_hidden(jang_engine *e, answer *a, int32_t n_past) {
+    int32_t n_embd = model_get_facts(e->model->model)->n_embd;
+    if (n_past == 0) {
+        memset(a->pooled, 0, (size_t)n_embd * sizeof *a->pooled);
+    }
+    for (int32_t i = 0; i < a->n_out; i++) {
+        jang_status status = model_hidden(e->model->model, a->first_out + i, 1, e->values);
+        if (status != JANG_OK) {
+            return status;
+        }
+        for (int32_t j = 0; j < n_embd; j++) {
+            a->pooled[j] += (double)e->values[j];
+        }
+    }
+    return JANG_OK;
+}
+
+static void tell_embedding(jang_engine *e, answer *a) {
+    int32_t n_embd = model_get_facts(e->model->model)->n_embd;
+    double sum = 0;
+    for (int32_t i = 0; i < n_embd; i++) {
+        sum += a->pooled[i] * a->pooled[i];
+    }
+    double scale = sum > 0 ? 1 / sqrt(sum) : 0;
+    for (int32_t i = 0; i < n_embd; i++) {
+        e->values[i] = (float)(a->pooled[i] * scale);
+    }
+    event_result(e, a, e->values, (size_t)n_embd);
+    answer_end(a, JANG_FINISH_END);
+}
+
+static jang_status tell_choices(jang_engine *e, answer *a) {
+    flush_draws(e);
+    const jang_request *d = &a->r->d;
+    int32_t row = a->first_out + a->n_out - 1;
+    jang_status status = model_logits(e->model->model, row, 1, e->logits);
+    if (status != JANG_OK) {
+        return status;
+    }
+    double max = -INFINITY, sum = 0;
+    for (size_t i = 0; i < d->n_choices; i++) {
+        max = fmax(max, (double)e->logits[d->choices[i]]);
+    }
+    for (size_t i = 0; i < d->n_choices; i++) {
+        sum += exp((double)e->logits[d->choices[i]] - max);
+    }
+    for (size_t i = 0; i < d->n_choices; i++) {
+        e->values[i] = (float)(exp((double)e->logits[d->choices[i]] - max) / sum);
+    }
+    event_result(e, a, e->values, d->n_choices);
+    answer_end(a, JANG_FINISH_END);
+    return JANG_OK;
+}
+
+/* What an answer's rows of this batch are for. */
+static jang_status use_rows(jang_engine *e, answer *a) {
+    const jang_request *d = &a->r->d;
+    int32_t n_past = a->n_done;
+    a->n_done += a->n_rows;
+    sequence_publish(e, a);
+    bool is_whole = a->n_done == a->n_ids;
+    jang_status status = JANG_OK;
+    if (d->prompt_logprobs && a->index == 0 && n_past < a->n_prompt && a->n_ids == a->n_prompt) {
+        status = tell_prompt(e, a, n_past);
+    }
+    if (status == JANG_OK && d->task == JANG_TASK_EMBED) {
+        status = pool_hidden(e, a, n_past);
+    }
+    if (status != JANG_OK || !is_whole) {
+        return status;
+    }
+    if (d->task == JANG_TASK_EMBED) {
+        tell_embedding(e, a);
+        return JANG_OK;
+    }
+    return d->task == JANG_TASK_SCORE ? tell_choices(e, a) : draw_for(e, a);
+}
+
+/* ---- A step ---- */
+
+static double blend(double old, double seen) {
+    return old == 0 ? seen : 0.8 * old + 0.2 * seen;
+}
+
+static void learn_costs(jang_engine *e, int32_t n_prompt, double seconds) {
+    step_costs *c = &e->costs;
+    if (n_prompt == 0) {
+        c->decode = blend(c->decode, seconds);
+    } else if (e->desc.n_tok == n_prompt) {
+        c->prompt_token =
+            n_prompt >= LEAST_CHUNK ? blend(c->prompt_token, seconds / n_prompt) : c->prompt_token;
+    } else if (c->decode > 0 && seconds > c->decode) {
+        c->prompt_token = blend(c->prompt_token, (seconds - c->decode) / n_prompt);
+    }
+}
+
+/* A request that ended takes its answer out of the lists. */
+static void finish_ended(jang_engine *e) {
+    for (size_t i = e->running.n; i-- > 0;) {
+        if (e->running.items[i]->has_ended) {
+            schedule_finish(e, e->running.items[i]);
+        }
+    }
+}
+
+static void fail_batch(jang_engine *e, jang_status status) {
+    for (int32_t i = 0; i < e->desc.n_seq; i++) {
+        answer_fail(e->batch[i], status, jang_context_error(e->ctx));
+    }
+}
+
+jang_status step_run(jang_engine *e) {
+    plan(e);
+    if (e->desc.n_tok == 0) {
+        return JANG_OK;
+    }
+    double start = clock_seconds();
+    int32_t n_prompt = 0;
+    for (int32_t i = 0; i < e->desc.n_seq; i++) {
+        n_prompt += generates(e->batch[i]) ? 0 : e->batch[i]->n_rows;
+    }
+    jang_status status = model_step(e->model->model, &e->desc, &e->cache);
+    if (status != JANG_OK) {
+        fail_batch(e, status);
+    }
+    for (int32_t i = 0; status == JANG_OK && i < e->desc.n_seq; i++) {
+        status = use_rows(e, e->batch[i]);
+        if (status != JANG_OK) {
+            answer_fail(e->batch[i], status, jang_context_error(e->ctx));
+            status = JANG_OK;
+        }
+    }
+    flush_draws(e);
+    learn_costs(e, n_prompt, clock_seconds() - start);
+    e->stats.n_steps++;
+    e->stats.n_step_answers += (uint64_t)e->desc.n_seq;
+    e->stats.n_step_tokens += (uint64_t)e->desc.n_tok;
+    finish_ended(e);
+    return JANG_OK;
+}
