@@ -356,6 +356,9 @@ jang_status decoder_open(model *m, loader *l, decoder_config *c) {
         .logit_softcap = (float)c->logit_softcap,
         .state_sizes = c->state_sizes,
     };
+    if (c->untold && !loader_has_output(l, or_usual(c->output_name, "lm_head"))) {
+        c->tied = true;
+    }
     c->state_sizes = NULL; /* the decoder's from here on */
     need_work(d, c);
     status = load_all(d, l, c);
@@ -368,6 +371,7 @@ jang_status decoder_open(model *m, loader *l, decoder_config *c) {
         .state_sizes = d->state_sizes,
         .n_state = c->n_state,
         .bounded = c->positions_name != NULL,
+        .tied = c->tied,
     };
 done:
     decoder_config_free(c, m->ctx);

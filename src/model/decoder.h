@@ -60,6 +60,7 @@ struct decoder_config {
     double residual_scale, embed_scale, logit_scale; /* 0: 1 */
     double logit_softcap;                            /* 0: none */
     bool tied;                                       /* the embedding is the output matrix */
+    bool untold; /* the config does not say so: it is where there is no other */
     bias_rule output_bias;
 
     /* Each layer's RoPE is one of these or none, and its window there or not: from the arrays,

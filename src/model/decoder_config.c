@@ -86,6 +86,7 @@ jang_status decoder_read_config(decoder_config *out, json_at at, const decoder_d
     }
     if (status == JANG_OK) {
         status = json_get_bool(&c.tied, at, "tie_word_embeddings", defaults->tied);
+        c.untold = !json_has(at.object, "tie_word_embeddings") && !defaults->tied;
     }
     if (status == JANG_OK) {
         status = decoder_read_activation(&c.mlp.act, at,

@@ -43,7 +43,16 @@ struct model {
 typedef struct model_family {
     const char *model_type;
     jang_status (*open)(model *m, loader *l);
+    bool text_config;           /* of several parts: the text model's config is text_config */
+    const char *embedding;      /* its module, by which the prefix is found; NULL: embed_tokens */
+    const name_alias *aliases;  /* ended by a NULL mlx; NULL: the hub's names are mlx-lm's */
+    const char *const *dropped; /* see survey.h */
 } model_family;
+
+/* Opens a model whose tensors come from source and are noted in survey; both NULL: from c. */
+JANG_MUST_CHECK jang_status model_open_from(model **out, ctx_t *ctx, checkpoint *c, ops *o,
+                                            const struct tensor_source *source,
+                                            struct model_survey *survey);
 
 extern const model_family family_llama, family_mistral, family_qwen2, family_qwen3;
 

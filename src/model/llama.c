@@ -20,4 +20,4 @@ static jang_status llama_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, decoder_read_biases(l->config, biases, 2));
 }
 
-const model_family family_llama = {"llama", llama_open};
+const model_family family_llama = {.model_type = "llama", .open = llama_open};

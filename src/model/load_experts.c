@@ -49,7 +49,7 @@ static jang_status wrong_shape(const expert_load *e, const tensor_view *t, const
 /* Finds a dense tensor of this shape. */
 static jang_status find_shaped(const tensor_view **out, const expert_load *e, const char *name,
                                const int64_t *shape, int n_dim) {
-    const tensor_view *t = checkpoint_find(e->l->c, name);
+    const tensor_view *t = loader_find(e->l, name);
     if (!t) {
         return missing(e, name);
     }
@@ -73,7 +73,7 @@ static jang_status stacked_bias(expert_load *e, const char *base) {
         return status;
     }
     if (e->m->bias == BIAS_NONE) {
-        return checkpoint_find(e->l->c, name)
+        return loader_find(e->l, name)
                    ? ctx_fail(e->l->ctx, JANG_ERR_UNSUPPORTED,
                               "%s: tensor %s is in the file, but by config.json there is no such "
                               "bias",
@@ -125,7 +125,7 @@ static jang_status separate_bias(expert_load *e, int i) {
     const int64_t shape[] = {e->m->n_out};
     jang_status status = separate_name(name, e, i, ".bias");
     if (status == JANG_OK && e->m->bias == BIAS_NONE) {
-        return checkpoint_find(e->l->c, name)
+        return loader_find(e->l, name)
                    ? ctx_fail(e->l->ctx, JANG_ERR_UNSUPPORTED,
                               "%s: tensor %s is in the file, but by config.json there is no such "
                               "bias",
@@ -270,7 +270,7 @@ static jang_status load_fused(expert_load *e) {
 
 static bool is_there(const expert_load *e, const char *base, const char *suffix) {
     char name[LOADER_NAME_BYTES];
-    return base && put_name(name, e, base, suffix) == JANG_OK && checkpoint_find(e->l->c, name);
+    return base && put_name(name, e, base, suffix) == JANG_OK && loader_find(e->l, name);
 }
 
 static jang_status load_data(expert_load *e) {

@@ -1,7 +1,9 @@
 /* loader.c - binding a checkpoint's tensors to a backend's weights. */
 #include "model/loader_impl.h"
 
+#include "base/half.h"
 #include "format/affine.h"
+#include "model/survey.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -76,8 +78,94 @@ jang_status loader_name(char *out, loader *l, const char *prefix, const char *ba
     return JANG_OK;
 }
 
+/* Replaces components by their aliases in what follows the prefix. */
+static bool alias_name(char *out, const loader *l, const char *name) {
+    size_t n_prefix = strlen(l->prefix), at = 0;
+    bool below = strncmp(name, l->prefix, n_prefix) == 0, changed = false;
+    size_t i = below ? n_prefix : 0;
+    memcpy(out, name, i);
+    at = i;
+    while (name[i]) {
+        const name_alias *alias = l->aliases;
+        size_t n = 0;
+        for (; alias->mlx; alias++) {
+            n = strlen(alias->mlx);
+            if (strncmp(name + i, alias->mlx, n) == 0 && (name[i + n] == '.' || !name[i + n])) {
+                break;
+            }
+        }
+        const char *text = alias->mlx ? alias->hub : name + i;
+        size_t length = alias->mlx ? strlen(text) : strcspn(text, ".");
+        changed |= alias->mlx != NULL;
+        i += alias->mlx ? n : length;
+        if (at + length + 2 > LOADER_NAME_BYTES) {
+            return false;
+        }
+        memcpy(out + at, text, length);
+        at += length;
+        if (name[i] == '.' && length == 0) {
+            i++; /* nothing took the component's place */
+        } else if (name[i] == '.') {
+            out[at++] = name[i++];
+        }
+    }
+    out[at] = 0;
+    return changed;
+}
+
+static const tensor_view *find_as_is(const loader *l, const char *name) {
+    return l->source ? l->source->find(l->source->arg, name) : checkpoint_find(l->c, name);
+}
+
+/* What mlx-lm puts where the checkpoint has its prefix. */
+static const char *mlx_prefix(const char *prefix) {
+    static const struct {
+        const char *hub, *mlx;
+    } table[] = {
+        {"", "model."},
+        {"model.language_model.", "language_model.model."},
+        {"gpt_neox.", "model."},
+        {"transformer.", "model."},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        if (strcmp(table[i].hub, prefix) == 0) {
+            return table[i].mlx;
+        }
+    }
+    return prefix;
+}
+
+/* Notes a use under mlx-lm's name. A name outside the prefix is the output matrix's. */
+static jang_status note_use(loader *l, const tensor_view *t, const char *name) {
+    char out[LOADER_NAME_BYTES];
+    const char *mlx = mlx_prefix(l->prefix);
+    size_t n = strlen(l->prefix);
+    bool below = strncmp(name, l->prefix, n) == 0 && (n > 0 || strncmp(name, "lm_head.", 8) != 0);
+    jang_status status = JANG_OK;
+    if (below) {
+        status = loader_name(out, l, mlx, name + n, "");
+    } else if (strncmp(name, "model.", 6) == 0 && strncmp(l->prefix, "model.l", 7) == 0) {
+        status = loader_name(out, l, "language_model.", name + 6, "");
+    } else {
+        status = loader_name(out, l, "", name, "");
+    }
+    return status == JANG_OK ? survey_add(l->survey, t, out) : status;
+}
+
+const tensor_view *loader_find(loader *l, const char *name) {
+    char other[LOADER_NAME_BYTES];
+    const tensor_view *t = find_as_is(l, name);
+    if (!t && l->aliases && alias_name(other, l, name)) {
+        t = find_as_is(l, other);
+    }
+    if (t && l->survey && l->noted == JANG_OK) {
+        l->noted = note_use(l, t, name);
+    }
+    return t;
+}
+
 static jang_status find_tensor(const tensor_view **out, loader *l, const char *name) {
-    *out = checkpoint_find(l->c, name);
+    *out = loader_find(l, name);
     if (*out) {
         return JANG_OK;
     }
@@ -208,7 +296,7 @@ jang_status loader_describe(weight_desc *desc, loader *l, const char *module, in
     if (status != JANG_OK) {
         return status;
     }
-    const tensor_view *scales = checkpoint_find(l->c, name);
+    const tensor_view *scales = loader_find(l, name);
     return scales ? describe_affine(desc, l, module, weight, scales, n_expert)
                   : describe_dense(desc, l, weight, n_expert);
 }
@@ -220,14 +308,14 @@ static jang_status find_bias(weight_desc *desc, loader *l, const char *module, b
         return status;
     }
     if (rule == BIAS_NONE) {
-        if (!checkpoint_find(l->c, name)) {
+        if (!loader_find(l, name)) {
             return JANG_OK;
         }
         return ctx_fail(l->ctx, JANG_ERR_UNSUPPORTED,
                         "%s: tensor %s is in the file, but by config.json there is no such bias",
                         checkpoint_path(l->c), name);
     }
-    const tensor_view *t;
+    const tensor_view *t = NULL;
     status = find_vector(&t, l, desc->n_out, name);
     if (status == JANG_OK) {
         desc->bias = t->data;
@@ -313,15 +401,25 @@ jang_status load_embedding(ops_weight **out, loader *l, int64_t n_out, int64_t n
                              : status;
 }
 
-jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, bias_rule bias,
-                        const char *name) {
-    char module[LOADER_NAME_BYTES];
-    /* "language_model.model." has its output matrix at "language_model.lm_head". */
+/* "language_model.model." has its output matrix at "language_model.lm_head". */
+static jang_status output_module(char *out, loader *l, const char *name) {
     size_t n = strlen(l->prefix);
     size_t keep = n > 6 && strcmp(l->prefix + n - 6, "model.") == 0 ? n - 6 : 0;
     char outer[LOADER_NAME_BYTES];
     snprintf(outer, sizeof outer, "%.*s", (int)keep, l->prefix);
-    jang_status status = loader_name(module, l, outer, name, "");
+    return loader_name(out, l, outer, name, "");
+}
+
+bool loader_has_output(loader *l, const char *name) {
+    char module[LOADER_NAME_BYTES], full[LOADER_NAME_BYTES];
+    return output_module(module, l, name) == JANG_OK &&
+           loader_name(full, l, "", module, ".weight") == JANG_OK && loader_find(l, full);
+}
+
+jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, bias_rule bias,
+                        const char *name) {
+    char module[LOADER_NAME_BYTES];
+    jang_status status = output_module(module, l, name);
     return status == JANG_OK ? load_module(out, l, n_out, n_in, bias, INPUT_FINE, READ_ALL, module)
                              : status;
 }
@@ -329,7 +427,7 @@ jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in
 /* name is the whole tensor's; module, borrowed, what messages and calibration know it by. */
 static jang_status load_named(ops_weight **out, loader *l, int64_t n, const char *module,
                               const char *name) {
-    const tensor_view *t;
+    const tensor_view *t = NULL;
     jang_status status = find_vector(&t, l, n, name);
     if (status != JANG_OK) {
         return status;
@@ -377,17 +475,68 @@ jang_status load_computed(ops_weight **out, loader *l, const float *values, int6
     return status;
 }
 
-jang_status loader_find_prefix(loader *l) {
-    static const char *const prefixes[] = {"model.", "", "language_model.model.",
-                                           "model.language_model."};
+bool loader_has(loader *l, const char *name) {
+    char full[LOADER_NAME_BYTES];
+    return loader_name(full, l, l->prefix, name, "") == JANG_OK && loader_find(l, full);
+}
+
+jang_status loader_read_numbers(float *out, loader *l, int64_t n, const char *name) {
+    char full[LOADER_NAME_BYTES];
+    const tensor_view *t = NULL;
+    jang_status status = loader_name(full, l, l->prefix, name, "");
+    if (status == JANG_OK) {
+        status = find_tensor(&t, l, full);
+    }
+    if (status == JANG_OK) {
+        status = loader_dense_type(l, t);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    int64_t all = 1;
+    for (int i = 0; i < t->n_dim; i++) {
+        all *= t->shape[i];
+    }
+    if (all != n) {
+        return wrong_shape(l, t, n, 0);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        size_t size = (size_t)dtype_table[t->type].block_bytes;
+        uint8_t bytes[4];
+        if (l->survey) {
+            out[i] = 1;
+            continue;
+        }
+        memcpy(bytes, t->data + (size_t)i * size, size);
+        float f;
+        uint16_t h;
+        memcpy(&f, bytes, sizeof f);
+        memcpy(&h, bytes, sizeof h);
+        out[i] = t->type == DT_F32 ? f : t->type == DT_F16 ? f16_to_f32(h) : bf16_to_f32(h);
+    }
+    return JANG_OK;
+}
+
+jang_status loader_find_prefix(loader *l, const char *embedding) {
+    static const char *const prefixes[] = {"model.",
+                                           "",
+                                           "language_model.model.",
+                                           "model.language_model.",
+                                           "gpt_neox.",
+                                           "transformer.",
+                                           "backbone.",
+                                           "bert.",
+                                           "roberta."};
+    embedding = embedding ? embedding : "embed_tokens";
     for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
-        char name[LOADER_NAME_BYTES];
-        snprintf(name, sizeof name, "%sembed_tokens.weight", prefixes[i]);
-        if (checkpoint_find(l->c, name)) {
-            l->prefix = prefixes[i];
+        char name[LOADER_NAME_BYTES], other[LOADER_NAME_BYTES];
+        l->prefix = prefixes[i];
+        snprintf(name, sizeof name, "%s%s.weight", prefixes[i], embedding);
+        if (find_as_is(l, name) ||
+            (l->aliases && alias_name(other, l, name) && find_as_is(l, other))) {
             return JANG_OK;
         }
     }
-    return ctx_fail(l->ctx, JANG_ERR_FORMAT, "%s: tensor model.embed_tokens.weight is missing",
-                    checkpoint_path(l->c));
+    return ctx_fail(l->ctx, JANG_ERR_FORMAT, "%s: tensor model.%s.weight is missing",
+                    checkpoint_path(l->c), embedding);
 }

@@ -17,9 +17,24 @@ typedef struct weight_list {
     size_t n, capacity;
 } weight_list;
 
+/* Components of names that the hub spells otherwise than mlx-lm, below the model's prefix: "h" and
+ * "layers" (GPT-NeoX). Families give mlx-lm's names; the hub's are tried where there is none. */
+typedef struct name_alias {
+    const char *mlx, *hub;
+} name_alias;
+
+struct tensor_source;
+struct model_survey;
+
 typedef struct loader {
     ctx_t *ctx;
     checkpoint *c;
+    const struct tensor_source *source; /* of tensors instead of c; NULL: c */
+    struct model_survey *survey;        /* notes what is asked for. Then data of
+                                           tensors may not be read: it is not there */
+    jang_status noted;                  /* of noting */
+    const name_alias *aliases;
+
     ops *o;
     const char *prefix; /* of the decoder's tensors: "model." */
     json_at config;     /* config.json, or the text part of it */
@@ -59,6 +74,9 @@ JANG_MUST_CHECK jang_status load_embedding(ops_weight **out, loader *l, int64_t 
 JANG_MUST_CHECK jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
                                         bias_rule bias, const char *name);
 
+/* Whether the checkpoint has that output matrix. */
+bool loader_has_output(loader *l, const char *name);
+
 /* Makes a weight of values computed here, f32 [n], copied to the backend's keeping. */
 JANG_MUST_CHECK jang_status load_computed(ops_weight **out, loader *l, const float *values,
                                           int64_t n, const char *name);
@@ -93,7 +111,14 @@ JANG_MUST_CHECK jang_status load_experts(ops_weight **out, loader *l, const expe
 
 void weight_list_free(weight_list *list, ctx_t *ctx, ops *o);
 
-/* Finds which of the known prefixes the checkpoint's decoder has, by its embedding. */
-JANG_MUST_CHECK jang_status loader_find_prefix(loader *l);
+/* Finds which of the known prefixes the checkpoint's decoder has, by the module of its embedding.
+ */
+JANG_MUST_CHECK jang_status loader_find_prefix(loader *l, const char *embedding);
+
+/* Whether the checkpoint has a tensor of this name below the prefix. */
+bool loader_has(loader *l, const char *name);
+
+/* Reads a tensor of n numbers, n at most 64, whole name below the prefix; ones in a survey. */
+JANG_MUST_CHECK jang_status loader_read_numbers(float *out, loader *l, int64_t n, const char *name);
 
 #endif

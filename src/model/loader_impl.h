@@ -9,6 +9,14 @@
 /* "prefix" "base" "suffix" as one name, out [LOADER_NAME_BYTES]; fails when it is too long. */
 JANG_MUST_CHECK jang_status loader_name(char *out, loader *l, const char *prefix, const char *base,
                                         const char *suffix);
+/* The tensor of this name as mlx-lm or as the hub spells it, or NULL; noted if there is a survey.
+ */
+const tensor_view *loader_find(loader *l, const char *name);
+
+struct model_survey;
+JANG_MUST_CHECK jang_status survey_add(struct model_survey *s, const tensor_view *tensor,
+                                       const char *name);
+
 /* Fills in where and how the weight of a module lies, affine or dense; n_out and n_in are set. With
  * n_expert it is that many such matrices, of which the first is described. */
 JANG_MUST_CHECK jang_status loader_describe(weight_desc *desc, loader *l, const char *module,

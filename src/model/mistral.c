@@ -14,4 +14,4 @@ static jang_status mistral_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, decoder_read_window(&c.attention.window, l->config, 4096));
 }
 
-const model_family family_mistral = {"mistral", mistral_open};
+const model_family family_mistral = {.model_type = "mistral", .open = mistral_open};

@@ -2,10 +2,24 @@
 #include "model/model.h"
 
 #include "model/registry.h"
+#include "model/survey.h"
 
 #include <string.h>
 
 /* ---- Opening ---- */
+
+/* The config that the family reads: the text model's where there are several. */
+static jang_status find_config(loader *l, const model_family *family) {
+    if (!family->text_config) {
+        return JANG_OK;
+    }
+    const json_t *text;
+    jang_status status = json_get_object(&text, l->config, "text_config");
+    if (status == JANG_OK && text) {
+        l->config = (json_at){l->ctx, "config.json: text_config", text};
+    }
+    return status;
+}
 
 static jang_status open_family(model *m, loader *l, const json_t *config) {
     const char *model_type;
@@ -17,31 +31,52 @@ static jang_status open_family(model *m, loader *l, const json_t *config) {
     if (status == JANG_OK) {
         status = registry_find(&m->family, m->ctx, "config.json", model_type);
     }
-    if (status == JANG_OK) {
-        status = loader_find_prefix(l);
+    if (status != JANG_OK) {
+        return status;
     }
-    return status == JANG_OK ? m->family->open(m, l) : status;
+    l->aliases = m->family->aliases;
+    status = loader_find_prefix(l, m->family->embedding);
+    if (status == JANG_OK) {
+        status = find_config(l, m->family);
+    }
+    if (status == JANG_OK) {
+        status = m->family->open(m, l);
+    }
+    return status == JANG_OK ? l->noted : status;
 }
 
-jang_status model_open(model **out, ctx_t *ctx, checkpoint *c, ops *o) {
+/* What a model needs to run besides its weights. */
+static jang_status make_room(model *m) {
+    jang_status status = m->o->table->batch_new(&m->batch, m->o);
+    if (status == JANG_OK) {
+        size_t n = (size_t)MODEL_LOGIT_ROWS * (size_t)m->facts.n_vocab;
+        status = m->o->table->buf_new(&m->logits, m->o, n * sizeof(float));
+    }
+    return status;
+}
+
+jang_status model_open_from(model **out, ctx_t *ctx, checkpoint *c, ops *o,
+                            const tensor_source *source, model_survey *survey) {
     model *m = ctx_zero(ctx, 1, sizeof *m);
     if (!m) {
         return ctx_fail_memory(ctx, sizeof *m);
     }
     m->ctx = ctx;
     m->o = o;
-    loader l = {.ctx = ctx, .c = c, .o = o, .weights = &m->weights, .totals = &m->totals};
+    loader l = {.ctx = ctx,
+                .c = c,
+                .source = source,
+                .survey = survey,
+                .o = o,
+                .weights = &m->weights,
+                .totals = &m->totals};
     const json_t *config;
     jang_status status = checkpoint_json(&config, c, "config.json");
     if (status == JANG_OK) {
         status = open_family(m, &l, config);
     }
-    if (status == JANG_OK) {
-        status = o->table->batch_new(&m->batch, o);
-    }
-    if (status == JANG_OK) {
-        size_t n = (size_t)MODEL_LOGIT_ROWS * (size_t)m->facts.n_vocab;
-        status = o->table->buf_new(&m->logits, o, n * sizeof(float));
+    if (status == JANG_OK && !survey) {
+        status = make_room(m);
     }
     if (status != JANG_OK) {
         model_close(m);
@@ -49,6 +84,10 @@ jang_status model_open(model **out, ctx_t *ctx, checkpoint *c, ops *o) {
     }
     *out = m;
     return JANG_OK;
+}
+
+jang_status model_open(model **out, ctx_t *ctx, checkpoint *c, ops *o) {
+    return model_open_from(out, ctx, c, o, NULL, NULL);
 }
 
 void model_close(model *m) {

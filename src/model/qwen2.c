@@ -16,4 +16,4 @@ static jang_status qwen2_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, decoder_read_windows(&c, l->config));
 }
 
-const model_family family_qwen2 = {"qwen2", qwen2_open};
+const model_family family_qwen2 = {.model_type = "qwen2", .open = qwen2_open};

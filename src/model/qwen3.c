@@ -23,4 +23,4 @@ static jang_status qwen3_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, status);
 }
 
-const model_family family_qwen3 = {"qwen3", qwen3_open};
+const model_family family_qwen3 = {.model_type = "qwen3", .open = qwen3_open};

@@ -65,15 +65,23 @@ static void list_families(char *out, size_t n_bytes) {
     out[at] = 0;
 }
 
-jang_status registry_find(const model_family **out, ctx_t *ctx, const char *what,
-                          const char *model_type) {
+const model_family *registry_look_up(const char *model_type) {
     for (size_t i = 0; i < N_FAMILIES; i++) {
         if (strcmp(families[i]->model_type, model_type) == 0) {
-            *out = families[i];
-            return JANG_OK;
+            return families[i];
         }
     }
-    char known[512];
+    return NULL;
+}
+
+jang_status registry_find(const model_family **out, ctx_t *ctx, const char *what,
+                          const char *model_type) {
+    const model_family *family = registry_look_up(model_type);
+    if (family) {
+        *out = family;
+        return JANG_OK;
+    }
+    char known[1024];
     list_families(known, sizeof known);
     return ctx_fail(ctx, JANG_ERR_UNSUPPORTED,
                     "%s: model_type %s is not supported (nearest: %s); supported are %s", what,

@@ -8,4 +8,7 @@
 JANG_MUST_CHECK jang_status registry_find(const model_family **out, ctx_t *ctx, const char *what,
                                           const char *model_type);
 
+/* The same, or NULL. */
+const model_family *registry_look_up(const char *model_type);
+
 #endif

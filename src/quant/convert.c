@@ -118,6 +118,14 @@ static jang_status read_names(conversion *c) {
     if (status == JANG_OK) {
         status = names_map(&c->parts, &c->model);
     }
+    if (status == JANG_OK && c->model.surveyed) {
+        status = names_survey(&c->parts, &c->model, c->source);
+        if (status != JANG_OK) {
+            return status; /* it names the source itself */
+        }
+        status = choose_parts(c);
+        return status == JANG_OK ? status : ctx_prefix(c->ctx, status, "%s", c->options->source);
+    }
     if (status == JANG_OK) {
         status = names_check(c->ctx, &c->model, &c->parts);
     }

@@ -1,6 +1,9 @@
 /* names.c - the table of families whose tensors a conversion knows. */
 #include "quant/names_impl.h"
 
+#include "base/file.h"
+#include "model/survey.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -73,6 +76,12 @@ jang_status names_find(const name_family **out, ctx_t *ctx, const char *model_ty
             return JANG_OK;
         }
         buf_printf(&list, "%s%s", i ? ", " : "", families[i].model_type);
+    }
+    if (model_is_known(model_type)) {
+        static const name_family plain;
+        *out = &plain;
+        buf_free(&list);
+        return JANG_OK;
     }
     jang_status status =
         ctx_fail(ctx, JANG_ERR_UNSUPPORTED, "model_type \"%s\" cannot be converted; known are %s",
@@ -148,7 +157,9 @@ jang_status names_model(name_model *out, ctx_t *ctx, const json_t *config, const
     if (status == JANG_OK) {
         status = names_find(&m.family, ctx, model_type);
     }
-    if (status == JANG_OK) {
+    m.model_type = model_type;
+    m.surveyed = status == JANG_OK && model_is_known(model_type);
+    if (status == JANG_OK && !m.surveyed) {
         status = read_sizes(&m, at);
     }
     if (status == JANG_OK) {
@@ -164,13 +175,13 @@ jang_status names_model(name_model *out, ctx_t *ctx, const json_t *config, const
     return status;
 }
 
-jang_status names_map(part_list *parts, const name_model *model) {
-    return part_list_map(parts, model->family->maps, &model->maps);
+jang_status names_map(part_list *parts, const name_model *nm) {
+    return part_list_map(parts, nm->family->maps, &nm->maps);
 }
 
 /* Whether layer i has experts: their first tensor is there. */
-static bool has_experts(const name_model *model, const part_list *parts, int i) {
-    for (const name_rule *const *table = model->family->rules; *table; table++) {
+static bool has_experts(const name_model *nm, const part_list *parts, int i) {
+    for (const name_rule *const *table = nm->family->rules; *table; table++) {
         for (const name_rule *rule = *table; rule->name; rule++) {
             if (rule->need == NEED_EXPERTS) {
                 char name[128];
@@ -182,17 +193,17 @@ static bool has_experts(const name_model *model, const part_list *parts, int i) 
     return false;
 }
 
-static bool is_needed(const name_rule *rule, const name_model *model, const part_list *parts,
+static bool is_needed(const name_rule *rule, const name_model *nm, const part_list *parts,
                       int layer) {
     switch (rule->need) {
     case NEED_ALWAYS:
         return true;
     case NEED_HEAD:
-        return !model->tied;
+        return !nm->tied;
     case NEED_EXPERTS:
-        return has_experts(model, parts, layer);
+        return has_experts(nm, parts, layer);
     case NEED_DENSE:
-        return !has_experts(model, parts, layer);
+        return !has_experts(nm, parts, layer);
     case NEED_MAYBE:
     case NEED_DROP:
         break;
@@ -200,9 +211,9 @@ static bool is_needed(const name_rule *rule, const name_model *model, const part
     return false;
 }
 
-static jang_status check_rule(ctx_t *ctx, const name_model *model, const part_list *parts,
+static jang_status check_rule(ctx_t *ctx, const name_model *nm, const part_list *parts,
                               const name_rule *rule) {
-    int n = rule->in_layer ? model->n_layer : 1;
+    int n = rule->in_layer ? nm->n_layer : 1;
     for (int i = 0; i < n; i++) {
         char name[128];
         if (rule->in_layer) {
@@ -210,17 +221,17 @@ static jang_status check_rule(ctx_t *ctx, const name_model *model, const part_li
         } else {
             snprintf(name, sizeof name, "%s", rule->name);
         }
-        if (is_needed(rule, model, parts, i) && !part_find(parts, name)) {
+        if (is_needed(rule, nm, parts, i) && !part_find(parts, name)) {
             return ctx_fail(ctx, JANG_ERR_FORMAT, "there is no tensor %s", name);
         }
     }
     return JANG_OK;
 }
 
-jang_status names_check(ctx_t *ctx, const name_model *model, const part_list *parts) {
-    for (const name_rule *const *table = model->family->rules; *table; table++) {
+jang_status names_check(ctx_t *ctx, const name_model *nm, const part_list *parts) {
+    for (const name_rule *const *table = nm->family->rules; *table; table++) {
         for (const name_rule *rule = *table; rule->name; rule++) {
-            jang_status status = check_rule(ctx, model, parts, rule);
+            jang_status status = check_rule(ctx, nm, parts, rule);
             if (status != JANG_OK) {
                 return status;
             }
@@ -262,9 +273,9 @@ static const char *shape_text(char *out, size_t n_bytes, int n_dim, const int64_
     return out;
 }
 
-static jang_status check_shape(ctx_t *ctx, const name_model *model, const name_rule *rule,
+static jang_status check_shape(ctx_t *ctx, const name_model *nm, const name_rule *rule,
                                const model_part *part) {
-    int64_t wanted[2] = {model->sizes[rule->rows], model->sizes[rule->columns]};
+    int64_t wanted[2] = {nm->sizes[rule->rows], nm->sizes[rule->columns]};
     int n_dim = rule->columns == SIZE_NONE ? 1 : 2;
     bool fits = part->n_dim == n_dim;
     for (int i = 0; i < n_dim && fits; i++) {
@@ -279,16 +290,68 @@ static jang_status check_shape(ctx_t *ctx, const name_model *model, const name_r
                     shape_text(should, sizeof should, n_dim, wanted));
 }
 
-jang_status names_keep(bool *keep, ctx_t *ctx, const name_model *model, const model_part *part) {
+/* What conversions leave out: other parts of checkpoints with several, layers that predict further
+ * tokens, and buffers. */
+static bool may_be_dropped(const name_model *nm, const char *name) {
+    static const char *const beginnings[] = {
+        "vision_tower.",
+        "model.vision_tower.",
+        "multi_modal_projector.",
+        "model.visual.",
+        "visual.",
+        "model.multi_modal_projector.",
+        "audio_tower.",
+        "model.audio_tower.",
+        "embed_vision.",
+        "model.embed_vision.",
+        "embed_audio.",
+        "model.embed_audio.",
+        "vision_model.",
+        "mtp.",
+        "model.mtp.",
+        "model.vision_embed_tokens.",
+    };
+    static const char *const ends[] = {"rotary_emb.inv_freq", "rope_freqs.weight"};
+    for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++) {
+        if (strncmp(name, beginnings[i], strlen(beginnings[i])) == 0) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        if (path_has_suffix(name, ends[i])) {
+            return true;
+        }
+    }
+    for (const char *const *end = nm->dropped; end && *end; end++) {
+        if (path_has_suffix(name, *end)) {
+            return true;
+        }
+    }
+    return (nm->tied && path_has_suffix(name, "lm_head.weight")) || role_layer(name) >= nm->n_layer;
+}
+
+static jang_status keep_used(bool *keep, ctx_t *ctx, const name_model *nm, const model_part *part) {
+    if (!part->used && !may_be_dropped(nm, part->name)) {
+        return ctx_fail(ctx, JANG_ERR_UNSUPPORTED, "tensor %s: no such tensor in a %s model",
+                        part->name, nm->model_type);
+    }
+    *keep = part->used;
+    return JANG_OK;
+}
+
+jang_status names_keep(bool *keep, ctx_t *ctx, const name_model *nm, const model_part *part) {
     const char *name = part->name;
-    const name_rule *rule = find_rule(model->family, name);
+    if (nm->surveyed) {
+        return keep_used(keep, ctx, nm, part);
+    }
+    const name_rule *rule = find_rule(nm->family, name);
     if (!rule) {
         return ctx_fail(ctx, JANG_ERR_UNSUPPORTED, "tensor %s: no such tensor in a %s model", name,
-                        model->family->model_type);
+                        nm->model_type);
     }
-    bool wanted = rule->need != NEED_DROP && !(rule->need == NEED_HEAD && model->tied) &&
-                  (!rule->in_layer || role_layer(name) < model->n_layer);
-    jang_status status = wanted ? check_shape(ctx, model, rule, part) : JANG_OK;
+    bool wanted = rule->need != NEED_DROP && !(rule->need == NEED_HEAD && nm->tied) &&
+                  (!rule->in_layer || role_layer(name) < nm->n_layer);
+    jang_status status = wanted ? check_shape(ctx, nm, rule, part) : JANG_OK;
     if (status == JANG_OK) {
         *keep = wanted;
     }

@@ -30,7 +30,10 @@ typedef struct name_model {
     int64_t sizes[SIZE_COUNT];
     int64_t n_expert;
     map_sizes maps;
-    bool tied; /* one matrix is embedding and lm_head */
+    bool tied;     /* one matrix is embedding and lm_head */
+    bool surveyed; /* which parts are used is known from the model itself */
+    const char *model_type;
+    const char *const *dropped; /* survey.h */
 } name_model;
 
 /* Reads the sizes of a model from its config.json. Where that does not say whether embeddings are
@@ -39,16 +42,19 @@ JANG_MUST_CHECK jang_status names_model(name_model *out, ctx_t *ctx, const json_
                                         const char *what, const part_list *parts);
 
 /* Turns the parts into those that mlx-lm has: experts stacked, fused matrices split. */
-JANG_MUST_CHECK jang_status names_map(part_list *parts, const name_model *model);
+JANG_MUST_CHECK jang_status names_map(part_list *parts, const name_model *nm);
+
+/* Asks the model which parts it uses, marks them and gives them mlx-lm's names. For families that
+ * run; the others have tables in names.c. */
+JANG_MUST_CHECK jang_status names_survey(part_list *parts, name_model *nm, checkpoint *c);
 
 /* Checks that every tensor the family needs is there. */
-JANG_MUST_CHECK jang_status names_check(ctx_t *ctx, const name_model *model,
-                                        const part_list *parts);
+JANG_MUST_CHECK jang_status names_check(ctx_t *ctx, const name_model *nm, const part_list *parts);
 
 /* Whether a part is written. Sets *keep to false for what mlx-lm drops; fails for a tensor the
  * family does not have, since leaving it out would change the model, and for one whose shape
  * contradicts the config. */
-JANG_MUST_CHECK jang_status names_keep(bool *keep, ctx_t *ctx, const name_model *model,
+JANG_MUST_CHECK jang_status names_keep(bool *keep, ctx_t *ctx, const name_model *nm,
                                        const model_part *part);
 
 #endif

@@ -29,6 +29,7 @@ typedef struct model_part {
     int64_t rows, columns, params;
     size_t n_bytes;
     tensor_role role;
+    bool used; /* by the model: names_survey found it so */
 } model_part;
 
 typedef struct part_list {

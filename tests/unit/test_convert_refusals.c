@@ -208,7 +208,7 @@ static void test_convert_refusals_refuses_broken_sources(void **state) {
     copy_directory(ctx, MODELS "llama-bf16", source);
     patch_config(ctx, source, "intermediate_size", json_integer(192));
     assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_FORMAT,
-                 "is [64, 128], by config.json it should be [64, 192]");
+                 "is [128, 64], the config wants [192, 64]");
 
     snprintf(source, sizeof source, "%s/sizeless", dir);
     copy_directory(ctx, MODELS "llama-bf16", source);
