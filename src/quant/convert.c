@@ -82,10 +82,15 @@ static jang_status check_quant_method(conversion *c) {
         at.object = section;
         status = json_get_string(&method, at, "quant_method", NULL);
     }
-    if (status == JANG_OK && method && strcmp(method, "fp8") != 0 && strcmp(method, "mxfp4") != 0) {
+    static const char *const known[] = {"fp8", "mxfp4", "awq", "gptq"};
+    bool is_known = status != JANG_OK || !method;
+    for (size_t i = 0; !is_known && i < sizeof known / sizeof known[0]; i++) {
+        is_known = strcmp(method, known[i]) == 0;
+    }
+    if (!is_known) {
         return ctx_fail(c->ctx, JANG_ERR_UNSUPPORTED,
-                        "%s: quantized by \"%s\", which cannot be converted yet; give the original "
-                        "model, or one quantized by MLX or JANG",
+                        "%s: quantized by \"%s\", which cannot be converted; give the original "
+                        "model, or one quantized by MLX, JANG, AWQ, GPTQ, in FP8 or MXFP4",
                         c->options->source, method);
     }
     return status;

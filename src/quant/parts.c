@@ -3,6 +3,7 @@
 
 #include "format/affine.h"
 #include "format/scaled.h"
+#include "quant/int_parts.h"
 #include "quant/part_maps.h"
 
 #include <assert.h>
@@ -185,8 +186,33 @@ void part_set_sizes(model_part *part) {
     part->rows = part->columns ? part->params / part->columns : 0;
 }
 
-static jang_status describe(model_part *part, part_list *list, checkpoint *c, const int64_t *block,
-                            buf *scratch) {
+/* How the packed weights of a checkpoint that others quantized are laid out. */
+typedef struct source_layout {
+    int64_t block[2]; /* rows and columns that share a scale in FP8 */
+    int_source ints;  /* AWQ, GPTQ */
+} source_layout;
+
+/* Describes "MODULE.qweight" of AWQ or GPTQ, which becomes the part "MODULE.weight". */
+static jang_status describe_int(model_part *part, part_list *list, const checkpoint *c,
+                                const int_source *ints) {
+    size_t n = strlen(part->weight->name), n_module = n - strlen(".qweight");
+    char *name = ctx_alloc(list->ctx, n + 1);
+    if (!name) {
+        return ctx_fail_memory(list->ctx, n + 1);
+    }
+    memcpy(name, part->weight->name, n_module);
+    memcpy(name + n_module, ".weight", sizeof ".weight");
+    list->names[list->n_names++] = name;
+    part->role = role_of(name);
+    return int_part_describe(part, list->ctx, c, ints, name);
+}
+
+static jang_status describe(model_part *part, part_list *list, checkpoint *c,
+                            const source_layout *layout, buf *scratch) {
+    if (layout->ints.is_int && has_suffix(part->weight->name, ".qweight")) {
+        return describe_int(part, list, c, &layout->ints);
+    }
+    const int64_t *block = layout->block;
     ctx_t *ctx = list->ctx;
     const tensor_view *t = part->weight;
     size_t n = strlen(t->name), n_module = n > 7 ? n - 7 : 0;
@@ -233,6 +259,16 @@ static jang_status read_block(int64_t block[2], ctx_t *ctx, checkpoint *c) {
     return status;
 }
 
+static jang_status read_layout(source_layout *out, ctx_t *ctx, checkpoint *c) {
+    const json_t *config;
+    *out = (source_layout){0};
+    jang_status status = read_block(out->block, ctx, c);
+    if (status == JANG_OK) {
+        status = checkpoint_json(&config, c, "config.json");
+    }
+    return status == JANG_OK && config ? int_source_read(&out->ints, ctx, config) : status;
+}
+
 /* Whether a tensor is the scales of an FP8 or MXFP4 weight. */
 static bool belongs_to_scaled(const checkpoint *c, const tensor_view *t, buf *scratch) {
     static const struct {
@@ -250,9 +286,10 @@ static bool belongs_to_scaled(const checkpoint *c, const tensor_view *t, buf *sc
 }
 
 /* Whether a tensor is the scales or biases of a packed weight. */
-static bool belongs_to_weight(const checkpoint *c, const tensor_view *t, buf *scratch) {
+static bool belongs_to_weight(const checkpoint *c, const source_layout *layout,
+                              const tensor_view *t, buf *scratch) {
     size_t n = strlen(t->name);
-    if (belongs_to_scaled(c, t, scratch)) {
+    if (belongs_to_scaled(c, t, scratch) || int_part_owns(c, &layout->ints, t)) {
         return true;
     }
     if (n <= 7 ||
@@ -277,15 +314,15 @@ jang_status part_list_make(part_list *out, ctx_t *ctx, checkpoint *c) {
     }
     buf scratch;
     buf_init(&scratch, ctx, 1 << 20);
-    int64_t block[2];
-    jang_status status = read_block(block, ctx, c);
+    source_layout layout;
+    jang_status status = read_layout(&layout, ctx, c);
     for (size_t i = 0; i < n && status == JANG_OK; i++) {
-        if (belongs_to_weight(c, &tensors[i], &scratch)) {
+        if (belongs_to_weight(c, &layout, &tensors[i], &scratch)) {
             continue;
         }
         model_part *part = &list.parts[list.n_parts];
         part->weight = &tensors[i];
-        status = describe(part, &list, c, block, &scratch);
+        status = describe(part, &list, c, &layout, &scratch);
         list.n_bytes += part->n_bytes;
         list.n_parts++;
     }
@@ -311,8 +348,8 @@ jang_status part_check_type(ctx_t *ctx, const model_part *part) {
     return ctx_fail(
         ctx, JANG_ERR_UNSUPPORTED,
         "tensor %s: type %s cannot be converted; F32, F16, BF16, F64, GGUF's block "
-        "types, FP8 with block scales, MXFP4 and MLX's affine form (U32 with scales and biases) "
-        "can",
+        "types, FP8 with block scales, MXFP4, AWQ, GPTQ and MLX's affine form (U32 with "
+        "scales and biases) can",
         part->name, info->name);
 }
 
@@ -384,6 +421,10 @@ jang_status part_rows_f32(float *out, const checkpoint *c, const model_part *par
         scaled_mxfp4_f32(out, part->weight->data + first * n_groups * MXFP4_BYTES,
                          part->scales->data + first * n_groups, n * n_groups);
         return JANG_OK;
+    case PACKING_GPTQ:
+    case PACKING_AWQ:
+        int_part_rows_f32(out, part, first, n);
+        return JANG_OK;
     case PACKING_NONE:
         break;
     }
@@ -403,6 +444,8 @@ jang_status part_run_f32(float *out, const checkpoint *c, const model_part *part
 void part_drop_rows(const checkpoint *c, const model_part *part, int64_t first, int64_t n) {
     if (part->map) {
         part_map_drop(c, part, first, n);
+    } else if (part->packing == PACKING_GPTQ || part->packing == PACKING_AWQ) {
+        return; /* turned: every row lies in all of the tensor */
     } else if (tensor_columns(part->weight) * tensor_rows(part->weight) > 0) {
         /* in rows of the tensor, which for MXFP4 are groups */
         int64_t share = tensor_rows(part->weight) / part->rows;

@@ -13,15 +13,19 @@ typedef enum part_packing {
     PACKING_NONE,
     PACKING_AFFINE, /* MLX's form: scales, biases, bits, group */
     PACKING_FP8,    /* E4M3 with scales F32 for blocks of rows and columns: NAME_scale_inv */
+    PACKING_GPTQ,   /* MODULE.qweight, .qzeros, .scales, .g_idx; see format/int_packed.h */
+    PACKING_AWQ,    /* MODULE.qweight, .qzeros, .scales */
     PACKING_MXFP4,  /* NAME_blocks U8 [.., groups, 16] and NAME_scales U8 [.., groups] */
 } part_packing;
 
 typedef struct model_part {
     const char *name; /* of the weight, borrowed from the checkpoint or the list */
     const tensor_view *weight;
-    const tensor_view *scales, *biases; /* NULL: the packing has none */
+    const tensor_view *scales, *biases; /* NULL: the packing has none; biases of GPTQ, AWQ: zeros */
+    const tensor_view *order;           /* of GPTQ: the group of each input; NULL: in order */
     part_packing packing;
-    int bits, group;                   /* of the affine form */
+    int bits, group;                   /* of the affine form, GPTQ and AWQ */
+    int zero_add;                      /* of GPTQ and AWQ: to each stored zero */
     int64_t block_rows, block_columns; /* of FP8 */
     const struct part_map *map; /* made of other parts (part_maps.h); NULL: stored as it is */
     int n_dim;

@@ -13,6 +13,8 @@
 static dtype source_type(const model_part *part) {
     switch (part->packing) {
     case PACKING_AFFINE:
+    case PACKING_GPTQ:
+    case PACKING_AWQ:
         return part->scales->type;
     case PACKING_FP8:
     case PACKING_MXFP4:

@@ -194,10 +194,11 @@ static void test_convert_refusals_refuses_broken_sources(void **state) {
     assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_UNSUPPORTED, "perceptron");
     assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_UNSUPPORTED, "llama, mistral, qwen2");
 
-    snprintf(source, sizeof source, "%s/awq", dir);
+    snprintf(source, sizeof source, "%s/bitsandbytes", dir);
     copy_directory(ctx, MODELS "llama-bf16", source);
-    patch_config(ctx, source, "quantization_config", json_pack("{s:s}", "quant_method", "awq"));
-    assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_UNSUPPORTED, "awq");
+    patch_config(ctx, source, "quantization_config",
+                 json_pack("{s:s}", "quant_method", "bitsandbytes"));
+    assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_UNSUPPORTED, "bitsandbytes");
 
     snprintf(source, sizeof source, "%s/deeper", dir);
     copy_directory(ctx, MODELS "llama-bf16", source);
