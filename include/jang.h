@@ -640,7 +640,7 @@ typedef struct jang_convert_options {
     const char *profile; /* "JANG_4M", "4M", "mixed_3_6", "f16"/"bf16"/"f32"; NULL: see bits */
     int bits;            /* uniform width, where profile is NULL */
     int group_size;      /* 32, 64 or 128; 0: 64, or 32 where 64 divides no row */
-    const char *method;  /* "rtn" */
+    const char *method;  /* "mse" (also NULL), "rtn" */
     bool force;          /* replace what is in output */
     bool plan_only;      /* make the plan, write nothing */
     jang_progress_fn on_progress;

@@ -24,7 +24,7 @@ static const convert_arguments convert_defaults = {.group_size = -1};
 
 static const char *const group_size_names[] = {"32", "64", "128", NULL};
 static const int group_sizes[] = {32, 64, 128};
-static const char *const method_names[] = {"rtn", NULL};
+static const char *const method_names[] = {"mse", "rtn", NULL};
 
 static const opt_spec convert_options[] = {
     {.name = "model",
@@ -59,7 +59,8 @@ static const opt_spec convert_options[] = {
      .value = "NAME",
      .target = offsetof(convert_arguments, method),
      .choices = method_names,
-     .help = "How codes are found: rtn rounds to the nearest."},
+     .help = "How codes are found: mse fits each group's grid (the default), rtn rounds to the "
+             "nearest as MLX does."},
     {.name = "group-size",
      .kind = OPT_CHOICE,
      .value = "N",

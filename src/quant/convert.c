@@ -31,7 +31,7 @@ typedef struct conversion {
 } conversion;
 
 jang_convert_options jang_convert_options_default(void) {
-    return (jang_convert_options){.method = "rtn"};
+    return (jang_convert_options){.method = "mse"};
 }
 
 /* ---- Before anything is read ---- */
@@ -55,7 +55,7 @@ static jang_status check_options(conversion *c) {
     }
     jang_status status = profile_find(&c->profile, ctx, o->profile, o->bits);
     if (status == JANG_OK) {
-        status = quantizer_find(&c->method, ctx, o->method ? o->method : "rtn");
+        status = quantizer_find(&c->method, ctx, o->method ? o->method : "mse");
     }
     cpu_isa isa;
     if (status == JANG_OK) {

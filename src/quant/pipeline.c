@@ -112,7 +112,8 @@ static task_result quantize_step(pipeline *p, const plan_item *item, thread_buff
                          .group = item->group,
                          .codes = b->codes,
                          .scales = b->scales,
-                         .biases = b->biases};
+                         .biases = b->biases,
+                         .type = item->type};
     if (!p->options->quantize(&block)) {
         return TASK_NOT_FINITE;
     }

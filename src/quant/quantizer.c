@@ -1,6 +1,7 @@
 /* quantizer.c - the table of quantization methods. */
 #include "quant/quantizer.h"
 
+#include "quant/mse.h"
 #include "quant/rtn.h"
 
 #include <stdio.h>
@@ -12,6 +13,13 @@ static const quantizer methods[] = {
 #if defined(__x86_64__)
       [CPU_AVX2] = rtn_quantize__avx2,
       [CPU_AVX512] = rtn_quantize__avx512
+#endif
+     }},
+    {"mse",
+     {[CPU_SCALAR] = mse_quantize__scalar,
+#if defined(__x86_64__)
+      [CPU_AVX2] = mse_quantize__avx2,
+      [CPU_AVX512] = mse_quantize__avx512
 #endif
      }},
 };

@@ -7,18 +7,23 @@
 #define JANG_QUANT_QUANTIZER_H
 
 #include "base/cpu.h"
+#include "base/tensor.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
 /* A block of rows: w [n_rows, n_cols]; codes [n_rows, n_cols]; scales, biases
- * [n_rows, n_cols / group]. group (32, 64, 128) divides n_cols. */
+ * [n_rows, n_cols / group], in f32 but meant for type. group (32, 64, 128) divides n_cols.
+ * importance [n_cols], or NULL: what the squared error of a weight in each column counts, for
+ * methods that weigh errors. */
 typedef struct quant_block {
     const float *w;
     int64_t n_rows, n_cols;
     int bits, group;
     uint8_t *codes;
     float *scales, *biases;
+    dtype type;
+    const float *importance;
 } quant_block;
 
 /* Returns false, with nothing of use written, when a weight is NaN or infinite. May be called from

@@ -52,7 +52,7 @@ def log_safe(x):
 
 def quantized(suite, gguf, profile, ids):
     """f32 activations against mlx-lm's arithmetic on the same weights; then 8-bit ones."""
-    output = convert(gguf, suite.directory / profile, "--profile", profile)
+    output = convert(gguf, suite.directory / profile, "--profile", profile, "--method", "rtn")
     model, _ = mlx_open(output)
     exact = logits(suite, output, ids, "--exact")
     suite.below(f"{profile} --exact against mlx-lm", error(exact, mlx_logits(model, ids)), 2e-3)

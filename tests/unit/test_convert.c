@@ -44,11 +44,11 @@ static void check_part(ctx_t *ctx, const checkpoint *source, const model_part *f
     assert_ok(ctx, part_rows_f32(got, made, to, 0, to->rows));
     if (to->bits) {
         const quantizer *q = NULL;
-        assert_ok(ctx, quantizer_find(&q, ctx, "rtn"));
+        assert_ok(ctx, quantizer_find(&q, ctx, "mse"));
         uint8_t *codes = calloc((size_t)n, 1), *stored = calloc((size_t)n, 1);
         float *scales = calloc((size_t)n / 32, 4), *biases = calloc((size_t)n / 32, 4);
-        quant_block block = {want,      from->rows, from->columns, to->bits,
-                             to->group, codes,      scales,        biases};
+        quant_block block = {want,  from->rows, from->columns, to->bits,         to->group,
+                             codes, scales,     biases,        to->scales->type, NULL};
         assert_true(quantizer_function(q, CPU_SCALAR)(&block));
         uint32_t *words = malloc(to->weight->n_bytes);
         memcpy(words, to->weight->data, to->weight->n_bytes);
@@ -233,7 +233,7 @@ static void test_convert_writes_the_planned_bytes(void **state) {
     const json_t *section = json_object_get(config, "quantization");
     assert_string_equal(json_string_value(json_object_get(config, "format")), "jang");
     assert_string_equal(json_string_value(json_object_get(section, "profile")), "JANG_3L");
-    assert_string_equal(json_string_value(json_object_get(section, "method")), "rtn");
+    assert_string_equal(json_string_value(json_object_get(section, "method")), "mse");
     assert_true(file_exists(test_path(output, "tokenizer.json")));
     assert_true(file_exists(test_path(output, "tokenizer_config.json")));
     checkpoint_close(made);

@@ -54,7 +54,8 @@ static void check_case(const st_file *f, const tensor_view *w, const char *type,
     for (size_t i = 0; i < n; i++) {
         rows[i] = element(w, i);
     }
-    quant_block block = {rows, w->shape[0], N_COLUMNS, bits, group, codes, scales, biases};
+    quant_block block = {rows,  w->shape[0], N_COLUMNS, bits,   group,
+                         codes, scales,      biases,    DT_F32, NULL};
     assert_true(fn(&block));
 
     char name[64];
@@ -132,7 +133,7 @@ static void test_quant_rtn_meets_the_largest_weight(void **state) {
             w[i] = rng_normal(&rng);
             edge = fabsf(w[i]) > fabsf(w[edge]) ? i : edge;
         }
-        quant_block block = {w, 1, 64, 4, 64, codes, &scale, &bias};
+        quant_block block = {w, 1, 64, 4, 64, codes, &scale, &bias, DT_F32, NULL};
         assert_true(quantizer_function(q, CPU_SCALAR)(&block));
         assert_float_equal((float)codes[edge] * scale + bias, w[edge], 0);
         /* zero is on the grid */
@@ -160,7 +161,7 @@ static void test_quant_rtn_notices_what_is_not_finite(void **state) {
                 for (int i = 0; i < 128; i++) {
                     w[i] = (float)(i - 60);
                 }
-                quant_block block = {w, 2, 64, 4, 32, codes, scales, biases};
+                quant_block block = {w, 2, 64, 4, 32, codes, scales, biases, DT_F32, NULL};
                 assert_true(q->fn[isa](&block));
                 w[at] = f32_from_bits(values[v]);
                 assert_false(q->fn[isa](&block));
@@ -170,7 +171,7 @@ static void test_quant_rtn_notices_what_is_not_finite(void **state) {
         for (int i = 1; i < 128; i++) {
             w[i] = 0;
         }
-        quant_block block = {w, 1, 128, 4, 128, codes, scales, biases};
+        quant_block block = {w, 1, 128, 4, 128, codes, scales, biases, DT_F32, NULL};
         assert_true(q->fn[isa](&block));
     }
     jang_context_free(ctx);
