@@ -57,7 +57,7 @@ typedef struct weight_desc {
     int bits, group;
     dtype scale_type; /* F16, BF16 or F32 */
     const void *data, *scales, *biases;
-    bool fine;        /* affine: inputs are rounded with care in every group (residual.h) */
+    bool fine;        /* affine: inputs are rounded with care (rounding.h) */
     const void *bias; /* added to the product, [n_out] of bias_type; NULL: none */
     dtype bias_type;
     /* The matrices of a layer's experts, all of this shape and form: then data, scales, biases and

@@ -8,52 +8,58 @@
 
 #include "base/half.h"
 #include "ops/hostbuf.h"
+#include "ops/rounding.h"
 
 #include <math.h>
 
-/* See ref_linear.c: a group that is not finite gets the scale NaN, one below 2^-100 counts as 0. */
-static void quantize_group(int8_t *codes, float *scale, float *sum, const float *x, int n) {
+/* Returns whether any code has a high part. */
+static bool quantize_group(int8_t *low, int8_t *high, float *scale, float *sum, const float *x,
+                           int n, float limit) {
     uint32_t top = 0;
     for (int i = 0; i < n; i++) {
         uint32_t bits = f32_bits(x[i]) & 0x7fffffffu;
         top = bits > top ? bits : top;
     }
-    float max = f32_from_bits(top);
-    bool usable = max >= 0x1p-100f && max < INFINITY;
-    float inverse = usable ? 127.0f / max : 0;
+    float inverse;
+    bool usable = rounding_scale(scale, &inverse, f32_from_bits(top), limit), any = false;
     int32_t total = 0;
     for (int i = 0; i < n; i++) {
-        codes[i] = usable ? (int8_t)lrintf(x[i] * inverse) : 0;
-        total += codes[i];
+        int32_t q = usable ? (int32_t)lrintf(x[i] * inverse) : 0;
+        high[i] = (int8_t)((q + 128) >> 8);
+        low[i] = (int8_t)(q - 256 * high[i]);
+        any = any || high[i];
+        total += q;
     }
-    *scale = usable ? max / 127.0f : max < 1 ? 0 : NAN;
     *sum = *scale * (float)total;
+    return any;
 }
 
 static void NAME(kern_quantize_q8)(const q8_rows *out, int64_t row, const float *x, int64_t n,
-                                   int bits, int group, q8_order order) {
+                                   int bits, int group, float limit, q8_order order) {
     (void)bits;
     (void)order;
+    q8_rows to = q8_part(out, row, 1);
     for (int64_t g = 0; g < n / group; g++) {
-        quantize_group(out->codes + row * out->code_stride + g * group,
-                       out->scales + row * out->group_stride + g,
-                       out->sums + row * out->group_stride + g, x + g * group, group);
+        to.picks[g * Q8_PICKS] =
+            quantize_group(to.low + g * group, to.high + g * group, &to.scales[g], &to.sums[g],
+                           x + g * group, group, limit);
     }
 }
 
 /* One row of unpacked codes by one row of x. */
-static float row_dot(const weight_desc *w, const uint8_t *codes, int64_t r, const q8_rows *x,
-                     int64_t t) {
+static float row_dot(const weight_desc *w, const uint8_t *codes, int64_t r, const q8_rows *x) {
     int group = w->group;
     int64_t n_groups = w->n_in / group;
-    const int8_t *q = x->codes + t * x->code_stride;
     float y = 0;
     for (int64_t g = 0; g < n_groups; g++) {
         float scale = host_element(w->scales, w->scale_type, r * n_groups + g);
         float bias = host_element(w->biases, w->scale_type, r * n_groups + g);
-        float dot = (float)dot_q8(codes + g * group, q + g * group, group);
-        y += scale * x->scales[t * x->group_stride + g] * dot;
-        y += bias * x->sums[t * x->group_stride + g];
+        int32_t dot = dot_q8(codes + g * group, x->low + g * group, group);
+        if (x->picks[g * Q8_PICKS]) {
+            dot += 256 * dot_q8(codes + g * group, x->high + g * group, group);
+        }
+        y += scale * x->scales[g] * (float)dot;
+        y += bias * x->sums[g];
     }
     return y;
 }
@@ -65,7 +71,8 @@ static void NAME(kern_gemm_q8)(const weight_desc *w, const q8_rows *x, int64_t f
     for (int64_t r = from; r < to; r++) {
         unpack_codes(panel, packed + r * row_bytes, w->n_in, w->bits);
         for (int64_t t = 0; t < x->n_row; t++) {
-            y[t * y_stride + r - from] = row_dot(w, panel, r, x, t);
+            q8_rows row = q8_part(x, t, 1);
+            y[t * y_stride + r - from] = row_dot(w, panel, r, &row);
         }
     }
 }

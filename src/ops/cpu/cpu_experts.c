@@ -91,26 +91,20 @@ void cpu_route(ops *o, const route_desc *desc, ops_mat logits, ops_routes *route
 
 /* The rows of q8 that belong to a slot. */
 static q8_rows slot_rows(const experts_run *run, const expert_slot *slot) {
-    q8_rows rows = run->c->q8;
-    rows.codes += slot->base * rows.code_stride;
-    rows.scales += slot->base * rows.group_stride;
-    rows.sums += slot->base * rows.group_stride;
-    rows.n_row = 2 * slot->n_row;
-    return rows;
+    return q8_part(&run->c->q8, slot->base, slot->n_row);
 }
 
-/* Puts results [n_row][n], or the sums of pairs of such, with the bias into the routes' rows. */
-static void put_results(const experts_run *run, const expert_slot *slot, const weight_desc *d,
-                        ops_mat y, int64_t from, int64_t n, const float *results) {
+/* Puts results [n_row][n] with the bias into the routes' rows. */
+static void put_results(const expert_slot *slot, const weight_desc *d, ops_mat y, int64_t from,
+                        int64_t n, const float *results) {
     float bias[CPU_OUT_ROWS];
     for (int64_t r = 0; r < n; r++) {
         bias[r] = d->bias ? host_element(d->bias, d->bias_type, from + r) : 0;
     }
     for (int32_t i = 0; i < slot->n_row; i++) {
         float *out = host_row(y, slot->routes[i]) + from;
-        const float *first = results + i * n, *second = first + slot->n_row * n;
         for (int64_t r = 0; r < n; r++) {
-            out[r] = (run->rounded ? first[r] + second[r] : first[r]) + bias[r];
+            out[r] = results[i * n + r] + bias[r];
         }
     }
 }
@@ -131,7 +125,7 @@ static void exact_slot(const experts_run *run, const expert_slot *slot, const we
             cpu_exact_rows(run->c, d->bits ? &block : d, x, 0, 1, d->bits ? 0 : r,
                            d->bits ? n : r + n, held + i * n, n, NULL);
         }
-        put_results(run, slot, d, y, r, n, held);
+        put_results(slot, d, y, r, n, held);
     }
 }
 
@@ -163,7 +157,7 @@ static void run_piece(void *arg, int piece, int thread) {
         } else {
             k->gemm(&d, &x, from, to, held, to - from, scratch);
         }
-        put_results(run, slot, &d, item->y, from, to - from, held);
+        put_results(slot, &d, item->y, from, to - from, held);
     }
 }
 
@@ -172,15 +166,14 @@ static void run_piece(void *arg, int piece, int thread) {
 
 static void quantize_slot(void *arg, int number, int thread) {
     const experts_run *run = arg;
-    cpu_ops *c = run->c;
-    const expert_slot *slot = &c->slots[number];
+    const expert_slot *slot = &run->c->slots[number];
     const weight_desc *d = &run->items[0]->weight->d;
-    float *scratch = (float *)(void *)(c->thread_bytes + (size_t)thread * c->thread_stride);
+    (void)thread;
     q8_rows rows = slot_rows(run, slot);
     q8_order order = slot->for_gemv ? Q8_FOR_GEMV : Q8_FOR_GEMM;
     for (int32_t i = 0; i < slot->n_row; i++) {
         const float *x = host_route_input(run->routes, run->x, slot->routes[i]);
-        cpu_quantize_pair(c, &rows, i, slot->n_row + i, x, d, order, scratch);
+        cpu_quantize(run->c, &rows, i, x, d, order);
     }
 }
 
@@ -196,14 +189,14 @@ static int64_t take_slots(experts_run *run, int *next) {
         if (n == 0) {
             continue;
         }
-        if (base + n > c->n_pairs) {
+        if (base + n > c->n_rounded) {
             break;
         }
         c->slots[run->n_slots++] = (expert_slot){.expert = *next,
                                                  .routes = routes->order + first,
                                                  .n_row = n,
-                                                 .base = shared ? 0 : 2 * base,
-                                                 .for_gemv = 2 * n <= c->kernels->affine->gemv_max};
+                                                 .base = shared ? 0 : base,
+                                                 .for_gemv = n <= c->kernels->affine->gemv_max};
         base += n;
     }
     return base;

@@ -20,21 +20,38 @@ typedef enum q8_order {
     Q8_FOR_GEMM  /* as the panels of unpacked weights are laid out */
 } q8_order;
 
-/* Activations rounded to 8 bits, with scale and scale * (sum of codes) of each group. */
+/* Activations rounded to integers low + 256 * high (ops/rounding.h), with scale and scale * (sum of
+ * integers) of each group. picks say where high is not zero; what they hold is the kernels' affair.
+ */
 typedef struct q8_rows {
-    int8_t *codes;        /* [n_row][code_stride] */
+    int8_t *low, *high;   /* [n_row][code_stride] */
     float *scales, *sums; /* [n_row][group_stride] */
+    uint8_t *picks;       /* [n_row][group_stride][Q8_PICKS] */
     int64_t code_stride, group_stride;
     int64_t n_row;
 } q8_rows;
 
+#define Q8_PICKS 8
+
+/* n_row rows of q from row `first` on. */
+static inline q8_rows q8_part(const q8_rows *q, int64_t first, int64_t n_row) {
+    q8_rows part = *q;
+    part.low += first * q->code_stride;
+    part.high += first * q->code_stride;
+    part.scales += first * q->group_stride;
+    part.sums += first * q->group_stride;
+    part.picks += first * q->group_stride * Q8_PICKS;
+    part.n_row = n_row;
+    return part;
+}
+
 typedef struct affine_kernels {
     /* Widths with equal numbers here share the order of activations. */
     uint8_t orders[9];
-    /* Rounds x [n] into row `row` of out, for weights of these bits and this group size. Writes
-     * what the order asks for, up to the padding of n to Q8_PAD. */
+    /* Rounds x [n] into row `row` of out, for weights of these bits and this group size, with this
+     * limit of scales. Writes what the order asks for, up to the padding of n to Q8_PAD. */
     void (*quantize)(const q8_rows *out, int64_t row, const float *x, int64_t n, int bits,
-                     int group, q8_order order);
+                     int group, float limit, q8_order order);
     /* y[t * y_stride + r - from] = row r of w times row t of x, for rows from .. to-1 and all rows
      * of x, for which it is the better choice up to gemv_max rows (0: never; then it may be NULL).
      * x in Q8_FOR_GEMV order. */

@@ -2,14 +2,10 @@
  *
  * The rows of all items that read the same form of the input are one list of work, cut into pieces
  * of similar bytes that the threads take one by one. A piece belongs to one item; its results go
- * straight to y, or through the thread's scratch when something is added to them.
- *
- * An 8-bit input is two rows for each row of x: its rounding, and the rounding of what that left
- * (residual.h). Kernels see 2 n rows, the n second ones after the n first, and the results of a
- * pair are added. */
+ * straight to y, or through the thread's scratch when something is added to them. */
 #include "ops/cpu/cpu_ops.h"
 
-#include "ops/residual.h"
+#include "ops/rounding.h"
 
 #include <string.h>
 
@@ -31,26 +27,26 @@ static size_t round_up(size_t n, size_t to) {
 
 void cpu_free_linear(cpu_ops *c) {
     ctx_t *ctx = c->host.base.ctx;
-    ctx_free_aligned(ctx, c->q8.codes);
+    ctx_free_aligned(ctx, c->q8.low);
     ctx_free_aligned(ctx, c->q8.scales);
     ctx_free_aligned(ctx, c->thread_bytes);
     ctx_free(ctx, c->slots);
     c->q8 = (q8_rows){0};
     c->thread_bytes = NULL;
     c->slots = NULL;
-    c->n_tok = c->n_pairs = 0;
+    c->n_tok = c->n_rounded = 0;
 }
 
 /* Inputs of products that are rounded at once: experts have a row a route, done in turns. */
-static int64_t count_pairs(int64_t n_tok, int n_used) {
+static int64_t count_rounded(int64_t n_tok, int n_used) {
     int64_t n_route = n_tok * n_used < EXPERT_PAIRS ? n_tok * n_used : EXPERT_PAIRS;
     return n_tok > n_route ? n_tok : n_route;
 }
 
 jang_status cpu_reserve_linear(cpu_ops *c, int64_t n_tok, int64_t max_in, int n_used) {
     ctx_t *ctx = c->host.base.ctx;
-    int64_t n_pairs = count_pairs(n_tok, n_used);
-    if (n_tok <= c->n_tok && max_in <= c->max_in && n_pairs <= c->n_pairs && c->thread_bytes) {
+    int64_t n_rounded = count_rounded(n_tok, n_used);
+    if (n_tok <= c->n_tok && max_in <= c->max_in && n_rounded <= c->n_rounded && c->thread_bytes) {
         return JANG_OK;
     }
     cpu_free_linear(c);
@@ -60,24 +56,27 @@ jang_status cpu_reserve_linear(cpu_ops *c, int64_t n_tok, int64_t max_in, int n_
         return JANG_OK;
     }
     const affine_kernels *k = c->kernels->affine;
-    size_t rows = 2 * (size_t)n_pairs, n_in = (size_t)c->max_in;
+    size_t rows = (size_t)n_rounded, n_in = (size_t)c->max_in;
     size_t codes = round_up(n_in, Q8_PAD), groups = round_up(n_in / 32 + 1, 16);
     size_t panel = k->gemm_panel_bytes(c->max_in), exact = EXACT_ROWS * n_in * sizeof(float);
     size_t out_rows = k->gemm_rows > CPU_OUT_ROWS ? (size_t)k->gemm_rows : CPU_OUT_ROWS;
     c->thread_out = round_up(panel > exact ? panel : exact, 64);
     c->thread_stride = round_up(c->thread_out + out_rows * rows * sizeof(float) + 64, 4096);
-    c->q8.codes = ctx_alloc_aligned(ctx, rows * codes + Q8_SLACK, 64);
-    c->q8.scales = ctx_alloc_aligned(ctx, 2 * rows * groups * sizeof(float) + Q8_SLACK, 64);
+    c->q8.low = ctx_alloc_aligned(ctx, 2 * rows * codes + Q8_SLACK, 64);
+    c->q8.scales =
+        ctx_alloc_aligned(ctx, rows * groups * (2 * sizeof(float) + Q8_PICKS) + Q8_SLACK, 64);
     c->thread_bytes =
         ctx_alloc_aligned(ctx, c->thread_stride * (size_t)pool_threads(c->pool), 4096);
-    c->slots = ctx_array(ctx, (size_t)n_pairs, sizeof *c->slots);
-    if (!c->q8.codes || !c->q8.scales || !c->thread_bytes || !c->slots) {
+    c->slots = ctx_array(ctx, (size_t)n_rounded, sizeof *c->slots);
+    if (!c->q8.low || !c->q8.scales || !c->thread_bytes || !c->slots) {
         cpu_free_linear(c);
         return ctx_fail_memory(ctx, rows * codes + c->thread_stride);
     }
+    c->q8.high = c->q8.low + rows * codes;
     c->q8.sums = c->q8.scales + rows * groups;
+    c->q8.picks = (uint8_t *)(c->q8.sums + rows * groups);
     c->n_tok = n_tok;
-    c->n_pairs = n_pairs;
+    c->n_rounded = n_rounded;
     return JANG_OK;
 }
 
@@ -97,8 +96,7 @@ typedef struct linear_run {
     int n_items;
 } linear_run;
 
-/* Adds what the item asks for to results [n_tok][n_rows], or to the sums of pairs of such where x
- * is rounded, and puts them into y. */
+/* Adds what the item asks for to results [n_tok][n_rows] and puts them into y. */
 static void put_results(const linear_run *run, const linear_item *item, int64_t from,
                         int64_t n_rows, const float *results) {
     const weight_desc *d = &item->weight->d;
@@ -108,9 +106,8 @@ static void put_results(const linear_run *run, const linear_item *item, int64_t 
     }
     for (int64_t t = 0; t < run->x.n_row; t++) {
         float *y = host_row(item->y, t) + from;
-        const float *first = results + t * n_rows, *second = first + run->x.n_row * n_rows;
         for (int64_t r = 0; r < n_rows; r++) {
-            float sum = (run->form == X_F32 ? first[r] : first[r] + second[r]) + bias[r];
+            float sum = results[t * n_rows + r] + bias[r];
             y[r] = item->accumulate ? y[r] + sum : sum;
         }
     }
@@ -147,7 +144,7 @@ static void run_piece(void *arg, int piece, int thread) {
     const linear_item *item = run->items[i];
     const weight_desc *d = &item->weight->d;
     int64_t from = (piece - run->first[i]) * run->piece[i], end = from + run->piece[i];
-    bool direct = run->form == X_F32 && !d->bias && !item->accumulate;
+    bool direct = !d->bias && !item->accumulate;
     int64_t step = run->form == X_GEMM ? k->gemm_rows : CPU_OUT_ROWS;
     for (end = end < d->n_out ? end : d->n_out; from < end; from += step) {
         int64_t to = from + step < end ? from + step : end;
@@ -170,44 +167,34 @@ static void run_piece(void *arg, int piece, int thread) {
 /* ---- A run ------------------------------------------------------------------------------------
  */
 
-void cpu_quantize_pair(const cpu_ops *c, const q8_rows *out, int64_t first, int64_t second,
-                       const float *x, const weight_desc *d, q8_order order, float *scratch) {
-    const affine_kernels *k = c->kernels->affine;
-    k->quantize(out, first, x, d->n_in, d->bits, d->group, order);
-    residual_row(scratch, x, d->n_in, d->group, weight_is_fine(d));
-    k->quantize(out, second, scratch, d->n_in, d->bits, d->group, order);
+void cpu_quantize(const cpu_ops *c, const q8_rows *out, int64_t row, const float *x,
+                  const weight_desc *d, q8_order order) {
+    float limit = rounding_limit(x, d->n_in, rounding_is_fine(d));
+    c->kernels->affine->quantize(out, row, x, d->n_in, d->bits, d->group, limit, order);
 }
 
 typedef struct quantize_job {
     cpu_ops *c;
     ops_mat x;
-    int bits, group;
+    const weight_desc *d;
     int rows; /* of a task */
-    bool fine;
     q8_order order;
 } quantize_job;
 
 static void quantize_task(void *arg, int task, int thread) {
     const quantize_job *job = arg;
-    cpu_ops *c = job->c;
-    float *left = (float *)(void *)(c->thread_bytes + (size_t)thread * c->thread_stride);
-    int64_t from = (int64_t)task * job->rows, to = from + job->rows, n = job->x.n_row;
-    for (int64_t t = from; t < to && t < 2 * n; t++) {
-        const float *x = host_row(job->x, t < n ? t : t - n);
-        if (t >= n) {
-            residual_row(left, x, job->x.width, job->group, job->fine);
-            x = left;
-        }
-        c->kernels->affine->quantize(&c->q8, t, x, job->x.width, job->bits, job->group, job->order);
+    int64_t from = (int64_t)task * job->rows, to = from + job->rows;
+    (void)thread;
+    for (int64_t t = from; t < to && t < job->x.n_row; t++) {
+        cpu_quantize(job->c, &job->c->q8, t, host_row(job->x, t), job->d, job->order);
     }
 }
 
 static void quantize_input(cpu_ops *c, ops_mat x, const weight_desc *d, q8_order order) {
-    c->q8.n_row = 2 * x.n_row;
+    c->q8.n_row = x.n_row;
     c->q8.code_stride = (int64_t)round_up((size_t)x.width, Q8_PAD);
     c->q8.group_stride = (int64_t)round_up((size_t)(x.width / d->group), 16);
-    quantize_job job = {.c = c, .x = x, .bits = d->bits, .group = d->group, .order = order};
-    job.fine = weight_is_fine(d);
+    quantize_job job = {.c = c, .x = x, .d = d, .order = order};
     bool split = x.n_row * x.width > QUANTIZE_SPLIT;
     int n = (int)c->q8.n_row;
     job.rows = split ? (order == Q8_FOR_GEMM ? c->kernels->affine->gemm_tile : 1) : n;
@@ -252,7 +239,7 @@ int cpu_form_key(const cpu_ops *c, const weight_desc *d) {
         return 0;
     }
     int order = c->kernels->affine->orders[d->bits];
-    return (d->group * 16 + order) * 2 + weight_is_fine(d) + 1;
+    return (d->group * 16 + order) * 2 + rounding_is_fine(d) + 1;
 }
 
 void cpu_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
@@ -280,7 +267,7 @@ void cpu_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
             }
         }
         if (key) {
-            run.form = 2 * x.n_row <= c->kernels->affine->gemv_max ? X_GEMV : X_GEMM;
+            run.form = x.n_row <= c->kernels->affine->gemv_max ? X_GEMV : X_GEMM;
             quantize_input(c, x, d, run.form == X_GEMV ? Q8_FOR_GEMV : Q8_FOR_GEMM);
         }
         run_items(&run);

@@ -26,7 +26,7 @@ typedef struct expert_slot {
     int expert;
     const int32_t *routes; /* [n_row] */
     int32_t n_row;
-    int64_t base;  /* its first row in q8; its rows are n_row rounded inputs, then the rests */
+    int64_t base;  /* its first row in q8 */
     bool for_gemv; /* and the order of its codes */
 } expert_slot;
 
@@ -39,9 +39,9 @@ typedef struct cpu_ops {
     /* What scratch is made for: rows of a step, the longest row of an affine weight. */
     int64_t n_tok, max_in;
     int n_used;                       /* most routes of a token */
-    int64_t n_pairs;                  /* inputs that q8 has room for, two rows each */
-    q8_rows q8;                       /* 2 * n_pairs rows of max_in */
-    expert_slot *slots;               /* [n_pairs] */
+    int64_t n_rounded;                /* inputs that q8 has room for */
+    q8_rows q8;                       /* n_rounded rows of max_in */
+    expert_slot *slots;               /* [n_rounded] */
     uint8_t *thread_bytes;            /* [n_threads][thread_stride] panels and unsorted results */
     size_t thread_stride, thread_out; /* bytes; where the results begin */
     rope_cache ropes[CPU_ROPE_CACHES];
@@ -71,9 +71,9 @@ void cpu_free_attention(cpu_ops *c);
 int64_t cpu_piece_rows(const cpu_ops *c, const ops_weight *w, size_t total_bytes);
 /* What distinguishes the forms of x that weights read; 0: f32. */
 int cpu_form_key(const cpu_ops *c, const weight_desc *d);
-/* Rounds a row of x and what that leaves into rows first and second of out; scratch [n]. */
-void cpu_quantize_pair(const cpu_ops *c, const q8_rows *out, int64_t first, int64_t second,
-                       const float *x, const weight_desc *d, q8_order order, float *scratch);
+/* Rounds a row of x for weights like d into a row of out. */
+void cpu_quantize(const cpu_ops *c, const q8_rows *out, int64_t row, const float *x,
+                  const weight_desc *d, q8_order order);
 /* y[t * y_stride + r - from] of rows from .. to-1 with f32 activations; affine ones are
  * dequantized into scratch a few at a time. */
 void cpu_exact_rows(const cpu_ops *c, const weight_desc *d, const float *x, int64_t x_stride,

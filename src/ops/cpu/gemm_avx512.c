@@ -147,7 +147,8 @@ static panel make_panel(uint8_t *memory, const weight_desc *w, int64_t from, int
 
 typedef struct gemm_tile {
     panel w;
-    const uint32_t *x;              /* [step][width] */
+    const uint32_t *low, *high;     /* [step][width] */
+    const uint8_t *picks;           /* [group][Q8_PICKS][width] */
     const float *x_scales, *x_sums; /* [group][width] */
     int64_t n_groups;
     int steps; /* of a group */
@@ -175,47 +176,70 @@ ALWAYS_INLINE void store_tile(const gemm_tile *k, lane_sums *acc, int n_tok) {
     }
 }
 
-/* Whether no row of x has anything in a group, as most second rows of inputs (residual.h). */
-ALWAYS_INLINE bool is_empty(const float *x_scales, int n_tok) {
-    __m512 scales = _mm512_maskz_loadu_ps((__mmask16)((1u << n_tok) - 1), x_scales);
-    return _mm512_cmp_ps_mask(scales, _mm512_setzero_ps(), _CMP_NEQ_UQ) == 0;
+/* dot += the steps of a group. n_tok, the tile's width, is a constant where this is inlined. */
+ALWAYS_INLINE void dot_steps(__m512i (*dot)[2], const uint8_t *w, const uint32_t *x, int steps,
+                             int n_tok) {
+    for (int s = 0; s < steps; s++) {
+        __m512i w0 = _mm512_load_si512(w), w1 = _mm512_load_si512(w + 64);
+#pragma GCC unroll 12
+        for (int t = 0; t < n_tok; t++) {
+            __m512i codes = _mm512_set1_epi32((int)x[t]);
+            add_dots(&dot[t][0], w0, codes);
+            add_dots(&dot[t][1], w1, codes);
+        }
+        w += GEMM_ROWS * 4;
+        x += n_tok;
+    }
+}
+
+/* dot += 256 times the products with the high parts. Where each row has few of them, only those
+ * are done: the k-th of every row together, a row that has fewer taking a zero instead. */
+ALWAYS_INLINE void dot_high(__m512i (*dot)[2], const uint8_t *w, const uint32_t *x,
+                            const uint8_t *picks, int steps, int n_tok) {
+    __m128i counts = _mm_maskz_loadu_epi8((__mmask16)((1u << n_tok) - 1), picks);
+    if (_mm_test_epi8_mask(counts, counts) == 0) {
+        return;
+    }
+    int most = 2 * steps / 3 < Q8_PICKS ? 2 * steps / 3 : Q8_PICKS - 1;
+    if (_mm_cmpgt_epu8_mask(counts, _mm_set1_epi8((char)most))) {
+        dot_steps(dot, w, x, steps, n_tok);
+    } else {
+        for (int k = 1; _mm_cmpge_epu8_mask(counts, _mm_set1_epi8((char)k)); k++) {
+            picks += n_tok;
+#pragma GCC unroll 12
+            for (int t = 0; t < n_tok; t++) {
+                const uint8_t *at = w + picks[t] * (GEMM_ROWS * 4);
+                __m512i codes = _mm512_set1_epi32((int)x[picks[t] * n_tok + t]);
+                add_dots(&dot[t][0], _mm512_load_si512(at), codes);
+                add_dots(&dot[t][1], _mm512_load_si512(at + 64), codes);
+            }
+        }
+    }
+#pragma GCC unroll 12
+    for (int t = 0; t < n_tok; t++) {
+        dot[t][0] = _mm512_slli_epi32(dot[t][0], 8);
+        dot[t][1] = _mm512_slli_epi32(dot[t][1], 8);
+    }
 }
 
 /* n_tok, the tile's width, is a constant where this is inlined. */
 ALWAYS_INLINE void run_tile(const gemm_tile *k, int n_tok) {
     lane_sums acc[8];
-    const uint8_t *w = k->w.codes;
-    const uint32_t *x = k->x;
     for (int64_t g = k->n_groups; g < 8; g++) {
         for (int t = 0; t < n_tok; t++) {
             acc[g][t][0] = acc[g][t][1] = _mm512_setzero_ps();
         }
     }
     for (int64_t g = 0; g < k->n_groups; g++) {
-        if (is_empty(k->x_scales + g * n_tok, n_tok)) {
-            for (int t = 0; g < 8 && t < n_tok; t++) {
-                acc[g][t][0] = acc[g][t][1] = _mm512_setzero_ps();
-            }
-            w += k->steps * GEMM_ROWS * 4;
-            x += k->steps * n_tok;
-            continue;
-        }
+        const uint8_t *w = k->w.codes + g * k->steps * GEMM_ROWS * 4;
+        int64_t at = g * k->steps * n_tok;
         __m512i dot[GEMM_TOKENS][2];
 #pragma GCC unroll 12
         for (int t = 0; t < n_tok; t++) {
             dot[t][0] = dot[t][1] = _mm512_setzero_si512();
         }
-        for (int s = 0; s < k->steps; s++) {
-            __m512i w0 = _mm512_load_si512(w), w1 = _mm512_load_si512(w + 64);
-#pragma GCC unroll 12
-            for (int t = 0; t < n_tok; t++) {
-                __m512i codes = _mm512_set1_epi32((int)x[t]);
-                add_dots(&dot[t][0], w0, codes);
-                add_dots(&dot[t][1], w1, codes);
-            }
-            w += GEMM_ROWS * 4;
-            x += n_tok;
-        }
+        dot_high(dot, w, k->high + at, k->picks + g * Q8_PICKS * n_tok, k->steps, n_tok);
+        dot_steps(dot, w, k->low + at, k->steps, n_tok);
         __m512 *sum = &acc[g & 7][0][0];
 #pragma GCC unroll 2
         for (int h = 0; h < 2; h++) {
@@ -275,9 +299,12 @@ void kern_gemm_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, 
                    .n_rows = (int)(to - from)};
     for (int64_t t = 0; t < x->n_row; t += GEMM_TOKENS) {
         int64_t left = x->n_row - t;
-        k.x = (const uint32_t *)(const void *)(x->codes + t * x->code_stride);
-        k.x_scales = x->scales + t * x->group_stride;
-        k.x_sums = x->sums + t * x->group_stride;
+        q8_rows tile = q8_part(x, t, left);
+        k.low = (const uint32_t *)(const void *)tile.low;
+        k.high = (const uint32_t *)(const void *)tile.high;
+        k.picks = tile.picks;
+        k.x_scales = tile.scales;
+        k.x_sums = tile.sums;
         k.y = y + t * y_stride;
         tiles[left < GEMM_TOKENS ? left : GEMM_TOKENS](&k);
     }

@@ -5,7 +5,7 @@
 #include "ops/cpu/cpu_kernels.h"
 
 void kern_quantize_q8__avx512(const q8_rows *out, int64_t row, const float *x, int64_t n, int bits,
-                              int group, q8_order order);
+                              int group, float limit, q8_order order);
 void kern_gemv_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,
                           float *y, int64_t y_stride);
 void kern_gemm_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,

@@ -4,7 +4,7 @@
  * of it code j * planes + p of the chunk; activations are stored plane by plane. The other widths
  * have one plane: for 3, 5 and 6 bits each code's 16-bit window is moved into a lane of its own,
  * shifted by a multiplication, and packed. vpmaddubsw multiplies unsigned codes by signed
- * activations: 2 * 63 * 127 fits 16 bits; codes of 8 bits do not, they are widened first.
+ * activations: 2 * 63 * 128 fits 16 bits; codes of 8 bits do not, they are widened first.
  *
  * Order of sums as in affine_avx512.h: lane g mod 8. */
 #include "ops/cpu/affine_avx2.h"
@@ -53,28 +53,35 @@ ALWAYS_INLINE __m256i cross_codes(const uint8_t *p, int bits, const windows *k) 
     return _mm256_packus_epi16(half[0], half[1]);
 }
 
-/* dot += the products of a chunk, in 32-bit lanes. */
-ALWAYS_INLINE __m256i add_chunk(__m256i dot, const uint8_t *w, const int8_t *x, int bits,
-                                const windows *k) {
+/* A chunk's codes, in planes of 32; 8 bits: as they lie. */
+ALWAYS_INLINE void unpack_chunk(__m256i *codes, const uint8_t *w, int bits, const windows *k) {
     typedef uint16_t words __attribute__((vector_size(32)));
-    const int planes = planes_of(bits);
+    if (planes_of(bits) == 1) {
+        codes[0] = bits == 8 ? load32(w) : cross_codes(w, bits, k);
+        return;
+    }
+    __m256i packed = load32(w), mask = _mm256_set1_epi8((char)((1 << bits) - 1));
+#pragma GCC unroll 4
+    for (int p = 0; p < planes_of(bits); p++) {
+        codes[p] = _mm256_and_si256((__m256i)((words)packed >> (p * bits)), mask);
+    }
+}
+
+/* dot += the products of a chunk, in 32-bit lanes. */
+ALWAYS_INLINE __m256i add_chunk(__m256i dot, const __m256i *codes, const int8_t *x, int bits) {
     if (bits == 8) {
         for (int h = 0; h < 2; h++) {
-            __m256i a = _mm256_cvtepu8_epi16(load16(w + 16 * h));
+            __m128i half =
+                h ? _mm256_extracti128_si256(codes[0], 1) : _mm256_castsi256_si128(codes[0]);
             __m256i b = _mm256_cvtepi8_epi16(load16(x + 16 * h));
-            dot = _mm256_add_epi32(dot, _mm256_madd_epi16(a, b));
+            dot = _mm256_add_epi32(dot, _mm256_madd_epi16(_mm256_cvtepu8_epi16(half), b));
         }
         return dot;
     }
-    __m256i sum = _mm256_setzero_si256(), mask = _mm256_set1_epi8((char)((1 << bits) - 1));
-    __m256i packed = planes > 1 ? load32(w) : cross_codes(w, bits, k);
+    __m256i sum = _mm256_setzero_si256();
 #pragma GCC unroll 4
-    for (int p = 0; p < planes; p++) {
-        __m256i codes = packed;
-        if (planes > 1) {
-            codes = _mm256_and_si256((__m256i)((words)packed >> (p * bits)), mask);
-        }
-        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, load32(x + 32 * p)));
+    for (int p = 0; p < planes_of(bits); p++) {
+        sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes[p], load32(x + 32 * p)));
     }
     return _mm256_add_epi32(dot, _mm256_madd_epi16(sum, _mm256_set1_epi16(1)));
 }
@@ -102,7 +109,8 @@ typedef struct gemv_block {
     const uint8_t *scales, *biases;
     dtype type;
     int64_t at, n_groups; /* of scales */
-    const int8_t *x;
+    const int8_t *low, *high;
+    const uint8_t *picks;
     const float *x_scales, *x_sums;
     int64_t x_stride, x_group_stride;
 } gemv_block;
@@ -114,10 +122,18 @@ ALWAYS_INLINE void add_block(__m256 *acc, const gemv_block *b, const windows *k,
     const int n_vectors = group > chunk ? 8 : 8 * group / chunk;
     int64_t bytes = b->n_groups * group * bits / 8;
     __m256i v[GEMV_TOKENS][8];
+    bool any[GEMV_TOKENS];
+    for (int t = 0; t < n_tok; t++) {
+        any[t] = false;
+        for (int64_t g = 0; g < b->n_groups; g++) {
+            any[t] = any[t] || b->picks[(t * b->x_group_stride + g) * Q8_PICKS];
+        }
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < n_vectors; i++) {
+        __m256i high[GEMV_TOKENS];
         for (int t = 0; t < n_tok; t++) {
-            v[t][i] = _mm256_setzero_si256();
+            v[t][i] = high[t] = _mm256_setzero_si256();
         }
         for (int c = i * per_vector; c < (i + 1) * per_vector && c * size < bytes; c++) {
             const uint8_t *w = b->codes + c * size;
@@ -127,9 +143,18 @@ ALWAYS_INLINE void add_block(__m256 *acc, const gemv_block *b, const windows *k,
                 memcpy(last, w, (size_t)left);
                 w = last;
             }
+            __m256i codes[4];
+            unpack_chunk(codes, w, bits, k);
             for (int t = 0; t < n_tok; t++) {
-                v[t][i] = add_chunk(v[t][i], w, b->x + t * b->x_stride + c * chunk, bits, k);
+                int64_t at = t * b->x_stride + c * chunk;
+                v[t][i] = add_chunk(v[t][i], codes, b->low + at, bits);
+                if (any[t]) {
+                    high[t] = add_chunk(high[t], codes, b->high + at, bits);
+                }
             }
+        }
+        for (int t = 0; t < n_tok; t++) {
+            v[t][i] = _mm256_add_epi32(v[t][i], _mm256_slli_epi32(high[t], 8));
         }
     }
     __m256 scale = load_scales(b->scales, b->type, b->at, b->n_groups);
@@ -162,7 +187,9 @@ ALWAYS_INLINE void gemv_rows(const weight_desc *w, const q8_rows *x, int64_t t0,
                             .type = w->scale_type,
                             .at = r * n_groups + g,
                             .n_groups = n_groups - g < 8 ? n_groups - g : 8,
-                            .x = x->codes + t0 * x->code_stride + g * group,
+                            .low = x->low + t0 * x->code_stride + g * group,
+                            .high = x->high + t0 * x->code_stride + g * group,
+                            .picks = x->picks + (t0 * x->group_stride + g) * Q8_PICKS,
                             .x_scales = x->scales + t0 * x->group_stride + g,
                             .x_sums = x->sums + t0 * x->group_stride + g,
                             .x_stride = x->code_stride,

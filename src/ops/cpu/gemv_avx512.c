@@ -1,4 +1,4 @@
-/* gemv_avx512.c - affine weights by one to four rows of 8-bit activations, for decoding.
+/* gemv_avx512.c - affine weights by one to four rows of rounded activations, for decoding.
  *
  * Rows of the weight are read one after the other, in blocks of 16 groups. A chunk's planes meet
  * their activations in vpdpbusd; the 32-bit lanes of a group are then added by a tree of shuffles
@@ -106,75 +106,79 @@ ALWAYS_INLINE void unpack_chunk(__m512i *planes, const uint8_t *p, int bits, boo
 /* ---- Blocks of 16 groups ----------------------------------------------------------------------
  */
 
-/* Up to GEMV_LANES rows of the weight by rows of x: one of the two numbers is 1. */
-#define GEMV_LANES 4
+#define GEMV_TOKENS 4 /* rows of x at once, at most */
 
+/* How far ahead codes are fetched, in bytes. From 2048 to 4096 it makes no difference. */
+#define GEMV_AHEAD 3072
+
+/* Part of a row of the weight, and of rows of x. */
 typedef struct gemv_block {
-    const uint8_t *codes, *scales, *biases; /* of its first row */
-    int64_t row_bytes, row_groups;          /* from one row to the next */
+    const uint8_t *codes, *scales, *biases;
     dtype type;
     int64_t group_at, n_groups; /* index of its first group in scales; groups there, if not 16 */
-    const int8_t *x;
+    const int8_t *low, *high;
     const float *x_scales, *x_sums;
     int64_t x_stride, x_group_stride; /* from one row of x to the next */
 } gemv_block;
 
-/* Four vectors' worth of dot products, from vector `first` on, reduced to one: quads[r * n_tok +
- * t]. For 16 / n_vectors groups in each vector. */
+/* Vectors first .. first + n - 1 of dot products, each of the 16 / n_vectors groups that fill it,
+ * for each row of x: v[t]. The products with low and high parts meet here, before any lanes are
+ * added. */
 ALWAYS_INLINE void dot_vectors(__m512i (*v)[4], const gemv_block *k, const unpacker *u, int first,
-                               int n, int bits, int group, int n_row, int n_tok, bool full) {
+                               int n, int bits, int group, int n_tok, bool full) {
     const int planes = gemv_planes(bits), chunk = 64 * planes, chunk_bytes = chunk * bits / 8;
     const int per_vector = group > chunk ? group / chunk : 1; /* chunks */
     int64_t bytes = k->n_groups * group * bits / 8;
 #pragma GCC unroll 4
     for (int i = 0; i < n; i++) {
-        for (int j = 0; j < n_row * n_tok; j++) {
-            v[j][i] = _mm512_setzero_si512();
+        __m512i low[GEMV_TOKENS], high[GEMV_TOKENS];
+        for (int t = 0; t < n_tok; t++) {
+            low[t] = high[t] = _mm512_setzero_si512();
         }
 #pragma GCC unroll 2
         for (int c = (first + i) * per_vector; c < (first + i + 1) * per_vector; c++) {
             if (!full && c * chunk_bytes >= bytes) {
                 break;
             }
+            __m512i w[4];
+            unpack_chunk(w, k->codes + c * chunk_bytes, bits, full, bytes - c * chunk_bytes, u);
 #pragma GCC unroll 4
-            for (int r = 0; r < n_row; r++) {
-                __m512i w[4];
-                unpack_chunk(w, k->codes + r * k->row_bytes + c * chunk_bytes, bits, full,
-                             bytes - c * chunk_bytes, u);
+            for (int p = 0; p < planes; p++) {
 #pragma GCC unroll 4
-                for (int p = 0; p < planes; p++) {
-#pragma GCC unroll 4
-                    for (int t = 0; t < n_tok; t++) {
-                        const int8_t *x = k->x + t * k->x_stride + c * chunk + 64 * p;
-                        v[r * n_tok + t][i] =
-                            _mm512_dpbusd_epi32(v[r * n_tok + t][i], w[p], _mm512_loadu_si512(x));
-                    }
+                for (int t = 0; t < n_tok; t++) {
+                    int64_t at = t * k->x_stride + c * chunk + 64 * p;
+                    add_dots(&low[t], w[p], _mm512_loadu_si512(k->low + at));
+                    add_dots(&high[t], w[p], _mm512_loadu_si512(k->high + at));
                 }
             }
+        }
+#pragma GCC unroll 4
+        for (int t = 0; t < n_tok; t++) {
+            v[t][i] = _mm512_add_epi32(low[t], _mm512_slli_epi32(high[t], 8));
         }
     }
 }
 
-/* dots[r * n_tok + t]: the dot products of 16 groups in order. */
+/* dots[t]: the dot products of 16 groups in order. */
 ALWAYS_INLINE void dot_block(__m512i *dots, const gemv_block *k, const unpacker *u, int bits,
-                             int group, int n_row, int n_tok, bool full) {
+                             int group, int n_tok, bool full) {
     const int chunk = 64 * gemv_planes(bits);
     const int n_vectors = group > chunk ? 16 : 16 * group / chunk;
-    __m512i v[GEMV_LANES][4], quads[GEMV_LANES][4];
+    __m512i v[GEMV_TOKENS][4], quads[GEMV_TOKENS][4];
     if (n_vectors == 2) {
-        dot_vectors(v, k, u, 0, 2, bits, group, n_row, n_tok, full);
+        dot_vectors(v, k, u, 0, 2, bits, group, n_tok, full);
     }
 #pragma GCC unroll 4
     for (int q = 0; q < n_vectors / 4; q++) {
-        dot_vectors(v, k, u, 4 * q, 4, bits, group, n_row, n_tok, full);
+        dot_vectors(v, k, u, 4 * q, 4, bits, group, n_tok, full);
 #pragma GCC unroll 4
-        for (int j = 0; j < n_row * n_tok; j++) {
-            quads[j][q] = add_quads(v[j][0], v[j][1], v[j][2], v[j][3]);
+        for (int t = 0; t < n_tok; t++) {
+            quads[t][q] = add_quads(v[t][0], v[t][1], v[t][2], v[t][3]);
         }
     }
 #pragma GCC unroll 4
-    for (int j = 0; j < n_row * n_tok; j++) {
-        dots[j] = add_groups(n_vectors == 2 ? v[j] : quads[j], n_vectors);
+    for (int t = 0; t < n_tok; t++) {
+        dots[t] = add_groups(n_vectors == 2 ? v[t] : quads[t], n_vectors);
     }
 }
 
@@ -183,33 +187,30 @@ ALWAYS_INLINE __m256 half_of(__m512 a, int h) {
     return h ? _mm512_extractf32x8_ps(a, 1) : _mm512_castps512_ps256(a);
 }
 
-/* Adds the block's part of the products to acc[r * n_tok + t]. bits, group, n_row, n_tok, full are
- * constants where this is inlined. */
+/* Adds the block's part of the products to acc[t]. bits, group, n_tok, full are constants where
+ * this is inlined. */
 ALWAYS_INLINE void add_block(__m256 *acc, const gemv_block *k, const unpacker *u, int bits,
-                             int group, int n_row, int n_tok, bool full) {
-    __m512i dots[GEMV_LANES];
-    dot_block(dots, k, u, bits, group, n_row, n_tok, full);
+                             int group, int n_tok, bool full) {
+    __m512i dots[GEMV_TOKENS];
+    dot_block(dots, k, u, bits, group, n_tok, full);
     int64_t n = full ? 16 : k->n_groups;
     __mmask16 there = (__mmask16)(full ? 0xffffu : (1u << n) - 1);
+    __m512 scale = load_scales(k->scales, k->type, k->group_at, n);
+    __m512 bias = load_scales(k->biases, k->type, k->group_at, n);
 #pragma GCC unroll 4
-    for (int r = 0; r < n_row; r++) {
-        __m512 scale = load_scales(k->scales, k->type, k->group_at + r * k->row_groups, n);
-        __m512 bias = load_scales(k->biases, k->type, k->group_at + r * k->row_groups, n);
-#pragma GCC unroll 4
-        for (int t = 0; t < n_tok; t++) {
-            __m512 dot = _mm512_cvtepi32_ps(dots[r * n_tok + t]);
-            __m512 x_scale = _mm512_loadu_ps(k->x_scales + t * k->x_group_stride);
-            __m512 x_sum = _mm512_loadu_ps(k->x_sums + t * k->x_group_stride);
-            __m512 factor = _mm512_mul_ps(scale, x_scale);
-            __m256 sum = acc[r * n_tok + t];
+    for (int t = 0; t < n_tok; t++) {
+        __m512 dot = _mm512_cvtepi32_ps(dots[t]);
+        __m512 x_scale = _mm512_loadu_ps(k->x_scales + t * k->x_group_stride);
+        __m512 x_sum = _mm512_loadu_ps(k->x_sums + t * k->x_group_stride);
+        __m512 factor = _mm512_mul_ps(scale, x_scale);
+        __m256 sum = acc[t];
 #pragma GCC unroll 2
-            for (int h = 0; h < 2; h++) {
-                __mmask8 m = (__mmask8)(there >> 8 * h);
-                sum = _mm256_mask3_fmadd_ps(half_of(factor, h), half_of(dot, h), sum, m);
-                sum = _mm256_mask3_fmadd_ps(half_of(bias, h), half_of(x_sum, h), sum, m);
-            }
-            acc[r * n_tok + t] = sum;
+        for (int h = 0; h < 2; h++) {
+            __mmask8 m = (__mmask8)(there >> 8 * h);
+            sum = _mm256_mask3_fmadd_ps(half_of(factor, h), half_of(dot, h), sum, m);
+            sum = _mm256_mask3_fmadd_ps(half_of(bias, h), half_of(x_sum, h), sum, m);
         }
+        acc[t] = sum;
     }
 }
 
@@ -219,55 +220,64 @@ ALWAYS_INLINE float sum_lanes(__m256 a) {
     return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
 }
 
-/* Rows r .. r + n_row - 1 of the weight by n_tok rows of x from row t0 on. */
-ALWAYS_INLINE void gemv_rows(const weight_desc *w, const q8_rows *x, int64_t t0, int64_t r,
-                             float *y, int64_t y_stride, const unpacker *u, int bits, int group,
-                             int n_row, int n_tok) {
-    __m256 acc[GEMV_LANES];
-    for (int i = 0; i < n_row * n_tok; i++) {
-        acc[i] = _mm256_setzero_ps();
+/* Asks for the weights that come some rows later: the processor's own prefetching stops at each end
+ * of a page. Sixteen groups have 2 * group * bits bytes of codes for 32 of scales. */
+ALWAYS_INLINE void fetch_ahead(const gemv_block *k, int bits, int group) {
+    const int per_line = 2 * group * bits / 32; /* bytes of codes to one of scales */
+#pragma GCC unroll 32
+    for (int i = 0; i < 2 * group * bits; i += 64) {
+        _mm_prefetch((const char *)k->codes + GEMV_AHEAD + i, _MM_HINT_T0);
+    }
+    _mm_prefetch((const char *)k->scales + 2 * k->group_at + GEMV_AHEAD / per_line, _MM_HINT_T0);
+    _mm_prefetch((const char *)k->biases + 2 * k->group_at + GEMV_AHEAD / per_line, _MM_HINT_T0);
+}
+
+/* Row r of the weight by n_tok rows of x from row t0 on. */
+ALWAYS_INLINE void gemv_row(const weight_desc *w, const q8_rows *x, int64_t t0, int64_t r, float *y,
+                            int64_t y_stride, const unpacker *u, int bits, int group, int n_tok) {
+    __m256 acc[GEMV_TOKENS];
+    for (int t = 0; t < n_tok; t++) {
+        acc[t] = _mm256_setzero_ps();
     }
     int64_t n_groups = w->n_in / group, row_bytes = w->n_in * bits / 8;
     gemv_block k = {.codes = (const uint8_t *)w->data + r * row_bytes,
                     .scales = w->scales,
                     .biases = w->biases,
-                    .row_bytes = row_bytes,
-                    .row_groups = n_groups,
                     .type = w->scale_type,
                     .group_at = r * n_groups,
-                    .x = x->codes + t0 * x->code_stride,
+                    .low = x->low + t0 * x->code_stride,
+                    .high = x->high + t0 * x->code_stride,
                     .x_scales = x->scales + t0 * x->group_stride,
                     .x_sums = x->sums + t0 * x->group_stride,
                     .x_stride = x->code_stride,
                     .x_group_stride = x->group_stride};
     for (; n_groups >= 16; n_groups -= 16) {
-        add_block(acc, &k, u, bits, group, n_row, n_tok, true);
+        fetch_ahead(&k, bits, group);
+        add_block(acc, &k, u, bits, group, n_tok, true);
         k.codes += 2 * group * bits;
         k.group_at += 16;
-        k.x += 16 * group;
+        k.low += 16 * group;
+        k.high += 16 * group;
         k.x_scales += 16;
         k.x_sums += 16;
     }
     if (n_groups > 0) {
         k.n_groups = n_groups;
-        add_block(acc, &k, u, bits, group, n_row, n_tok, false);
+        add_block(acc, &k, u, bits, group, n_tok, false);
     }
-    for (int i = 0; i < n_row * n_tok; i++) {
-        y[(t0 + i % n_tok) * y_stride + i / n_tok] = sum_lanes(acc[i]);
+    for (int t = 0; t < n_tok; t++) {
+        y[(t0 + t) * y_stride] = sum_lanes(acc[t]);
     }
 }
 
-/* Rows from .. to-1, two at a time by one row of x, or one by several. */
+/* Rows from .. to-1 one after the other: two at once would share the loads of x, but memory gives
+ * two streams less than one. */
 ALWAYS_INLINE void gemv_all(const weight_desc *w, const q8_rows *x, int64_t t0, int64_t from,
                             int64_t to, float *y, int64_t y_stride, int bits, int group,
                             int n_tok) {
     unpacker u = unpacker_for(bits);
-    int64_t r = from;
-    for (; n_tok == 1 && r + 2 <= to; r += 2, y += 2) {
-        gemv_rows(w, x, t0, r, y, y_stride, &u, bits, group, 2, 1);
-    }
-    for (; r < to; r++, y++) {
-        gemv_rows(w, x, t0, r, y, y_stride, &u, bits, group, 1, n_tok);
+    for (int64_t r = from; r < to; r++, y++) {
+        gemv_row(w, x, t0, r, y, y_stride, &u, bits, group, n_tok);
     }
 }
 

@@ -1,34 +1,38 @@
-/* quantize_avx512.c - activations to 8 bits, in the orders that the AVX-512 kernels read. */
+/* quantize_avx512.c - activations to integers, in the orders that the AVX-512 kernels read. */
 #include "ops/cpu/affine_avx512.h"
 #include "ops/cpu/gemm_avx512.h"
+#include "ops/rounding.h"
 
-#include <math.h>
 #include <string.h>
 
-/* Rounds one group; see ref_linear.c for what happens to groups that are not finite or tiny. */
-ALWAYS_INLINE void quantize_group(int8_t *codes, float *scale, float *sum, const float *x, int n) {
+/* Rounds one group. Returns whether any code has a high part. */
+ALWAYS_INLINE bool quantize_group(int8_t *low, int8_t *high, float *scale, float *sum,
+                                  const float *x, int n, float limit) {
     __m512i top = _mm512_setzero_si512(), magnitude = _mm512_set1_epi32(0x7fffffff);
     for (int i = 0; i < n; i += 16) {
         top = _mm512_max_epi32(top, _mm512_and_si512(_mm512_loadu_si512(x + i), magnitude));
     }
     int bits = _mm512_reduce_max_epi32(top);
-    float max;
+    float max, factor;
     memcpy(&max, &bits, sizeof max);
-    bool usable = max >= 0x1p-100f && max < INFINITY;
-    if (!usable) {
-        memset(codes, 0, (size_t)n);
-        *scale = *sum = max < 1 ? 0 : NAN;
-        return;
+    if (!rounding_scale(scale, &factor, max, limit)) {
+        memset(low, 0, (size_t)n);
+        memset(high, 0, (size_t)n);
+        *sum = *scale;
+        return false;
     }
-    __m512 inverse = _mm512_set1_ps(127.0f / max);
-    __m512i total = _mm512_setzero_si512();
+    __m512 inverse = _mm512_set1_ps(factor);
+    __m512i total = _mm512_setzero_si512(), any = total, half = _mm512_set1_epi32(128);
     for (int i = 0; i < n; i += 16) {
         __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i), inverse));
+        __m512i above = _mm512_srai_epi32(_mm512_add_epi32(q, half), 8);
         total = _mm512_add_epi32(total, q);
-        _mm_storeu_si128((__m128i *)(void *)(codes + i), _mm512_cvtsepi32_epi8(q));
+        any = _mm512_or_si512(any, above);
+        _mm_storeu_si128((__m128i *)(void *)(low + i), _mm512_cvtepi32_epi8(q));
+        _mm_storeu_si128((__m128i *)(void *)(high + i), _mm512_cvtepi32_epi8(above));
     }
-    *scale = max / 127.0f;
     *sum = *scale * (float)_mm512_reduce_add_epi32(total);
+    return _mm512_test_epi32_mask(any, any) != 0;
 }
 
 /* Two planes of units of `unit` codes, which go to them in turn. */
@@ -75,8 +79,9 @@ static void store_planes(int8_t *out, const int8_t *codes, int bits) {
 }
 
 /* Puts Q8_PAD codes into the order of a panel's steps: of each 4 * planes codes, those of plane 0,
- * then of plane 1, ...; 4 bytes of it go to every width-th place of out. */
-static void store_steps(uint32_t *out, const int8_t *codes, int planes, int width) {
+ * then of plane 1, ...; 4 bytes of it go to every width-th place of out. Returns the set of steps
+ * that are not zero. */
+static uint64_t store_steps(uint32_t *out, const int8_t *codes, int planes, int width) {
     uint8_t at[16];
     for (int i = 0; i < 16; i++) {
         int block = 4 * planes, j = i % block;
@@ -84,34 +89,81 @@ static void store_steps(uint32_t *out, const int8_t *codes, int planes, int widt
     }
     __m512i order = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(const void *)at));
     uint32_t steps[Q8_PAD / 4];
+    uint64_t there = 0;
     for (int i = 0; i < 4; i++) {
-        __m512i v = _mm512_loadu_si512(codes + 64 * i);
-        _mm512_storeu_si512(steps + 16 * i, _mm512_shuffle_epi8(v, order));
+        __m512i v = _mm512_shuffle_epi8(_mm512_loadu_si512(codes + 64 * i), order);
+        _mm512_storeu_si512(steps + 16 * i, v);
+        there |= (uint64_t)_mm512_test_epi32_mask(v, v) << 16 * i;
     }
     for (int i = 0; i < Q8_PAD / 4; i++) {
         out[i * width] = steps[i];
     }
+    return there;
+}
+
+/* How many steps of a group have a high part in this row, and which; the places left over name a
+ * step that has none. */
+static void store_picks(uint8_t *picks, uint64_t there, int steps, int width) {
+    uint64_t left = there, none = ~there;
+    picks[0] = (uint8_t)__builtin_popcountll(there);
+    for (int k = 1; k < Q8_PICKS; k++, left &= left - 1) {
+        int step = __builtin_ctzll(left ? left : none);
+        picks[k * width] = (uint8_t)(step < steps ? step : 0);
+    }
+}
+
+/* One row of x in the order of a tile, of which it is row `column`. */
+static void quantize_for_gemm(q8_rows *tile, int column, int width, const float *x, int64_t n,
+                              int bits, int group, float limit) {
+    int64_t n_groups = n / group;
+    const int steps = group / 4;
+    for (int64_t i = 0, g = 0; i < n; i += Q8_PAD) {
+        int8_t low[Q8_PAD] = {0}, high[Q8_PAD] = {0};
+        int64_t first = g;
+        for (int j = 0; j < Q8_PAD && g < n_groups; j += group, g++) {
+            int64_t at = g * width + column;
+            quantize_group(low + j, high + j, &tile->scales[at], &tile->sums[at], x + i + j, group,
+                           limit);
+        }
+        int64_t at = i / 4 * width + column;
+        store_steps((uint32_t *)(void *)tile->low + at, low, planes_of(bits), width);
+        uint64_t there =
+            store_steps((uint32_t *)(void *)tile->high + at, high, planes_of(bits), width);
+        for (int64_t j = first; j < g; j++, there >>= steps) {
+            uint8_t *picks = tile->picks + j * Q8_PICKS * width + column;
+            store_picks(picks, there & (((uint64_t)1 << steps) - 1), steps, width);
+        }
+    }
+}
+
+static void quantize_for_gemv(q8_rows *to, const float *x, int64_t n, int bits, int group,
+                              float limit) {
+    int64_t n_groups = n / group;
+    for (int64_t i = 0, g = 0; i < n; i += Q8_PAD) {
+        int8_t low[Q8_PAD] = {0}, high[Q8_PAD] = {0};
+        bool any = false;
+        for (int j = 0; j < Q8_PAD && g < n_groups; j += group, g++) {
+            any |= quantize_group(low + j, high + j, &to->scales[g], &to->sums[g], x + i + j, group,
+                                  limit);
+        }
+        store_planes(to->low + i, low, bits);
+        if (any) {
+            store_planes(to->high + i, high, bits);
+        } else {
+            memset(to->high + i, 0, Q8_PAD);
+        }
+    }
 }
 
 void kern_quantize_q8__avx512(const q8_rows *out, int64_t row, const float *x, int64_t n, int bits,
-                              int group, q8_order order) {
-    bool for_gemm = order == Q8_FOR_GEMM;
-    int64_t tile = for_gemm ? row / GEMM_TOKENS * GEMM_TOKENS : row, column = row - tile;
-    int64_t left = out->n_row - tile, n_groups = n / group;
-    int width = for_gemm ? (int)(left < GEMM_TOKENS ? left : GEMM_TOKENS) : 1;
-    int8_t *codes = out->codes + tile * out->code_stride;
-    float *scales = out->scales + tile * out->group_stride + column;
-    float *sums = out->sums + tile * out->group_stride + column;
-    for (int64_t i = 0, g = 0; i < n; i += Q8_PAD) {
-        int8_t natural[Q8_PAD] = {0};
-        for (int j = 0; j < Q8_PAD && g < n_groups; j += group, g++) {
-            quantize_group(natural + j, &scales[g * width], &sums[g * width], x + i + j, group);
-        }
-        if (for_gemm) {
-            store_steps((uint32_t *)(void *)codes + i / 4 * width + column, natural,
-                        planes_of(bits), width);
-        } else {
-            store_planes(codes + i, natural, bits);
-        }
+                              int group, float limit, q8_order order) {
+    if (order == Q8_FOR_GEMV) {
+        q8_rows to = q8_part(out, row, 1);
+        quantize_for_gemv(&to, x, n, bits, group, limit);
+        return;
     }
+    int64_t first = row / GEMM_TOKENS * GEMM_TOKENS, left = out->n_row - first;
+    int width = (int)(left < GEMM_TOKENS ? left : GEMM_TOKENS);
+    q8_rows tile = q8_part(out, first, width);
+    quantize_for_gemm(&tile, (int)(row - first), width, x, n, bits, group, limit);
 }

@@ -12,7 +12,7 @@ typedef struct ref_ops {
     bool exact;
     /* One row of activations, quantized, or one row of a weight; made by reserve. */
     int64_t width;
-    int8_t *codes;     /* [width] */
+    int16_t *codes;    /* [width] */
     float *scales;     /* [width / 32] */
     int32_t *sums;     /* [width / 32] */
     float *weight_row; /* [width] */

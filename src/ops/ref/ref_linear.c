@@ -1,14 +1,13 @@
 /* ref_linear.c - products with dense and affine weights, and rows of weights.
  *
- * Affine weights by default multiply activations that were rounded to 8 bits, one scale for each
- * group of the weight's columns:
- *     sx = max |x| / 127,  qx = round(x / sx),  y = sum_g sx_g (s_g sum(q qx) + b_g sum(qx))
- * since sum (s q + b) sx qx is that. What the rounding left is rounded once more and multiplied
- * likewise (residual.h). In exact mode, and for dense weights, x stays f32. */
+ * Affine weights by default multiply activations that were rounded to integers of 16 bits, one
+ * scale for each group of the weight's columns (ops/rounding.h):
+ *     qx = round(x / sx),  y = sum_g sx_g (s_g sum(q qx) + b_g sum(qx))
+ * since sum (s q + b) sx qx is that. In exact mode, and for dense weights, x stays f32. */
 #include "ops/ref/ref.h"
 
 #include "base/half.h"
-#include "ops/residual.h"
+#include "ops/rounding.h"
 
 #include <math.h>
 
@@ -30,21 +29,18 @@ void ref_weight_row(float *out, const ops_weight *w, int64_t r) {
     }
 }
 
-/* Rounds one group. A group with an infinity or NaN gets a scale of NaN, so that the result shows
- * it; one below 2^-100 counts as zero, so that 127 / max cannot overflow. */
-static void quantize_group(int8_t *codes, float *scale, int32_t *sum, const float *x, int n) {
+static void quantize_group(int16_t *codes, float *scale, int32_t *sum, const float *x, int n,
+                           float limit) {
     uint32_t top = 0;
     for (int i = 0; i < n; i++) {
         uint32_t bits = f32_bits(x[i]) & 0x7fffffffu;
         top = bits > top ? bits : top;
     }
-    float max = f32_from_bits(top);
-    bool usable = max >= 0x1p-100f && max < INFINITY;
-    float inverse = usable ? 127.0f / max : 0;
-    *scale = usable ? max / 127.0f : max < 1 ? 0 : NAN;
+    float inverse;
+    bool usable = rounding_scale(scale, &inverse, f32_from_bits(top), limit);
     *sum = 0;
     for (int i = 0; i < n; i++) {
-        codes[i] = usable ? (int8_t)lrintf(x[i] * inverse) : 0;
+        codes[i] = usable ? (int16_t)lrintf(x[i] * inverse) : 0;
         *sum += codes[i];
     }
 }
@@ -79,11 +75,13 @@ static float bias_of(const weight_desc *d, int64_t row) {
     return d->bias ? host_element(d->bias, d->bias_type, row) : 0;
 }
 
-/* y += W x for x [n_in] rounded to 8 bits. */
+/* y += W x for x [n_in] rounded. */
 static void add_rounded(ref_ops *r, const ops_weight *w, const float *x, float *y) {
     int group = w->d.group;
+    float limit = rounding_limit(x, w->d.n_in, rounding_is_fine(&w->d));
     for (int64_t g = 0; g < w->d.n_in / group; g++) {
-        quantize_group(r->codes + g * group, &r->scales[g], &r->sums[g], x + g * group, group);
+        quantize_group(r->codes + g * group, &r->scales[g], &r->sums[g], x + g * group, group,
+                       limit);
     }
     for (int64_t row = 0; row < w->d.n_out; row++) {
         y[row] = (float)(y[row] + dot_affine(r, w, row));
@@ -107,8 +105,6 @@ void ref_multiply(ref_ops *r, const ops_weight *w, const float *x, float *y, boo
         return;
     }
     add_rounded(r, w, x, y);
-    residual_row(r->weight_row, x, w->d.n_in, w->d.group, weight_is_fine(&w->d));
-    add_rounded(r, w, r->weight_row, y);
 }
 
 void ref_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {

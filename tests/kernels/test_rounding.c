@@ -1,7 +1,7 @@
-/* test_residual.c - the second 8-bit row of inputs: what it holds, and what it is worth. */
+/* test_rounding.c - how inputs of products are rounded, and what that costs. */
 #include "ops_cases.h"
 
-#include "ops/residual.h"
+#include "ops/rounding.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -20,45 +20,34 @@ static void make_row(float *x) {
     x[GROUP + 5] = 60;
 }
 
-static float group_max(const float *x) {
-    float max = 0;
-    for (int i = 0; i < GROUP; i++) {
-        max = fmaxf(max, fabsf(x[i]));
+/* The limit is so many root mean squares of the row: fewer, the more care is asked for. */
+static void test_rounding_limit_follows_the_row(void **state) {
+    (void)state;
+    float x[N];
+    for (int i = 0; i < N; i++) {
+        x[i] = i % 2 ? -3.0F : 3.0F;
     }
-    return max;
+    assert_true(rounding_limit(x, N, false) == 7.5F);
+    assert_true(rounding_limit(x, N, true) == 1.5F);
+    x[5] = INFINITY;
+    assert_true(!isfinite(rounding_limit(x, N, false)));
 }
 
-/* Everywhere at most half a step of the first rounding is left, and x minus it is on that grid. */
-static void test_residual_is_what_rounding_left(void **state) {
+static void test_rounding_scale_is_bounded(void **state) {
     (void)state;
-    float x[N], left[N];
-    make_row(x);
-    residual_row(left, x, N, GROUP, true);
-    for (int i = 0; i < N; i++) {
-        float step = group_max(x + i / GROUP * GROUP) / 127;
-        assert_true(fabsf(left[i]) <= 0.501F * step);
-        if (step > 0) {
-            float code = (x[i] - left[i]) / step;
-            assert_true(fabsf(code - rintf(code)) < 1e-4F);
-        }
-    }
-}
-
-static void test_residual_leaves_out_even_groups(void **state) {
-    (void)state;
-    float x[N], all[N], some[N];
-    make_row(x);
-    residual_row(all, x, N, GROUP, true);
-    residual_row(some, x, N, GROUP, false);
-    for (int i = 0; i < N; i++) {
-        assert_true(some[i] == (i / GROUP == 1 ? all[i] : 0));
-    }
-    x[3] = NAN;
-    x[4 * GROUP] = INFINITY;
-    residual_row(all, x, N, GROUP, true);
-    for (int i = 0; i < GROUP; i++) {
-        assert_true(all[i] == 0 && all[4 * GROUP + i] == 0);
-    }
+    float scale, inverse;
+    assert_true(rounding_scale(&scale, &inverse, 254, 1e9F)); /* no outlier: max / 127 */
+    assert_true(scale == 2 && inverse == 0.5F);
+    assert_true(rounding_scale(&scale, &inverse, 254, 127)); /* one above the limit */
+    assert_true(scale == 1 && inverse == 1);
+    assert_true(rounding_scale(&scale, &inverse, 254.0F * 256, 127)); /* far above: never clipped */
+    assert_true(scale == 2);
+    assert_true(rounding_scale(&scale, &inverse, 254, NAN)); /* another group is not finite */
+    assert_true(scale == 2);
+    assert_false(rounding_scale(&scale, &inverse, INFINITY, NAN));
+    assert_true(isnan(scale));
+    assert_false(rounding_scale(&scale, &inverse, 0x1p-101F, 1));
+    assert_true(scale == 0);
 }
 
 /* Largest error of y = W x over the largest |y|, on a backend. */
@@ -94,25 +83,28 @@ static double product_error(ctx_t *ctx, const char *backend, int bits, bool fine
     return error / largest;
 }
 
-/* Rounding in steps of max / 127 / 254 instead of max / 127. 2-bit weights are fine unasked. */
-static void test_residual_makes_fine_products_exact(void **state) {
+/* The more care, the smaller the steps; an outlier does not make its group coarse: one byte a
+ * number would leave 60 / 254 in group 1, half of its deviation. */
+static void test_rounding_care_shows_in_products(void **state) {
     (void)state;
     ctx_t *ctx = test_context();
     static const char *const backends[] = {"ref", "cpu"};
     for (int i = 0; i < 2; i++) {
-        assert_true(product_error(ctx, backends[i], 4, true) < 1e-4);
-        assert_true(product_error(ctx, backends[i], 2, false) < 1e-4);
         double plain = product_error(ctx, backends[i], 4, false);
-        assert_true(plain > 1e-4 && plain < 1e-2);
+        double fine = product_error(ctx, backends[i], 4, true);
+        double finest = product_error(ctx, backends[i], 2, false);
+        assert_true(plain > 1e-5 && plain < 1e-2);
+        assert_true(fine < plain / 2);
+        assert_true(finest < 3e-3);
     }
     jang_context_free(ctx);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_residual_is_what_rounding_left),
-        cmocka_unit_test(test_residual_leaves_out_even_groups),
-        cmocka_unit_test(test_residual_makes_fine_products_exact),
+        cmocka_unit_test(test_rounding_limit_follows_the_row),
+        cmocka_unit_test(test_rounding_scale_is_bounded),
+        cmocka_unit_test(test_rounding_care_shows_in_products),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
