@@ -66,7 +66,7 @@ JANG_MUST_CHECK jang_status grammar_state_clone(grammar_state **out, const gramm
 /* Makes dst, a state of the same grammar, equal to src; allocates only if dst has to grow. */
 JANG_MUST_CHECK jang_status grammar_state_copy(grammar_state *dst, const grammar_state *src);
 /* Back to the start of the text. */
-void grammar_state_reset(grammar_state *s);
+JANG_MUST_CHECK jang_status grammar_state_reset(grammar_state *s);
 
 /* Number of 64-bit words of a mask over n_vocab ids. */
 static inline size_t grammar_mask_words(int32_t n_vocab) {
