@@ -485,7 +485,7 @@ typedef struct jang_engine_options {
     const char *disk_cache;    /* directory, made if missing; NULL: none */
     uint64_t disk_cache_bytes; /* most bytes in it (10 GiB) */
 
-    bool lookup;       /* guess tokens by repeating what stood in the text before */
+    bool lookup;       /* guess tokens by repeating what stood in the text before (true) */
     jang_model *draft; /* a small model of the same vocabulary that guesses; NULL: none. It
                         * must be of the same context and outlive the engine */
     int32_t n_draft;   /* most tokens guessed at once (8) */

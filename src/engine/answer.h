@@ -16,6 +16,12 @@
 
 #define DRAFT_MAX 16 /* tokens guessed at once */
 
+/* How guessing has gone lately: tokens to guess (0: not yet tried), guesses wrong from their start
+ * one after another, tokens to wait before the next. */
+typedef struct guess_record {
+    int32_t n, n_misses, pause;
+} guess_record;
+
 typedef struct answer {
     request *r;
     int32_t index;
@@ -36,8 +42,12 @@ typedef struct answer {
     int32_t n_rows, n_out, first_out;
     int32_t draft[DRAFT_MAX]; /* rows n_rows - n_draft and up are guesses */
     int32_t n_draft, n_accepted;
-    int32_t n_drafted_done; /* tokens that the draft model has computed */
-    int32_t draft_score;    /* how well guessing went lately; see speculation.h */
+
+    /* Guessing (speculation.h): what the draft model has computed, and in whole pages; how many
+     * tokens are to be guessed by it now, and whether it can go on; how both kinds have done. */
+    int32_t n_drafted_done, n_draft_pages, n_wanted;
+    bool may_guess;
+    guess_record looking, drafting;
 
     reasoning thinking;
     int32_t n_forced; /* of the closing ids, written already; -1: none are due */

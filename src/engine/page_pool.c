@@ -183,6 +183,10 @@ void page_pool_drop(page_pool *p, int32_t page) {
 int32_t page_pool_publish(page_pool *p, int32_t page, page_key key) {
     int32_t known = page_pool_find(p, key);
     if (known >= 0) {
+        if (p->pages[page].has_draft && !p->pages[known].has_draft) {
+            model_cache_copy_page(p->draft_cache, p->draft, page, known);
+            p->pages[known].has_draft = true;
+        }
         page_pool_hold(p, known);
         page_pool_drop(p, page);
         return known;

@@ -42,7 +42,8 @@ typedef struct page_pool {
     void *user;
 } page_pool;
 
-/* m, draft and the caches are borrowed; n_max >= 1 pages may exist. */
+/* m and the cache are borrowed; n_max >= 1 pages may exist. A draft model's are set by the caller,
+ * where there is one. */
 void page_pool_init(page_pool *p, ctx_t *ctx, model *m, model_cache *cache, int32_t n_max);
 void page_pool_free(page_pool *p);
 

@@ -52,7 +52,9 @@ void sequence_match(jang_engine *e, answer *a) {
         a->pages[a->n_pages++] = page;
         a->key = key;
         a->n_known++;
+        a->n_draft_pages += a->n_draft_pages == i && e->pages.pages[page].has_draft;
     }
+    a->n_drafted_done = a->n_draft_pages * OPS_PAGE_TOKENS;
     a->n_done = a->n_known * OPS_PAGE_TOKENS;
 }
 
@@ -68,6 +70,10 @@ jang_status sequence_grow(jang_engine *e, answer *a, int32_t n_tok) {
 }
 
 void sequence_publish(jang_engine *e, answer *a) {
+    int32_t n_drafted = a->n_drafted_done < a->n_done ? a->n_drafted_done : a->n_done;
+    for (; (a->n_draft_pages + 1) * OPS_PAGE_TOKENS <= n_drafted; a->n_draft_pages++) {
+        e->pages.pages[a->pages[a->n_draft_pages]].has_draft = true;
+    }
     if (e->o.no_cache) {
         return;
     }
@@ -88,6 +94,7 @@ void sequence_release(jang_engine *e, answer *a) {
     a->n_known = 0;
     a->n_draft = 0;
     a->n_drafted_done = 0;
+    a->n_draft_pages = 0;
 }
 
 /* Full pages are shared; the one that will be written to is copied. */
@@ -115,5 +122,6 @@ jang_status sequence_fork(jang_engine *e, const answer *from, answer *to) {
     to->n_known = from->n_known;
     to->key = from->key;
     to->n_drafted_done = from->n_drafted_done;
+    to->n_draft_pages = from->n_draft_pages;
     return JANG_OK;
 }

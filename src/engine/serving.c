@@ -1,5 +1,5 @@
 /* serving.c - jang_engine: options, life, submission, questions. */
-#include "engine/serving.h"
+#include "engine/speculation.h"
 
 #include "base/pool.h"
 
@@ -15,6 +15,7 @@ jang_engine_options jang_engine_options_default(void) {
         .n_queue = 256,
         .prefill_chunk = 512,
         .disk_cache_bytes = (uint64_t)10 << 30,
+        .lookup = true,
         .n_draft = 8,
     };
 }
@@ -78,14 +79,20 @@ static jang_status make_cache(jang_engine *e) {
     model *m = e->model->model;
     kv_type type = e->o.kv_type == JANG_KV_F32 ? KV_F32 : KV_F16;
     int32_t n_pages = 0;
-    e->stats.page_bytes = model_page_bytes(m, type);
+    model *draft = e->o.draft ? e->o.draft->model : NULL;
+    e->stats.page_bytes = model_page_bytes(m, type) + (draft ? model_page_bytes(draft, type) : 0);
     e->stats.state_bytes = model_state_bytes(m);
     jang_status status = count_pages(&n_pages, e);
     if (status == JANG_OK) {
         status = model_cache_new(&e->cache, m, type);
     }
+    if (status == JANG_OK && draft) {
+        status = model_cache_new(&e->draft_cache, draft, type);
+    }
     if (status == JANG_OK) {
         page_pool_init(&e->pages, e->ctx, m, &e->cache, n_pages);
+        e->pages.draft = draft;
+        e->pages.draft_cache = &e->draft_cache;
         e->stats.n_pages_max = n_pages;
         e->secret = page_key_random();
     }
@@ -110,7 +117,9 @@ static jang_status make_step(jang_engine *e) {
         !e->running.items) {
         return ctx_fail_memory(e->ctx, (size_t)e->n_logit_rows * n_vocab * sizeof *e->logits);
     }
-    return model_reserve(e->model->model, e->n_rows_max);
+    jang_status status = model_reserve(e->model->model, e->n_rows_max);
+    return status == JANG_OK && e->o.draft ? model_reserve(e->o.draft->model, e->n_rows_max)
+                                           : status;
 }
 
 static jang_status make_pickers(jang_engine *e) {
@@ -129,6 +138,9 @@ static jang_status make_pickers(jang_engine *e) {
 jang_status jang_engine_new(jang_engine **out, jang_model *m, const jang_engine_options *options) {
     jang_engine_options o = options ? *options : jang_engine_options_default();
     jang_status status = check_options(&o, m);
+    if (status == JANG_OK && o.draft) {
+        status = speculation_check(m, o.draft);
+    }
     if (status != JANG_OK) {
         return status;
     }
@@ -187,6 +199,9 @@ void jang_engine_free(jang_engine *e) {
     events_free(e);
     page_pool_free(&e->pages);
     model_cache_free(&e->cache, e->model->model);
+    if (e->o.draft) {
+        model_cache_free(&e->draft_cache, e->o.draft->model);
+    }
     void *parts[] = {e->ids,   e->out,        e->seqs,   e->batch,
                      e->draws, e->free_slots, e->logits, e->slots};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {

@@ -4,6 +4,7 @@
  *     schedule.c   who runs: intake, admission, preemption, endings
  *     sequence.c   an answer's pages: found in the cache, taken, made known, given back
  *     step.c       one batch: who gets how many rows, and what comes of it
+ *     speculation.c  guesses at the next tokens, checked in one step
  *     events.c     what is told */
 #ifndef JANG_ENGINE_SERVING_H
 #define JANG_ENGINE_SERVING_H
@@ -39,7 +40,7 @@ struct jang_engine {
     inbox in;
 
     page_key secret;
-    model_cache cache;
+    model_cache cache, draft_cache;
     page_pool pages;
     int32_t *free_slots; /* [n_free_slots] of recurrent state */
     int32_t n_free_slots, n_slots;

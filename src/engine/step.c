@@ -3,7 +3,7 @@
  * Answers that only lack their last token come first, with one row each (and one for each guess);
  * prompts share what is left of a chunk, in the order of their turns. While others generate, a
  * chunk is cut so that the step takes about twice what it would without. */
-#include "engine/serving.h"
+#include "engine/speculation.h"
 
 #include "base/file.h"
 #include "base/pool.h"
@@ -84,13 +84,12 @@ static void plan(jang_engine *e) {
         if (!generates(a)) {
             n = n < chunk ? n : chunk;
         }
-        a->n_draft = 0;
         a->n_rows = 0;
         if (n == 0) {
             i++;
             continue;
         }
-        if (!schedule_make_room(e, a, a->n_done + n)) {
+        if (!schedule_make_room(e, a, a->n_done + n + a->n_draft)) {
             continue; /* it left the list */
         }
         chunk -= generates(a) ? 0 : n;
@@ -117,6 +116,7 @@ static void flush_draws(jang_engine *e) {
         a->n_done += a->n_accepted;
         a->stats.n_draft += a->n_draft;
         a->stats.n_draft_accepted += a->n_accepted;
+        speculation_learn(e, a);
         sequence_publish(e, a);
         event_text(e, a);
     }
@@ -311,6 +311,7 @@ static void fail_batch(jang_engine *e, jang_status status) {
 }
 
 jang_status step_run(jang_engine *e) {
+    speculate(e);
     plan(e);
     if (e->desc.n_tok == 0) {
         return JANG_OK;

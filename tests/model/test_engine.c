@@ -1,5 +1,6 @@
 /* test_engine.c - engines: the same answer whatever else is running, in the cache, or taken away.
  */
+#include "engine/speculation.h"
 #include "engine_rig.h"
 #include "model_files.h"
 
@@ -154,18 +155,28 @@ static void check_determinism(const char *name) {
     assert_ok(ctx, jang_model_open(&m, ctx, test_path(TEST_MODELS, name), NULL));
     asked *a = make_requests(m);
     got *expected = ask_alone(ctx, m, a);
+    jang_model *small, *twin; /* a draft model that is mostly wrong, and one that is right */
+    assert_ok(ctx,
+              jang_model_open(&small, ctx, test_path(TEST_MODELS, "mlx-llama-2bit-g128"), NULL));
+    assert_ok(ctx, jang_model_open(&twin, ctx, test_path(TEST_MODELS, name), NULL));
     const struct {
         int32_t n_parallel, prefill_chunk, n_pages;
-        bool no_cache;
+        bool no_cache, no_lookup;
+        jang_model *draft;
     } cases[] = {
-        {16, 512, 0, false}, {64, 100, 0, false}, {5, 33, 0, true},
-        {16, 512, 9, false}, {8, 70, 8, true},
+        {16, 512, 0, false, true, NULL},  {64, 100, 0, false, false, NULL},
+        {5, 33, 0, true, false, NULL},    {16, 512, 9, false, false, NULL},
+        {8, 70, 8, true, true, NULL},     {16, 512, 0, false, true, twin},
+        {4, 100, 0, false, false, small}, {3, 40, 9, false, true, twin},
+        {1, 512, 0, true, false, twin},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         jang_engine_options o = options();
         o.n_parallel = cases[i].n_parallel;
         o.prefill_chunk = cases[i].prefill_chunk;
         o.no_cache = cases[i].no_cache;
+        o.lookup = !cases[i].no_lookup;
+        o.draft = cases[i].draft;
         o.on_event = got_event;
         jang_engine *e;
         assert_ok(ctx, jang_engine_new(&e, m, &o));
@@ -182,8 +193,10 @@ static void check_determinism(const char *name) {
         assert_int_equal(stats.n_requests, 2 * N_ASKED);
         assert_int_equal(stats.n_running + stats.n_waiting + stats.n_pages_used, 0);
         assert_true(cases[i].no_cache ? stats.n_cached == 0 : stats.n_cached > 0);
+        assert_int_equal(stats.n_draft > 0, o.draft || o.lookup);
+        assert_true(o.draft != twin || stats.n_draft_accepted > stats.n_draft / 2);
         if (cases[i].n_pages) {
-            assert_true(stats.n_preempted > 0);
+            assert_true(stats.n_preempted > 0 || cases[i].n_parallel < 8);
             assert_true(stats.n_pages <= cases[i].n_pages);
             assert_true(cases[i].no_cache || stats.n_evictions > 0);
         }
@@ -191,6 +204,8 @@ static void check_determinism(const char *name) {
     }
     got_free(expected, N_ASKED);
     free(a);
+    jang_model_free(small);
+    jang_model_free(twin);
     jang_model_free(m);
     jang_context_free(ctx);
 }
@@ -270,6 +285,66 @@ static void test_engine_caches_what_it_generates(void **state) {
     jang_context_free(ctx);
 }
 
+/* ---- Guessing ---- */
+
+static void test_lookup_repeats_what_followed(void **state) {
+    (void)state;
+    static const int32_t ids[] = {1, 2, 3, 4, 9, 2, 3, 5, 7, 1, 2, 3};
+    int32_t out[8];
+    assert_int_equal(lookup_find(out, 8, ids, 12), 8); /* 1 2 3 is longer than 2 3 */
+    assert_memory_equal(out, ids + 3, 8 * sizeof *out);
+    assert_int_equal(lookup_find(out, 2, ids + 1, 11), 2); /* the later of two 2 3 */
+    assert_int_equal(out[0], 5);
+    assert_int_equal(lookup_find(out, 8, ids, 9), 0);
+    assert_int_equal(lookup_find(out, 8, ids, 1), 0);
+    static const int32_t same[] = {6, 6, 6, 6};
+    assert_int_equal(lookup_find(out, 8, same, 4), 8);
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(out[i], 6);
+    }
+}
+
+/* What repeats itself is guessed, in fewer steps than tokens; the answer stays what it is. */
+static void test_lookup_saves_steps(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    jang_model *m;
+    jang_engine *e = engine_open(&m, ctx, MODEL, options());
+    int32_t ids[60];
+    for (int i = 0; i < 60; i++) {
+        ids[i] = 10 + i % 5;
+    }
+    const jang_bias biases[] = {{10, 100}, {11, 100}}; /* so that it repeats itself */
+    jang_request r = jang_request_default(m);
+    r.prompt = ids;
+    r.n_prompt = 60;
+    r.n_max = 200;
+    r.sampling = (jang_sampling){.temperature = 0, .biases = biases, .n_biases = 2};
+    got *g = engine_ask(ctx, e, r);
+    jang_engine_stats stats;
+    jang_engine_get_stats(&stats, e);
+    assert_int_equal(g->n_ids, 200);
+    assert_true(g->stats.n_draft_accepted > 100);
+    assert_true(stats.n_steps < 100);
+    got_free(g, 1);
+    jang_engine_free(e);
+    jang_model_free(m);
+    jang_context_free(ctx);
+}
+
+static void test_engine_refuses_other_vocabularies(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    jang_model *m;
+    assert_ok(ctx, jang_model_open(&m, ctx, test_path(TEST_MODELS, MODEL), NULL));
+    jang_engine_options o = options();
+    jang_engine *e;
+    o.draft = m;
+    assert_fails(ctx, jang_engine_new(&e, m, &o), JANG_ERR_ARGUMENT, "another model");
+    jang_model_free(m);
+    jang_context_free(ctx);
+}
+
 /* ---- Several answers ---- */
 
 static void test_engine_answers_share_their_prompt(void **state) {
@@ -279,6 +354,7 @@ static void test_engine_answers_share_their_prompt(void **state) {
     for (int32_t n_parallel = 3; n_parallel <= 16; n_parallel += 13) {
         jang_engine_options o = options();
         o.n_parallel = n_parallel;
+        o.lookup = false;
         jang_engine *e = engine_open(&m, ctx, MODEL, o);
         int32_t ids[150];
         random_ids(ids, 150, 4);
@@ -483,6 +559,9 @@ int main(void) {
         cmocka_unit_test(test_engine_answers_depend_on_the_request_alone),
         cmocka_unit_test(test_engine_reuses_whole_pages),
         cmocka_unit_test(test_engine_caches_what_it_generates),
+        cmocka_unit_test(test_lookup_repeats_what_followed),
+        cmocka_unit_test(test_lookup_saves_steps),
+        cmocka_unit_test(test_engine_refuses_other_vocabularies),
         cmocka_unit_test(test_engine_answers_share_their_prompt),
         cmocka_unit_test(test_engine_cancels_within_a_step),
         cmocka_unit_test(test_engine_limits_its_queue),

@@ -1,0 +1,31 @@
+/* speculation.h - guesses at what an answer says next, which one step then checks at once.
+ *
+ * A guess is kept where the draw at its place gives the same token, with the same logits, seed and
+ * position as without it; so guesses change nothing but the time an answer takes.
+ *
+ * Lookup finds the last place in the text where its latest tokens stood before, and guesses that
+ * what followed there follows here. How many tokens are guessed grows with each guess that was
+ * right throughout and shrinks otherwise; wrong from the start, it pauses for longer each time.
+ *
+ * A draft model runs over the same tokens with keys and values in pages of the same numbers, and
+ * draws from its own logits as the answer will. */
+#ifndef JANG_ENGINE_SPECULATION_H
+#define JANG_ENGINE_SPECULATION_H
+
+#include "engine/serving.h"
+
+/* Whether a draft model can guess for a model: the same tokens, no recurrent state. */
+JANG_MUST_CHECK jang_status speculation_check(const jang_model *m, const jang_model *draft);
+
+/* Fills in the guesses of the answers that generate, and takes the pages they need. */
+void speculate(jang_engine *e);
+
+/* Learns from how many were right; to be called when n_accepted is known. */
+void speculation_learn(jang_engine *e, answer *a);
+
+/* Finds the last place where the last tokens of ids, at least two of them, stood before, as many
+ * as there are; writes n_most tokens that go on from there (round and round, where they reach the
+ * end) and returns their number, or 0. */
+int32_t lookup_find(int32_t *out, int32_t n_most, const int32_t *ids, int32_t n_ids);
+
+#endif
