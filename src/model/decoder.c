@@ -283,7 +283,6 @@ static void decoder_close(model *m) {
     block_close(d->prelude, m->ctx);
     ctx_free(m->ctx, d->layers);
     ctx_free(m->ctx, d->kv_layers);
-    ctx_free(m->ctx, d->state_sizes);
     ctx_free(m->ctx, d);
 }
 
@@ -354,12 +353,10 @@ jang_status decoder_open(model *m, loader *l, decoder_config *c) {
         .embed_scale = or_one(c->embed_scale),
         .logit_scale = or_one(c->logit_scale),
         .logit_softcap = (float)c->logit_softcap,
-        .state_sizes = c->state_sizes,
     };
     if (c->untold && !loader_has_output(l, or_usual(c->output_name, "lm_head"))) {
         c->tied = true;
     }
-    c->state_sizes = NULL; /* the decoder's from here on */
     need_work(d, c);
     status = load_all(d, l, c);
     m->facts = (model_facts){
@@ -368,8 +365,6 @@ jang_status decoder_open(model *m, loader *l, decoder_config *c) {
         .n_layer = (int32_t)c->n_layer,
         .n_context = (int32_t)c->n_context,
         .kv_layers = d->kv_layers,
-        .state_sizes = d->state_sizes,
-        .n_state = c->n_state,
         .bounded = c->positions_name != NULL,
         .tied = c->tied,
     };

@@ -74,9 +74,6 @@ struct decoder_config {
     /* Names as mlx-lm spells them; NULL: "embed_tokens", "layers", "norm", "lm_head". */
     const char *embedding_name, *layers_name, *norm_name, *output_name;
     const char *positions_name; /* of learned positions, added to the embedding; NULL: none */
-    /* Numbers of each part of a recurrent state's slot, [n_state], owned; NULL: there is none. */
-    int64_t *state_sizes;
-    int n_state;
 };
 
 /* What is left of the config once open, and what makers put their needs into. */
@@ -91,7 +88,6 @@ struct decoder {
     norm_desc norm;
     const ops_weight *embedding, *positions, *output;
     float embed_scale, logit_scale, logit_softcap;
-    int64_t *state_sizes;
 };
 
 /* ---- Reading configs ---- */
@@ -108,6 +104,8 @@ typedef struct decoder_defaults {
     const char *eps_key;   /* NULL: rms_norm_eps */
     const char *act_key;   /* NULL: hidden_act */
     int64_t n_kv_head;     /* 0: num_attention_heads */
+    int64_t n_ff;          /* 0: intermediate_size is needed */
+    int64_t n_layer;       /* 0: num_hidden_layers is needed */
 } decoder_defaults;
 
 /* Reads the keys that all such families share, checks ranges, and the scaling of RoPE; fills in

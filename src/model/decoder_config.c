@@ -12,8 +12,8 @@ static jang_status read_sizes(decoder_config *c, json_at at, const decoder_defau
     } keys[] = {
         {"vocab_size", &c->n_vocab, 0, 1 << 24},
         {"hidden_size", &c->n_embd, 0, 1 << 20},
-        {"intermediate_size", &c->mlp.n_ff, 0, 1 << 22},
-        {"num_hidden_layers", &c->n_layer, 0, 1 << 12},
+        {"intermediate_size", &c->mlp.n_ff, defaults->n_ff, 1 << 22},
+        {"num_hidden_layers", &c->n_layer, defaults->n_layer, 1 << 12},
         {"num_attention_heads", &a->n_head, 0, 1 << 14},
         {"max_position_embeddings", &c->n_context, defaults->n_context, 1 << 28},
     };
@@ -114,10 +114,8 @@ void decoder_config_free(decoder_config *c, ctx_t *ctx) {
     }
     ctx_free(ctx, c->rope_of);
     ctx_free(ctx, c->sliding);
-    ctx_free(ctx, c->state_sizes);
     c->rope_of = NULL;
     c->sliding = NULL;
-    c->state_sizes = NULL;
 }
 
 jang_status decoder_read_biases(json_at config, const bias_key *keys, int n) {

@@ -29,6 +29,7 @@ struct model {
     void *state; /* the body's own */
     model_facts facts;
     model_totals totals;
+    state_list states;   /* parts of a recurrent state */
     weight_list weights; /* every weight, freed with the model */
     ops_batch *batch;
     int32_t n_reserved; /* tokens a step may have */
@@ -55,5 +56,9 @@ JANG_MUST_CHECK jang_status model_open_from(model **out, ctx_t *ctx, checkpoint 
                                             struct model_survey *survey);
 
 extern const model_family family_llama, family_mistral, family_qwen2, family_qwen3;
+extern const model_family family_qwen3_next, family_qwen3_5, family_qwen3_5_moe;
+extern const model_family family_mamba, family_falcon_mamba, family_mamba2;
+extern const model_family family_nemotron_h, family_granitemoehybrid, family_bamba, family_jamba;
+extern const model_family family_falcon_h1, family_lfm2, family_lfm2_moe, family_kimi_linear;
 
 #endif

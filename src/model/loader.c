@@ -152,12 +152,17 @@ static jang_status note_use(loader *l, const tensor_view *t, const char *name) {
     return status == JANG_OK ? survey_add(l->survey, t, out) : status;
 }
 
-const tensor_view *loader_find(loader *l, const char *name) {
+const tensor_view *loader_peek(const loader *l, const char *name) {
     char other[LOADER_NAME_BYTES];
     const tensor_view *t = find_as_is(l, name);
     if (!t && l->aliases && alias_name(other, l, name)) {
         t = find_as_is(l, other);
     }
+    return t;
+}
+
+const tensor_view *loader_find(loader *l, const char *name) {
+    const tensor_view *t = loader_peek(l, name);
     if (t && l->survey && l->noted == JANG_OK) {
         l->noted = note_use(l, t, name);
     }
@@ -373,7 +378,7 @@ static jang_status load_module(ops_weight **out, loader *l, int64_t n_out, int64
 
 /* ---- What families call ---- */
 
-static jang_status module_name(char *out, loader *l, const char *format, va_list args) {
+jang_status loader_format(char *out, loader *l, const char *format, va_list args) {
     char base[LOADER_NAME_BYTES];
     int n = vsnprintf(base, sizeof base, format, args);
     if (n < 0 || n >= (int)sizeof base) {
@@ -387,7 +392,7 @@ jang_status load_matrix(ops_weight **out, loader *l, int64_t n_out, int64_t n_in
     char module[LOADER_NAME_BYTES];
     va_list args;
     va_start(args, format);
-    jang_status status = module_name(module, l, format, args);
+    jang_status status = loader_format(module, l, format, args);
     va_end(args);
     return status == JANG_OK ? load_module(out, l, n_out, n_in, bias, input, READ_ALL, module)
                              : status;
@@ -401,13 +406,31 @@ jang_status load_embedding(ops_weight **out, loader *l, int64_t n_out, int64_t n
                              : status;
 }
 
-/* "language_model.model." has its output matrix at "language_model.lm_head". */
+/* Takes the last component off a prefix ("model.language_model." becomes "model."). */
+static void cut_component(char *prefix) {
+    size_t n = strlen(prefix);
+    n -= n > 0; /* the dot at the end */
+    while (n > 0 && prefix[n - 1] != '.') {
+        n--;
+    }
+    prefix[n] = 0;
+}
+
+/* Beside the decoder or further out: "language_model.lm_head" of "language_model.model.",
+ * "lm_head" of "model.language_model.". The outermost where there is none. */
 static jang_status output_module(char *out, loader *l, const char *name) {
-    size_t n = strlen(l->prefix);
-    size_t keep = n > 6 && strcmp(l->prefix + n - 6, "model.") == 0 ? n - 6 : 0;
-    char outer[LOADER_NAME_BYTES];
-    snprintf(outer, sizeof outer, "%.*s", (int)keep, l->prefix);
-    return loader_name(out, l, outer, name, "");
+    char outer[LOADER_NAME_BYTES], weight[LOADER_NAME_BYTES];
+    snprintf(outer, sizeof outer, "%s", l->prefix);
+    for (;;) {
+        cut_component(outer);
+        jang_status status = loader_name(out, l, outer, name, "");
+        if (status == JANG_OK) {
+            status = loader_name(weight, l, "", out, ".weight");
+        }
+        if (status != JANG_OK || !*outer || find_as_is(l, weight)) {
+            return status;
+        }
+    }
 }
 
 bool loader_has_output(loader *l, const char *name) {
@@ -443,7 +466,7 @@ jang_status load_vector(ops_weight **out, loader *l, int64_t n, const char *form
     char module[LOADER_NAME_BYTES], name[LOADER_NAME_BYTES];
     va_list args;
     va_start(args, format);
-    jang_status status = module_name(module, l, format, args);
+    jang_status status = loader_format(module, l, format, args);
     va_end(args);
     if (status == JANG_OK) {
         status = loader_name(name, l, "", module, ".weight");
@@ -455,7 +478,7 @@ jang_status load_param(ops_weight **out, loader *l, int64_t n, const char *forma
     char name[LOADER_NAME_BYTES];
     va_list args;
     va_start(args, format);
-    jang_status status = module_name(name, l, format, args);
+    jang_status status = loader_format(name, l, format, args);
     va_end(args);
     return status == JANG_OK ? load_named(out, l, n, name, name) : status;
 }

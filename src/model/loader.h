@@ -23,6 +23,12 @@ typedef struct name_alias {
     const char *mlx, *hub;
 } name_alias;
 
+/* Sizes of the parts of a recurrent state's slot, as blocks ask for them. */
+typedef struct state_list {
+    int64_t *sizes; /* [n] */
+    int n, capacity;
+} state_list;
+
 struct tensor_source;
 struct model_survey;
 
@@ -37,9 +43,11 @@ typedef struct loader {
 
     ops *o;
     const char *prefix; /* of the decoder's tensors: "model." */
-    json_at config;     /* config.json, or the text part of it */
+    json_at whole;      /* config.json */
+    json_at config;     /* the same, or the text part of it */
     weight_list *weights;
     model_totals *totals;
+    state_list *states;
 } loader;
 
 typedef enum bias_rule { BIAS_NONE, BIAS_NEEDED } bias_rule;

@@ -1,8 +1,11 @@
-/* loader_impl.h - what loader.c lends to load_experts.c; nobody else includes it. */
+/* loader_impl.h - what loader.c lends to load_experts.c; and recurrent.c; nobody else includes it.
+ */
 #ifndef JANG_MODEL_LOADER_IMPL_H
 #define JANG_MODEL_LOADER_IMPL_H
 
 #include "model/loader.h"
+
+#include <stdarg.h>
 
 #define LOADER_NAME_BYTES 256
 
@@ -12,11 +15,15 @@ JANG_MUST_CHECK jang_status loader_name(char *out, loader *l, const char *prefix
 /* The tensor of this name as mlx-lm or as the hub spells it, or NULL; noted if there is a survey.
  */
 const tensor_view *loader_find(loader *l, const char *name);
+/* The same without a note: to see how a checkpoint is laid out. */
+const tensor_view *loader_peek(const loader *l, const char *name);
 
 struct model_survey;
 JANG_MUST_CHECK jang_status survey_add(struct model_survey *s, const tensor_view *tensor,
                                        const char *name);
 
+/* The prefix and what format and args make of it, as one name. */
+JANG_MUST_CHECK jang_status loader_format(char *out, loader *l, const char *format, va_list args);
 /* Fills in where and how the weight of a module lies, affine or dense; n_out and n_in are set. With
  * n_expert it is that many such matrices, of which the first is described. */
 JANG_MUST_CHECK jang_status loader_describe(weight_desc *desc, loader *l, const char *module,

@@ -23,7 +23,7 @@ static jang_status find_config(loader *l, const model_family *family) {
 
 static jang_status open_family(model *m, loader *l, const json_t *config) {
     const char *model_type;
-    l->config = (json_at){m->ctx, "config.json", config};
+    l->whole = l->config = (json_at){m->ctx, "config.json", config};
     jang_status status = json_get_string(&model_type, l->config, "model_type", NULL);
     if (status == JANG_OK && !model_type) {
         status = ctx_fail(m->ctx, JANG_ERR_FORMAT, "config.json: model_type is missing");
@@ -42,6 +42,8 @@ static jang_status open_family(model *m, loader *l, const json_t *config) {
     if (status == JANG_OK) {
         status = m->family->open(m, l);
     }
+    m->facts.state_sizes = m->states.sizes;
+    m->facts.n_state = m->states.n;
     return status == JANG_OK ? l->noted : status;
 }
 
@@ -69,7 +71,8 @@ jang_status model_open_from(model **out, ctx_t *ctx, checkpoint *c, ops *o,
                 .survey = survey,
                 .o = o,
                 .weights = &m->weights,
-                .totals = &m->totals};
+                .totals = &m->totals,
+                .states = &m->states};
     const json_t *config;
     jang_status status = checkpoint_json(&config, c, "config.json");
     if (status == JANG_OK) {
@@ -101,6 +104,7 @@ void model_close(model *m) {
         m->o->table->batch_free(m->o, m->batch);
     }
     m->o->table->buf_free(m->o, m->logits);
+    ctx_free(m->ctx, m->states.sizes);
     weight_list_free(&m->weights, m->ctx, m->o);
     ctx_free(m->ctx, m);
 }

@@ -4,10 +4,13 @@
 #include <string.h>
 
 static const model_family *const families[] = {
-    &family_llama,
-    &family_mistral,
-    &family_qwen2,
-    &family_qwen3,
+    &family_llama,        &family_mistral,
+    &family_qwen2,        &family_qwen3,
+    &family_qwen3_5,      &family_mamba,
+    &family_falcon_mamba, &family_mamba2,
+    &family_nemotron_h,   &family_granitemoehybrid,
+    &family_bamba,        &family_falcon_h1,
+    &family_lfm2,
 };
 #define N_FAMILIES (sizeof families / sizeof families[0])
 

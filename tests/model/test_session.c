@@ -75,6 +75,51 @@ static void test_session_refuses_and_stays_as_it_was(void **state) {
     jang_context_free(ctx);
 }
 
+/* Models with recurrent state cannot simply forget: wherever a sequence is cut, and however often,
+ * going on gives the bits of a fresh start. */
+static void check_recurrent_truncation(ctx_t *ctx, const char *name) {
+    enum { N = 700 };
+    static const size_t cuts[] = {699, 640, 639, 500, 257, 256, 64, 63, 1, 0, 650};
+    jang_model *m = open_model(ctx, name);
+    int32_t ids[N];
+    test_rng rng = {7};
+    for (int i = 0; i < N; i++) {
+        ids[i] = (int32_t)rng_below(&rng, 300);
+    }
+    jang_session *whole = open_session(ctx, m, 1024, 512), *cut = open_session(ctx, m, 1024, 100);
+    size_t n_vocab = 307, n_bytes = n_vocab * sizeof(float);
+    float *rows = malloc(N * n_bytes), *again = malloc(N * n_bytes);
+    assert_ok(ctx, jang_session_append(whole, ids, N, rows));
+    assert_ok(ctx, jang_session_append(cut, ids, 300, NULL));
+    for (size_t i = 300; i < N; i++) { /* as text is generated */
+        assert_ok(ctx, jang_session_append(cut, ids + i, 1, NULL));
+    }
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
+        size_t at = cuts[i], other = (size_t)ids[at] + 1;
+        int32_t wrong[3] = {(int32_t)other, 5, 6};
+        assert_ok(ctx, jang_session_truncate(cut, at));
+        assert_ok(ctx, jang_session_append(cut, wrong, 3, NULL)); /* other tokens, then back */
+        assert_ok(ctx, jang_session_truncate(cut, at + 2));
+        assert_ok(ctx, jang_session_truncate(cut, at));
+        assert_int_equal(jang_session_length(cut), at);
+        assert_null(jang_session_logits(cut));
+        assert_ok(ctx, jang_session_append(cut, ids + at, N - at, again));
+        assert_memory_equal(again, rows + at * n_vocab, (N - at) * n_bytes);
+    }
+    free(rows);
+    free(again);
+    jang_session_free(whole);
+    jang_session_free(cut);
+    jang_model_free(m);
+}
+
+static void test_session_cuts_recurrent_sequences(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    check_recurrent_truncation(ctx, "mamba2-limit-f16");
+    jang_context_free(ctx);
+}
+
 /* ---- Generation ---- */
 
 static bool collect(void *user, const char *piece, size_t n_bytes) {
@@ -268,6 +313,7 @@ static void test_model_info_counts_weights(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_session_append_in_parts),
+        cmocka_unit_test(test_session_cuts_recurrent_sequences),
         cmocka_unit_test(test_session_refuses_and_stays_as_it_was),
         cmocka_unit_test(test_generate_follows_the_logits),
         cmocka_unit_test(test_generate_reuses_the_shared_beginning),

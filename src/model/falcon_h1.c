@@ -1,0 +1,262 @@
+/* falcon_h1.c - Falcon-H1: attention and Mamba-2 side by side in every layer, and a multiplier
+ * (muP) on nearly every path.
+ *
+ *     x += ssm_out * mamba(h) + attention_out * attention(attention_in * h),  h = norm(x)
+ *     x += down * mlp(norm(x))
+ *
+ * The key's multiplier goes into the scale of the scores, which is the same. Checkpoints stamped
+ * jang_mup_folded have all of them in their weights.
+ * Reference: transformers, models/falcon_h1; arXiv:2507.22448. */
+#include "model/decoder.h"
+#include "model/mamba2.h"
+
+#include <string.h>
+
+enum { SLOT_RESULT = WORK_SLOTS - 2, SLOT_INPUT = WORK_SLOTS - 1 }; /* beyond the inner blocks' */
+
+typedef struct multipliers {
+    double embedding, output, attention_in, attention_out, key, ssm_in, ssm_out;
+    double mlp[2]; /* gate, down */
+    double ssm[5]; /* z, x, b, c, dt */
+} multipliers;
+
+typedef struct falcon_h1 {
+    mamba2_config mamba;
+    multipliers by;
+} falcon_h1;
+
+/* ---- Blocks ---- */
+
+/* Up to two blocks that read the same, each with a multiplier of its input and its result. */
+typedef struct beside {
+    block base;
+    block *parts[2];
+    float in[2], out[2];
+} beside;
+
+static void beside_run(const block *b, const block_step *s, ops_mat h, ops_mat y, bool add) {
+    const beside *p = (const beside *)b;
+    ops_mat result = step_rows(s, SLOT_RESULT, y.width);
+    for (int i = 0; i < 2 && p->parts[i]; i++) {
+        ops_mat in = h;
+        if (p->in[i] != 1) {
+            in = step_rows(s, SLOT_INPUT, h.width);
+            s->t->gated(s->o, &(act_desc){.kind = ACT_LINEAR, .a = p->in[i]}, h, (ops_mat){0}, in);
+        }
+        p->parts[i]->kind->run(p->parts[i], s, in, result, false);
+        if (add || i > 0) {
+            s->t->add(s->o, p->out[i], result, y);
+        } else {
+            s->t->gated(s->o, &(act_desc){.kind = ACT_LINEAR, .a = p->out[i]}, result, (ops_mat){0},
+                        y);
+        }
+    }
+}
+
+static void beside_close(block *b, ctx_t *ctx) {
+    beside *p = (beside *)b;
+    block_close(p->parts[0], ctx);
+    block_close(p->parts[1], ctx);
+    ctx_free(ctx, p);
+}
+
+static const block_kind beside_kind = {"beside", beside_run, beside_close};
+
+/* NULL: no memory. */
+static beside *new_beside(decoder *d, loader *l, const decoder_config *c) {
+    beside *p = ctx_zero(l->ctx, 1, sizeof *p);
+    if (p) {
+        p->base.kind = &beside_kind;
+        p->in[0] = p->in[1] = p->out[0] = p->out[1] = 1;
+        work_need(&d->work, SLOT_RESULT, c->n_embd);
+        work_need(&d->work, SLOT_INPUT, c->n_embd);
+    }
+    return p;
+}
+
+static jang_status end_beside(block **out, beside *p, loader *l, jang_status status) {
+    if (status != JANG_OK) {
+        beside_close(&p->base, l->ctx);
+        return status;
+    }
+    *out = &p->base;
+    return JANG_OK;
+}
+
+static jang_status mixer(block **out, decoder *d, loader *l, const decoder_config *c, int layer) {
+    const falcon_h1 *f = c->own;
+    char prefix[DECODER_PREFIX_BYTES];
+    beside *p = new_beside(d, l, c);
+    if (!p) {
+        return ctx_fail_memory(l->ctx, sizeof *p);
+    }
+    decoder_prefix(prefix, c, layer);
+    p->out[0] = (float)f->by.ssm_out;
+    p->in[1] = (float)f->by.attention_in;
+    p->out[1] = (float)f->by.attention_out;
+    jang_status status = mamba2_make(&p->parts[0], l, &d->work, &f->mamba, c->n_embd, prefix);
+    if (status == JANG_OK) {
+        status = decoder_attention(&p->parts[1], d, l, c, layer);
+    }
+    return end_beside(out, p, l, status);
+}
+
+static jang_status ffn(block **out, decoder *d, loader *l, const decoder_config *c, int layer) {
+    const falcon_h1 *f = c->own;
+    beside *p = new_beside(d, l, c);
+    if (!p) {
+        return ctx_fail_memory(l->ctx, sizeof *p);
+    }
+    p->out[0] = (float)f->by.mlp[1];
+    return end_beside(out, p, l, decoder_mlp(&p->parts[0], d, l, c, layer));
+}
+
+/* ---- Config ---- */
+
+static jang_status read_list(double *out, int n, json_at at, const char *key) {
+    const json_t *list;
+    jang_status status = json_get_array(&list, at, key);
+    for (int i = 0; i < n; i++) {
+        out[i] = 1;
+    }
+    for (int i = 0; status == JANG_OK && list && i < n; i++) {
+        const json_t *x = json_array_get(list, (size_t)i);
+        if (!json_is_number(x) || json_array_size(list) != (size_t)n) {
+            return ctx_fail(at.ctx, JANG_ERR_FORMAT, "%s: %s must be %d numbers", at.what, key, n);
+        }
+        out[i] = json_number_value(x);
+    }
+    return status;
+}
+
+static jang_status read_multipliers(multipliers *by, json_at at) {
+    const struct {
+        const char *key;
+        double *out;
+    } keys[] = {
+        {"embedding_multiplier", &by->embedding},
+        {"lm_head_multiplier", &by->output},
+        {"attention_in_multiplier", &by->attention_in},
+        {"attention_out_multiplier", &by->attention_out},
+        {"key_multiplier", &by->key},
+        {"ssm_in_multiplier", &by->ssm_in},
+        {"ssm_out_multiplier", &by->ssm_out},
+    };
+    bool folded;
+    jang_status status = json_get_bool(&folded, at, "jang_mup_folded", false);
+    json_at from = {at.ctx, at.what, status == JANG_OK && folded ? NULL : at.object};
+    for (size_t i = 0; status == JANG_OK && i < sizeof keys / sizeof keys[0]; i++) {
+        status = json_get_double(keys[i].out, from, keys[i].key, 1);
+    }
+    if (status == JANG_OK) {
+        status = read_list(by->mlp, 2, from, "mlp_multipliers");
+    }
+    return status == JANG_OK ? read_list(by->ssm, 5, from, "ssm_multipliers") : status;
+}
+
+/* mamba_d_ssm is the inner width, mamba_d_head may be "auto". */
+static jang_status read_widths(mamba2_config *m, json_at at, int64_t n_embd) {
+    int64_t expand, n_inner;
+    jang_status status = json_get_int(&expand, at, "mamba_expand", 2, 1, 1 << 10);
+    if (status == JANG_OK) {
+        bool null = json_is_null(json_object_get(at.object, "mamba_d_ssm"));
+        status =
+            json_get_int(&n_inner, at, "mamba_d_ssm", null ? expand * n_embd : 1024, 1, 1 << 22);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    const json_t *size = json_object_get(at.object, "mamba_d_head");
+    m->head_dim = n_inner / m->n_head;
+    if (!json_is_string(size) || strcmp(json_string_value(size), "auto") != 0) {
+        status = json_get_int(&m->head_dim, at, "mamba_d_head", m->head_dim, 1, 1 << 16);
+    }
+    if (status == JANG_OK && m->n_head * m->head_dim != n_inner) {
+        status = ctx_fail(at.ctx, JANG_ERR_FORMAT,
+                          "%s: %lld Mamba heads of %lld are not mamba_d_ssm = %lld", at.what,
+                          (long long)m->n_head, (long long)m->head_dim, (long long)n_inner);
+    }
+    return status;
+}
+
+static jang_status read_mamba(falcon_h1 *f, json_at at, const decoder_config *c) {
+    mamba2_config *m = &f->mamba;
+    int64_t n_tap = 4;
+    bool norm, before;
+    const int_key keys[] = {
+        {"mamba_n_heads", &m->n_head, 128, 1 << 16},
+        {"mamba_n_groups", &m->n_group, 1, 1 << 16},
+        {"mamba_d_state", &m->n_state, 256, 1 << 12},
+        {"mamba_d_conv", &n_tap, 4, 16},
+    };
+    const struct {
+        const char *key;
+        bool *out, fallback;
+    } flags[] = {
+        {"mamba_conv_bias", &m->conv_bias, true},  {"mamba_proj_bias", &m->in_bias, false},
+        {"projectors_bias", &m->out_bias, false},  {"mamba_rms_norm", &norm, false},
+        {"mamba_norm_before_gate", &before, true},
+    };
+    jang_status status = config_ints(at, keys, sizeof keys / sizeof keys[0]);
+    if (status == JANG_OK) {
+        status = read_widths(m, at, c->n_embd);
+    }
+    for (size_t i = 0; status == JANG_OK && i < sizeof flags / sizeof flags[0]; i++) {
+        status = json_get_bool(flags[i].out, at, flags[i].key, flags[i].fallback);
+    }
+    if (status == JANG_OK) {
+        status = mamba2_read_limits(m, at);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    m->n_tap = (int)n_tap;
+    m->norm = !norm ? MAMBA2_NO_NORM : before ? MAMBA2_NORM_FIRST : MAMBA2_GATE_FIRST;
+    m->norm_groups = m->n_group;
+    m->norm_eps = c->norm.eps;
+    m->in_scale = f->by.ssm_in;
+    m->part_scale = f->by.ssm;
+    m->path = "mamba";
+    return config_want_silu(at, "hidden_act");
+}
+
+/* Names and multipliers, once all is read. */
+static void set_layers(decoder_config *c, const falcon_h1 *f) {
+    c->norms.ffn_before = "pre_ff_layernorm";
+    c->norm_name = "final_layernorm";
+    c->mlp.path = "feed_forward";
+    c->mlp.gate_scale = f->by.mlp[0];
+    c->attention.scale *= f->by.key;
+    c->embed_scale = f->by.embedding;
+    c->logit_scale = f->by.output;
+    c->own = f;
+    c->mixer = mixer;
+    c->ffn = ffn;
+}
+
+static jang_status falcon_h1_open(model *m, loader *l) {
+    static const decoder_defaults defaults = {
+        .n_context = 8192, .rope_theta = 10000, .norm_eps = 1e-5, .n_kv_head = 8, .n_ff = 14336};
+    decoder_config c;
+    falcon_h1 f = {0};
+    jang_status status = decoder_read_config(&c, l->config, &defaults);
+    if (status != JANG_OK) {
+        return status;
+    }
+    attention_config *a = &c.attention;
+    const bias_key biases[] = {
+        {"attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}},
+        {"mlp_bias", false, {&c.mlp.bias}},
+    };
+    status = decoder_read_biases(l->config, biases, 2);
+    if (status == JANG_OK) {
+        status = read_multipliers(&f.by, l->config);
+    }
+    if (status == JANG_OK) {
+        status = read_mamba(&f, l->config, &c);
+    }
+    set_layers(&c, &f);
+    return decoder_finish(m, l, &c, status);
+}
+
+const model_family family_falcon_h1 = {.model_type = "falcon_h1", .open = falcon_h1_open};
