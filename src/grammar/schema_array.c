@@ -42,11 +42,17 @@ static jang_status item(sc *s, gr_ref *out, const sc_facts *f, size_t index, boo
     return status;
 }
 
+/* The end after an item, if there are enough: checked in front of the space, so that no space leads
+ * where nothing can follow. */
+static uint32_t end_of_items(sc *s, uint32_t close) {
+    return gr_check(s->a, gr_call_rule(s->a, s->json->space, close));
+}
+
 /* After an item: a comma and what follows, or the end. more: the way to the next item. */
 static uint32_t after_item(sc *s, uint32_t more, uint32_t close) {
     gr_auto *a = s->a;
     uint32_t comma = gr_range(a, ',', ',', gr_call_rule(a, s->json->space, more));
-    return gr_split(a, gr_count(a, comma), gr_call_rule(a, s->json->space, close));
+    return gr_split(a, gr_count(a, comma), end_of_items(s, close));
 }
 
 /* The items from the first one that has no schema of its own, after a comma. */
@@ -60,7 +66,7 @@ static uint32_t rest_items(sc *s, gr_ref rest, uint32_t close) {
 static jang_status write_array(sc *s, gr_ref *out, const sc_facts *f, size_t n_prefix,
                                gr_ref rest) {
     gr_auto *a = s->a;
-    uint32_t close = gr_check(a, gr_range(a, ']', ']', gr_final(a)));
+    uint32_t close = gr_range(a, ']', ']', gr_final(a));
     uint32_t next = rest.rule ? rest_items(s, rest, close) : 0; /* at the beginning of an item */
     for (size_t i = n_prefix; i-- > 0;) {
         gr_ref one;
@@ -68,10 +74,9 @@ static jang_status write_array(sc *s, gr_ref *out, const sc_facts *f, size_t n_p
         if (status != JANG_OK) {
             return status;
         }
-        next = gr_call(a, one,
-                       next ? after_item(s, next, close) : gr_call_rule(a, s->json->space, close));
+        next = gr_call(a, one, next ? after_item(s, next, close) : end_of_items(s, close));
     }
-    uint32_t inside = gr_split(a, gr_count(a, next), close);
+    uint32_t inside = gr_split(a, gr_count(a, next), gr_check(a, close));
     *out = (gr_ref){gr_rule_new(a), f->min_items, f->max_items};
     gr_rule_set(a, out->rule, gr_range(a, '[', '[', gr_call_rule(a, s->json->space, inside)));
     return a->status;

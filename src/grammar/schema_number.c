@@ -202,15 +202,16 @@ static uint32_t fraction_digit_node(const span *p, uint32_t at, bool tight_lo, b
 /* Writes the fractions: after[lo][hi][k] is the place after k digits; the last one loops. */
 static void write_fractions(span *p) {
     uint32_t n = p->n_fraction;
+    int most = p->hi.at ? 1 : 0; /* nothing is tight to a bound that is not there */
     for (int lo = 0; lo < 2; lo++) {
         for (int hi = 0; hi < 2; hi++) {
             for (uint32_t k = 0; k <= n; k++) {
-                p->after[lo][hi][k] = gr_place(p->a);
+                p->after[lo][hi][k] = hi <= most ? gr_place(p->a) : 0;
             }
         }
     }
     for (int lo = 0; lo < 2; lo++) {
-        for (int hi = 0; hi < 2; hi++) {
+        for (int hi = 0; hi <= most; hi++) {
             for (uint32_t k = 0; k <= n; k++) {
                 uint32_t end = end_is_in(p, k, lo, hi) ? p->next : 0;
                 uint32_t more = 0;

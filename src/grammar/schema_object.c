@@ -358,8 +358,11 @@ static jang_status write_object(object *o, gr_ref *out) {
     const sc_facts *f = o->f;
     bool counted = f->min_members > 0 || f->max_members != GR_INF;
     uint32_t close = gr_range(a, '}', '}', gr_final(a));
-    close = counted ? gr_check(a, close) : close;
     uint32_t space_close = gr_call_rule(a, s->json->space, close);
+    if (counted) { /* checked in front of the space: it must not lead where nothing can follow */
+        close = gr_check(a, close);
+        space_close = gr_check(a, space_close);
+    }
     uint32_t after = gr_place(a), others;
     jang_status status = write_others(o, after, &others);
     if (status != JANG_OK) {

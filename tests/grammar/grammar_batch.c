@@ -70,9 +70,13 @@ static json_t *walk(ctx_t *ctx, grammar *g, grammar_vocab *v, test_rng *rng) {
             break;
         }
         jang_status status = grammar_mask(s, bits);
-        if (status != JANG_OK || text.size > TOO_LONG) {
-            made = json_pack("{s:s, s:o}", "stuck", status ? jang_context_error(ctx) : "too long",
-                             "text", json_repaired(ctx, text.data));
+        if (status != JANG_OK) {
+            made = json_pack("{s:s, s:o}", "stuck", jang_context_error(ctx), "text",
+                             json_repaired(ctx, text.data));
+            break;
+        }
+        if (text.size > TOO_LONG) {
+            made = json_null();
             break;
         }
         int byte = choose(rng, bits, text.size);

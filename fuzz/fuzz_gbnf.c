@@ -1,0 +1,7 @@
+/* fuzz_gbnf.c - a gbnf grammar: no input may crash, hang or leak. */
+#include "grammar_fuzz.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    return fuzz_grammar(JANG_GRAMMAR_GBNF, data, size);
+}
