@@ -11,6 +11,7 @@ typedef struct attention {
     norm_desc q_norm, k_norm, v_norm; // width 0: none
     rope_desc rope;                   // inv_freq NULL: none
     attention_desc desc;
+    act_desc clip; // a 0: none
     int kv_layer;
 } attention;
 
@@ -97,6 +98,12 @@ static void attention_run(const block *b, const block_step *s, ops_mat h, ops_ma
         turn_qk(a, s, q, k, has_k);
     }
     norm_qk(a, s, q, k);
+    if (a->clip.a > 0) {
+        ops_mat all[] = {q, k, v};
+        for (int i = 0; i < 3; i++) {
+            s->t->gated(s->o, &a->clip, all[i], (ops_mat){0}, all[i]);
+        }
+    }
     if (!a->norm_after_rope) {
         turn_qk(a, s, q, k, has_k);
     }
@@ -210,6 +217,7 @@ static attention describe(const attention_config *c) {
         .gate = c->output_gate,
         .rope = c->rope ? *c->rope : (rope_desc){0},
         .kv_layer = c->kv_layer,
+        .clip = {.kind = ACT_CLAMP, .a = (float)c->clip},
         .desc =
             {
                 .n_head = (int)c->n_head,

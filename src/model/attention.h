@@ -36,6 +36,7 @@ typedef struct attention_config {
     bool output_gate; /* q_proj gives [q | gate] of each head; the result times sigmoid(gate) */
     norm_config norm; /* of q, k and v */
     const rope_desc *rope; /* NULL: none */
+    double clip;           /* q, k and v are kept within it after their norms; 0: not */
     double scale, softcap; /* softcap 0: none */
     int64_t window;        /* 0: all */
     bool sinks;

@@ -8,7 +8,23 @@ void work_need(work *w, int slot, int64_t width) {
     w->widths[slot] = width > w->widths[slot] ? width : w->widths[slot];
 }
 
+jang_status work_need_routes(work *w, ctx_t *ctx, int which, int n_expert, int n_used) {
+    int has = w->routes[which].n_expert;
+    if (has && (has != n_expert || w->routes[which].n_used != n_used)) {
+        return ctx_fail(ctx, JANG_ERR_UNSUPPORTED,
+                        "layers with %d of %d experts and with %d of %d in one model",
+                        w->routes[which].n_used, has, n_used, n_expert);
+    }
+    w->routes[which].n_expert = n_expert;
+    w->routes[which].n_used = n_used;
+    return JANG_OK;
+}
+
 void work_free(work *w, ops *o) {
+    for (int i = 0; i < WORK_ROUTES; i++) {
+        o->table->routes_free(o, w->routes[i].routes);
+        w->routes[i].routes = NULL;
+    }
     for (int i = 0; i < WORK_SLOTS; i++) {
         o->table->buf_free(o, w->bufs[i]);
         w->bufs[i] = NULL;
@@ -28,6 +44,15 @@ jang_status work_reserve(work *w, ops *o, int32_t n_tok) {
             return status;
         }
         widest = w->widths[i] > widest ? w->widths[i] : widest;
+    }
+    for (int i = 0; i < WORK_ROUTES; i++) {
+        if (w->routes[i].n_expert) {
+            jang_status status = o->table->routes_new(&w->routes[i].routes, o, n_tok,
+                                                      w->routes[i].n_expert, w->routes[i].n_used);
+            if (status != JANG_OK) {
+                return status;
+            }
+        }
     }
     return o->table->reserve(o, &(ops_limits){.n_tok = n_tok, .width = widest});
 }

@@ -23,13 +23,28 @@ enum {
     WORK_SLOTS = WORK_BLOCK + 12
 };
 
+/* Routes that blocks share likewise. */
+enum {
+    WORK_EXPERTS, /* chosen by a router */
+    WORK_HEADS,   /* each token to every head's own matrix */
+    WORK_ROUTES
+};
+
 typedef struct work {
     int64_t widths[WORK_SLOTS]; /* 0: unused */
     ops_buf *bufs[WORK_SLOTS];
+    struct {
+        int n_expert, n_used; /* 0: unused */
+        ops_routes *routes;
+    } routes[WORK_ROUTES];
 } work;
 
 /* Says that slot needs rows of width; while a model is opened. */
 void work_need(work *w, int slot, int64_t width);
+/* Says that routes to n_used of n_expert experts are needed; JANG_ERR_UNSUPPORTED when another
+ * layer has said other numbers. */
+JANG_MUST_CHECK jang_status work_need_routes(work *w, ctx_t *ctx, int which, int n_expert,
+                                             int n_used);
 /* Makes the buffers for n_tok tokens and reserves the backend's scratch. */
 JANG_MUST_CHECK jang_status work_reserve(work *w, ops *o, int32_t n_tok);
 void work_free(work *w, ops *o);

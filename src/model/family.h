@@ -61,4 +61,9 @@ extern const model_family family_mamba, family_falcon_mamba, family_mamba2;
 extern const model_family family_nemotron_h, family_granitemoehybrid, family_bamba, family_jamba;
 extern const model_family family_falcon_h1, family_lfm2, family_lfm2_moe, family_kimi_linear;
 
+extern const model_family family_deepseek_v2, family_deepseek_v3, family_ernie4_5_moe,
+    family_glm4_moe, family_glm4_moe_lite, family_granitemoe, family_minimax_m2, family_phimoe,
+    family_gpt_oss, family_kimi_k2, family_mixtral, family_olmoe, family_qwen2_moe,
+    family_qwen3_moe;
+
 #endif

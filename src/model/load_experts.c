@@ -2,6 +2,8 @@
  * stacked in one tensor (mlx-lm), one tensor an expert (most of the hub), or gate and up fused. */
 #include "model/loader_impl.h"
 
+#include "format/affine.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -310,6 +312,7 @@ jang_status load_experts(ops_weight **out, loader *l, const expert_matrix *m, in
         d->data = d->scales = d->biases = d->bias = NULL;
         d->experts = e.data;
         d->n_expert = n_expert;
+        d->fine = m->input == INPUT_FINE;
         status = loader_keep(out, l, d, module, e.copy);
     }
     if (status == JANG_OK) {
@@ -319,4 +322,121 @@ jang_status load_experts(ops_weight **out, loader *l, const expert_matrix *m, in
     }
     ctx_free(l->ctx, e.data);
     return status;
+}
+
+/* ---- Heads ---- */
+
+/* Keys of a fused weight, turned, as out [n_head, n_latent, key_dim]: f32, or of the dense type. */
+static void turn_keys(void *out, float *row, const weight_desc *d, const head_matrices *m) {
+    size_t size = d->bits ? sizeof(float) : (size_t)dtype_table[d->type].block_bytes;
+    for (int64_t h = 0; h < m->n_head; h++) {
+        for (int64_t k = 0; k < m->key_dim; k++) {
+            int64_t r = h * (m->key_dim + m->value_dim) + k;
+            const void *from = row;
+            if (d->bits) {
+                int64_t groups = d->n_in / d->group;
+                size_t scale = (size_t)(r * groups * dtype_table[d->scale_type].block_bytes);
+                affine_row_f32(row, (const uint8_t *)d->data + r * (d->n_in * d->bits / 8),
+                               (const uint8_t *)d->scales + scale,
+                               (const uint8_t *)d->biases + scale, d->scale_type, d->n_in, d->bits,
+                               d->group);
+            } else {
+                from = (const uint8_t *)d->data + (size_t)(r * d->n_in) * size;
+            }
+            for (int64_t i = 0; i < m->n_latent; i++) {
+                int64_t at = (h * m->n_latent + i) * m->key_dim + k;
+                memcpy((uint8_t *)out + (size_t)at * size, (const uint8_t *)from + (size_t)i * size,
+                       size);
+            }
+        }
+    }
+}
+
+/* Where the values of each head lie in a fused weight. */
+static void place_values(expert_data *data, const weight_desc *d, const head_matrices *m) {
+    int64_t row = d->bits ? d->n_in * d->bits / 8 : d->n_in * dtype_table[d->type].block_bytes;
+    int64_t scale = d->bits ? d->n_in / d->group * dtype_table[d->scale_type].block_bytes : 0;
+    for (int64_t h = 0; h < m->n_head; h++) {
+        int64_t r = h * (m->key_dim + m->value_dim) + m->key_dim;
+        data[h].data = (const uint8_t *)d->data + r * row;
+        if (d->bits) {
+            data[h].scales = (const uint8_t *)d->scales + r * scale;
+            data[h].biases = (const uint8_t *)d->biases + r * scale;
+        }
+    }
+}
+
+static jang_status keep_heads(ops_weight **out, loader *l, weight_desc d, const expert_data *data,
+                              const char *module, void *owned, int n_head) {
+    d.name = module;
+    d.data = d.scales = d.biases = NULL;
+    d.experts = data;
+    d.n_expert = n_head;
+    d.fine = true;
+    jang_status status = loader_keep(out, l, &d, module, owned);
+    if (status == JANG_OK) {
+        loader_count(l->totals, &d, n_head, n_head);
+    }
+    return status;
+}
+
+static jang_status load_fused_heads(ops_weight **keys, ops_weight **values, loader *l,
+                                    const head_matrices *m, const char *module) {
+    weight_desc d = {.n_out = m->n_head * (m->key_dim + m->value_dim), .n_in = m->n_latent};
+    jang_status status = loader_describe(&d, l, module, 0);
+    if (status != JANG_OK) {
+        return status;
+    }
+    size_t size = d.bits ? sizeof(float) : (size_t)dtype_table[d.type].block_bytes;
+    size_t matrix = (size_t)m->key_dim * (size_t)m->n_latent * size, n = (size_t)m->n_head;
+    expert_data *data = ctx_zero(l->ctx, n, sizeof *data);
+    float *row = ctx_array(l->ctx, (size_t)m->n_latent, sizeof *row);
+    uint8_t *copy = ctx_array(l->ctx, n, matrix);
+    if (!data || !row || !copy) {
+        ctx_free(l->ctx, copy);
+        status = ctx_fail_memory(l->ctx, n * matrix);
+        goto done;
+    }
+    turn_keys(copy, row, &d, m);
+    for (size_t h = 0; h < n; h++) {
+        data[h].data = copy + h * matrix;
+    }
+    weight_desc turned = {
+        .n_out = m->n_latent, .n_in = m->key_dim, .type = d.bits ? DT_F32 : d.type};
+    status = keep_heads(keys, l, turned, data, module, copy, m->n_head);
+    if (status != JANG_OK) {
+        ctx_free(l->ctx, copy);
+        goto done;
+    }
+    place_values(data, &d, m);
+    d.n_out = m->value_dim;
+    status = keep_heads(values, l, d, data, module, NULL, m->n_head);
+done:
+    ctx_free(l->ctx, data);
+    ctx_free(l->ctx, row);
+    return status;
+}
+
+jang_status load_head_matrices(ops_weight **keys, ops_weight **values, loader *l,
+                               const head_matrices *m, const char *prefix) {
+    char base[LOADER_NAME_BYTES], module[LOADER_NAME_BYTES], name[LOADER_NAME_BYTES];
+    jang_status status = loader_name(base, l, l->prefix, prefix, "");
+    if (status == JANG_OK) {
+        status = loader_name(module, l, base, m->fused, "");
+    }
+    if (status == JANG_OK) {
+        status = loader_name(name, l, module, ".weight", "");
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    if (checkpoint_find(l->c, name)) {
+        return load_fused_heads(keys, values, l, m, module);
+    }
+    const expert_matrix k = {
+        .stacked = m->keys, .n_out = m->n_latent, .n_in = m->key_dim, .input = INPUT_FINE};
+    const expert_matrix v = {
+        .stacked = m->values, .n_out = m->value_dim, .n_in = m->n_latent, .input = INPUT_FINE};
+    status = load_experts(keys, l, &k, m->n_head, m->n_head, prefix);
+    return status == JANG_OK ? load_experts(values, l, &v, m->n_head, m->n_head, prefix) : status;
 }

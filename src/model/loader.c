@@ -218,7 +218,7 @@ static jang_status find_vector(const tensor_view **out, loader *l, int64_t n, co
     if (status != JANG_OK) {
         return status;
     }
-    if (t->n_dim != 1 || t->shape[0] != n) {
+    if (tensor_columns(t) != n || tensor_rows(t) != 1) {
         return wrong_shape(l, t, n, 0);
     }
     *out = t;

@@ -110,12 +110,26 @@ typedef struct expert_matrix {
     int which, n_fused;  /* of the matrices in it: gate 0, up 1 of 2; 0 of 1 */
     int64_t n_out, n_in;
     bias_rule bias;
+    input_rule input;
 } expert_matrix;
 
 /* Loads it as one weight of n_expert matrices, n_used of which a token reads. Mapped where it lies,
  * but for tensors that hold columns of what is wanted: those are copied. */
 JANG_MUST_CHECK jang_status load_experts(ops_weight **out, loader *l, const expert_matrix *m,
                                          int n_expert, int n_used, const char *prefix);
+
+/* The matrices of latent attention that each head has of its own (load_experts.c). */
+typedef struct head_matrices {
+    const char *keys, *values; /* stacked: [n_head, n_latent, key_dim], [n_head, value_dim, ..] */
+    const char *fused;         /* or [n_head * (key_dim + value_dim), n_latent], keys turned */
+    int n_head;
+    int64_t key_dim, value_dim, n_latent;
+} head_matrices;
+
+/* Loads them as two weights with a matrix a head: keys [n_latent, key_dim], values [value_dim,
+ * n_latent]. Keys of a fused tensor are a copy, in f32 where they were quantized. */
+JANG_MUST_CHECK jang_status load_head_matrices(ops_weight **keys, ops_weight **values, loader *l,
+                                               const head_matrices *m, const char *prefix);
 
 void weight_list_free(weight_list *list, ctx_t *ctx, ops *o);
 

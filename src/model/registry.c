@@ -4,12 +4,35 @@
 #include <string.h>
 
 static const model_family *const families[] = {
-    &family_llama,        &family_mistral,
-    &family_qwen2,        &family_qwen3,
-    &family_qwen3_5,      &family_mamba,
-    &family_falcon_mamba, &family_mamba2,
-    &family_nemotron_h,   &family_granitemoehybrid,
-    &family_bamba,        &family_falcon_h1,
+    /* dense */
+    &family_llama,
+    &family_mistral,
+    &family_qwen2,
+    &family_qwen3,
+    /* with experts */
+    &family_deepseek_v2,
+    &family_deepseek_v3,
+    &family_ernie4_5_moe,
+    &family_glm4_moe,
+    &family_glm4_moe_lite,
+    &family_gpt_oss,
+    &family_granitemoe,
+    &family_kimi_k2,
+    &family_minimax_m2,
+    &family_mixtral,
+    &family_olmoe,
+    &family_phimoe,
+    &family_qwen2_moe,
+    &family_qwen3_moe,
+    /* recurrent and hybrid */
+    &family_qwen3_5,
+    &family_mamba,
+    &family_falcon_mamba,
+    &family_mamba2,
+    &family_nemotron_h,
+    &family_granitemoehybrid,
+    &family_bamba,
+    &family_falcon_h1,
     &family_lfm2,
 };
 #define N_FAMILIES (sizeof families / sizeof families[0])

@@ -184,6 +184,13 @@ static jang_status find_settings(json_at *out, json_at config, const rope_wanted
     return status;
 }
 
+jang_status rope_read_number(double *out, json_at config, const char *key, double fallback) {
+    static const rope_wanted plain = {0};
+    json_at settings;
+    jang_status status = find_settings(&settings, config, &plain);
+    return status == JANG_OK ? json_get_double(out, settings, key, fallback) : status;
+}
+
 static jang_status read_scaling(scaling *s, const char **type, json_at config,
                                 const rope_wanted *w) {
     double theta;

@@ -31,6 +31,9 @@ typedef struct rope_wanted {
 
 /* Reads the settings. A scaling that is not known is JANG_ERR_UNSUPPORTED by name. */
 JANG_MUST_CHECK jang_status rope_read(rope_config *out, json_at config, const rope_wanted *wanted);
+/* A number among the settings of the scaling, for what families make of them besides. */
+JANG_MUST_CHECK jang_status rope_read_number(double *out, json_at config, const char *key,
+                                             double fallback);
 void rope_free(rope_config *rope, ctx_t *ctx);
 
 /* The operator's parameters, frequencies loaded as a weight of the model. */

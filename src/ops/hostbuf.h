@@ -132,6 +132,8 @@ bool host_route_begin(ops *o, const route_desc *desc, ops_mat logits, ops_routes
 /* Chooses for one token: logits [n_expert], expert and weight [n_used]. */
 void host_route_row(const route_desc *desc, const float *logits, int n_expert, int n_used,
                     int32_t *expert, float *weight);
+/* The choice that route_all makes; false: routes has no room, and host_fail has said so. */
+bool host_route_all(ops *o, int32_t n_tok, ops_routes *routes);
 /* Fills first and order when all rows are chosen. */
 void host_route_sort(ops_routes *routes);
 /* Whether x and the items fit the routes; if not, host_fail has said so. */

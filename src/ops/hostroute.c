@@ -82,6 +82,23 @@ bool host_experts_check(ops *o, const ops_routes *routes, ops_mat x, const exper
     return fits;
 }
 
+bool host_route_all(ops *o, int32_t n_tok, ops_routes *routes) {
+    routes->n_tok = 0;
+    if (n_tok > routes->max_tok || routes->n_used != routes->n_expert) {
+        host_fail(o, JANG_ERR_ARGUMENT,
+                  "route_all: %d tokens to %d experts, but routes are of %d tokens to %d of them",
+                  n_tok, routes->n_expert, routes->max_tok, routes->n_used);
+        return false;
+    }
+    routes->n_tok = n_tok;
+    for (int32_t i = 0; i < n_tok * routes->n_used; i++) {
+        routes->expert[i] = i % routes->n_used;
+        routes->weight[i] = 1;
+    }
+    host_route_sort(routes);
+    return true;
+}
+
 /* ---- One token --------------------------------------------------------------------------------
  */
 
@@ -153,6 +170,17 @@ static void score_logits(route_score kind, float *scores, const float *logits, i
     }
 }
 
+/* The weight of the best of the experts that are left. */
+static float sparse_weight(const float *logits, const bool *taken, int n, int best, float jitter) {
+    float top = logits[best], sum = 0;
+    for (int i = 0; i < n; i++) {
+        float magnitude = fabsf(logits[i]), factor = magnitude > top ? magnitude : top;
+        bool left_out = taken[i] || (top - logits[i]) / factor > 2 * jitter;
+        sum += left_out ? 0 : expf(logits[i] - top);
+    }
+    return 1 / sum;
+}
+
 void host_route_row(const route_desc *desc, const float *logits, int n_expert, int n_used,
                     int32_t *expert, float *weight) {
     float scores[OPS_MAX_EXPERTS], biased[OPS_MAX_EXPERTS];
@@ -171,10 +199,12 @@ void host_route_row(const route_desc *desc, const float *logits, int n_expert, i
     float sum = desc->sum_eps;
     for (int k = 0; k < n_used; k++) {
         int best = best_of(keys, taken, n_expert);
-        taken[best] = true;
         expert[k] = best;
-        weight[k] = scores[best];
-        sum += scores[best];
+        weight[k] = desc->score == ROUTE_SPARSEMIXER
+                        ? sparse_weight(logits, taken, n_expert, best, desc->jitter)
+                        : scores[best];
+        sum += weight[k];
+        taken[best] = true;
     }
     if (desc->score == ROUTE_SOFTMAX_CHOSEN) {
         softmax(weight, weight, n_used);

@@ -171,6 +171,7 @@ typedef enum activation {
     ACT_RELU2,   /* max(x, 0)^2 */
     ACT_SIGMOID, /* 1 / (1 + exp(-x)) */
     ACT_SOFTCAP, /* a tanh(x / a) */
+    ACT_CLAMP,   /* min(max(x, -a), a) */
     ACT_XIELU,   /* a x^2 + x / 2 above 0, else b (expm1(min(x, -1e-6)) - x) + x / 2:
                     arXiv:2411.13010 */
 } activation;
@@ -192,9 +193,12 @@ typedef enum embed_by { EMBED_IDS, EMBED_POSITIONS } embed_by;
 
 /* What a router's logits become. */
 typedef enum route_score {
-    ROUTE_SOFTMAX,       /* softmax over all experts */
-    ROUTE_SIGMOID,       /* sigmoid of each */
-    ROUTE_SOFTMAX_CHOSEN /* chosen by the logits themselves, softmax over the chosen */
+    ROUTE_SOFTMAX,        /* softmax over all experts */
+    ROUTE_SIGMOID,        /* sigmoid of each */
+    ROUTE_SOFTMAX_CHOSEN, /* chosen by the logits themselves, softmax over the chosen */
+    /* Chosen by the logits; each by a softmax over the experts not chosen before it whose logits
+     * are within 2 * jitter of its own, as a part of the larger magnitude: arXiv:2409.12136. */
+    ROUTE_SPARSEMIXER
 } route_score;
 
 /* A token takes the n_used experts of the highest score + bias; of equal ones the first. A NaN
@@ -208,7 +212,7 @@ typedef struct route_desc {
     int n_group, n_group_used;
     bool group_pairs;
     bool renormalise;
-    float sum_eps, scale;
+    float sum_eps, scale, jitter;
     const ops_weight *expert_scale; /* dense vector [n_expert], NULL: none */
 } route_desc;
 
@@ -358,13 +362,19 @@ typedef struct ops_table {
     void (*routes_free)(ops *o, ops_routes *routes);
     /* Chooses by the router's logits [n_tok, n_expert]. */
     void (*route)(ops *o, const route_desc *desc, ops_mat logits, ops_routes *routes);
+    /* Sends each of n_tok tokens to all experts in their order, by weight 1: for heads that have
+     * matrices of their own. */
+    void (*route_all)(ops *o, int32_t n_tok, ops_routes *routes);
+    /* y[route] = the route's weight times its token's row of x. */
+    void (*take_routes)(ops *o, const ops_routes *routes, ops_mat x, ops_mat y);
     /* Products of tokens with their routes' experts alone. x has a row a token or a row a route;
      * no y may overlap x or another. */
     void (*linear_experts)(ops *o, const ops_routes *routes, ops_mat x, const expert_item *items,
                            int n_items);
     /* y[t] = the sum over a token's routes, in order, of the route's weight times its row of x;
-     * accumulate: added to y[t]. */
-    void (*sum_routes)(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool accumulate);
+     * accumulate: added to y[t]; plain: weights count as 1. */
+    void (*sum_routes)(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool accumulate,
+                       bool plain);
     /* y = (clamp(up, -limit, limit) + 1) g sigmoid(alpha g), g = min(gate, limit). y may be gate
      * or up. */
     void (*gated_clamped)(ops *o, float alpha, float limit, ops_mat gate, ops_mat up, ops_mat y);

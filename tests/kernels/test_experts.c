@@ -100,6 +100,14 @@ static const route_case route_cases[] = {
      .n_used = 2,
      .experts = {2, 3},
      .weights = {0.6, 0.5}},
+    {.about = "sparse mixer: only those near the best count",
+     .desc = {.score = ROUTE_SPARSEMIXER, .scale = 1, .jitter = 0.2f},
+     .scores = {20.08553692, 7.38905610, 16.44464677, 9.02501350}, /* logits 3, 2, 2.8, 2.2 */
+     .n_expert = 4,
+     .n_used = 2,
+     .experts = {0, 2},
+     .weights = {20.08553692 / (20.08553692 + 7.38905610 + 16.44464677 + 9.02501350),
+                 16.44464677 / (16.44464677 + 7.38905610 + 9.02501350)}},
     {.about = "a scale of each expert",
      .desc = {.score = ROUTE_SOFTMAX, .renormalise = true, .scale = 1},
      .scores = {0.1, 0.6, 0.3},
@@ -321,9 +329,10 @@ static void sums_and_gates(ops *o, const float *logits, const float *x, const fl
     ops_mat mb = case_mat(o, n_tok, WIDTH, base), mg = case_mat(o, n_tok, 1, logits);
     ops_mat up = {mx.buf, 0, N_USED * WIDTH, n_tok, WIDTH};
     t->route(o, &(route_desc){.score = ROUTE_SOFTMAX, .scale = 1}, ml, routes);
-    t->sum_routes(o, routes, mx, my, true);
+    t->sum_routes(o, routes, mx, my, true, false);
     case_read(o, my, sums);
-    t->sum_routes(o, routes, mx, my, false);
+    t->take_routes(o, routes, my, mx);
+    t->sum_routes(o, routes, mx, my, false, true);
     t->add_gated(o, mg, mb, my);
     case_read(o, my, gates);
     t->gated_clamped(o, 1.702f, 0.7f, mb, up, mb);

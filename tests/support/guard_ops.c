@@ -257,6 +257,18 @@ static void guard_route(ops *o, const route_desc *desc, ops_mat logits, ops_rout
     (void)leave(o, JANG_OK);
 }
 
+static void guard_route_all(ops *o, int32_t n_tok, ops_routes *routes) {
+    ops *in = enter(o);
+    in->table->route_all(in, n_tok, routes);
+    (void)leave(o, JANG_OK);
+}
+
+static void guard_take_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y) {
+    ops *in = enter(o);
+    in->table->take_routes(in, routes, x, y);
+    (void)leave(o, JANG_OK);
+}
+
 static void guard_linear_experts(ops *o, const ops_routes *routes, ops_mat x,
                                  const expert_item *items, int n_items) {
     ops *in = enter(o);
@@ -265,9 +277,9 @@ static void guard_linear_experts(ops *o, const ops_routes *routes, ops_mat x,
 }
 
 static void guard_sum_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y,
-                             bool accumulate) {
+                             bool accumulate, bool plain) {
     ops *in = enter(o);
-    in->table->sum_routes(in, routes, x, y, accumulate);
+    in->table->sum_routes(in, routes, x, y, accumulate, plain);
     (void)leave(o, JANG_OK);
 }
 
@@ -324,6 +336,8 @@ static const ops_table guard_table = {
     .routes_new = guard_routes_new,
     .routes_free = guard_routes_free,
     .route = guard_route,
+    .route_all = guard_route_all,
+    .take_routes = guard_take_routes,
     .linear_experts = guard_linear_experts,
     .sum_routes = guard_sum_routes,
     .gated_clamped = guard_gated_clamped,

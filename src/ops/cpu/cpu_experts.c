@@ -50,7 +50,7 @@ typedef struct rows_run {
     const route_desc *desc;
     ops_mat x, x2, y;
     float alpha, limit;
-    bool accumulate;
+    bool accumulate, plain;
     void (*row)(const struct rows_run *run, int64_t t);
 } rows_run;
 
@@ -293,20 +293,39 @@ static void sum_row(const rows_run *run, int64_t t) {
     int64_t first = t * routes->n_used, n = run->y.width;
     float *y = host_row(run->y, t);
     for (int64_t i = first; i < first + routes->n_used; i++) {
+        float weight = run->plain ? 1 : routes->weight[i];
         if (i == first && !run->accumulate) {
-            k->scale(y, host_row(run->x, i), n, routes->weight[i]);
+            k->scale(y, host_row(run->x, i), n, weight);
         } else {
-            k->add_scaled(y, host_row(run->x, i), n, routes->weight[i]);
+            k->add_scaled(y, host_row(run->x, i), n, weight);
         }
     }
 }
 
-void cpu_sum_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool accumulate) {
+void cpu_route_all(ops *o, int32_t n_tok, ops_routes *routes) {
+    (void)host_route_all(o, n_tok, routes);
+}
+
+static void take_row(const rows_run *run, int64_t route) {
+    run->c->kernels->floats->scale(host_row(run->y, route),
+                                   host_row(run->x, route / run->routes->n_used), run->x.width,
+                                   run->routes->weight[route]);
+}
+
+void cpu_take_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y) {
+    rows_run run = {
+        .c = cpu_of(o), .routes = (ops_routes *)(uintptr_t)routes, .x = x, .y = y, .row = take_row};
+    run_rows(&run, (int64_t)routes->n_tok * routes->n_used, x.width);
+}
+
+void cpu_sum_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool accumulate,
+                    bool plain) {
     rows_run run = {.c = cpu_of(o),
                     .routes = (ops_routes *)(uintptr_t)routes,
                     .x = x,
                     .y = y,
                     .accumulate = accumulate,
+                    .plain = plain,
                     .row = sum_row};
     run_rows(&run, routes->n_tok, y.width * routes->n_used);
 }

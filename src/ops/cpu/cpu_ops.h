@@ -111,7 +111,10 @@ jang_status cpu_routes_new(ops_routes **out, ops *o, int32_t n_tok, int n_expert
 void cpu_route(ops *o, const route_desc *desc, ops_mat logits, ops_routes *routes);
 void cpu_linear_experts(ops *o, const ops_routes *routes, ops_mat x, const expert_item *items,
                         int n_items);
-void cpu_sum_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool accumulate);
+void cpu_route_all(ops *o, int32_t n_tok, ops_routes *routes);
+void cpu_take_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y);
+void cpu_sum_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool accumulate,
+                    bool plain);
 void cpu_gated_clamped(ops *o, float alpha, float limit, ops_mat gate, ops_mat up, ops_mat y);
 void cpu_add_gated(ops *o, ops_mat gate, ops_mat x, ops_mat y);
 

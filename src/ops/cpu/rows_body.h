@@ -193,6 +193,11 @@ static inline vf act_softcap(vf x, vf a, vf b) {
     (void)b;
     return a * v_tanh(x / a);
 }
+
+static inline vf act_clamp(vf x, vf a, vf b) {
+    (void)b;
+    return v_min(a, v_max(v_set(0) - a, x));
+}
 static inline vf act_xielu(vf x, vf a, vf b) {
     vf above = v_fma(a * x, x, v_set(0.5f) * x);
     vf below = v_fma(b, v_expm1(v_min(x, v_set(-1e-6f))) - x, v_set(0.5f) * x);
@@ -246,6 +251,9 @@ static void kern_gated(float *y, const float *gate, const float *up, int64_t n, 
         break;
     case ACT_SOFTCAP:
         gated_by(y, gate, up, n, d, act_softcap);
+        break;
+    case ACT_CLAMP:
+        gated_by(y, gate, up, n, d, act_clamp);
         break;
     case ACT_XIELU:
         gated_by(y, gate, up, n, d, act_xielu);

@@ -67,7 +67,10 @@ void ref_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int lay
 void ref_route(ops *o, const route_desc *desc, ops_mat logits, ops_routes *routes);
 void ref_linear_experts(ops *o, const ops_routes *routes, ops_mat x, const expert_item *items,
                         int n_items);
-void ref_sum_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool accumulate);
+void ref_route_all(ops *o, int32_t n_tok, ops_routes *routes);
+void ref_take_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y);
+void ref_sum_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool accumulate,
+                    bool plain);
 void ref_gated_clamped(ops *o, float alpha, float limit, ops_mat gate, ops_mat up, ops_mat y);
 void ref_add_gated(ops *o, ops_mat gate, ops_mat x, ops_mat y);
 

@@ -35,7 +35,21 @@ void ref_linear_experts(ops *o, const ops_routes *routes, ops_mat x, const exper
     }
 }
 
-void ref_sum_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool accumulate) {
+void ref_route_all(ops *o, int32_t n_tok, ops_routes *routes) {
+    (void)host_route_all(o, n_tok, routes);
+}
+
+void ref_take_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y) {
+    (void)o;
+    for (int32_t route = 0; route < routes->n_tok * routes->n_used; route++) {
+        for (int64_t i = 0; i < x.width; i++) {
+            host_row(y, route)[i] = routes->weight[route] * host_row(x, route / routes->n_used)[i];
+        }
+    }
+}
+
+void ref_sum_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool accumulate,
+                    bool plain) {
     (void)o;
     for (int32_t t = 0; t < routes->n_tok; t++) {
         float *out = host_row(y, t);
@@ -43,7 +57,8 @@ void ref_sum_routes(ops *o, const ops_routes *routes, ops_mat x, ops_mat y, bool
             double sum = 0;
             for (int32_t k = 0; k < routes->n_used; k++) {
                 int32_t route = t * routes->n_used + k;
-                sum += (double)routes->weight[route] * host_row(x, route)[i];
+                double weight = plain ? 1 : (double)routes->weight[route];
+                sum += weight * host_row(x, route)[i];
             }
             out[i] = (float)(accumulate ? out[i] + sum : sum);
         }

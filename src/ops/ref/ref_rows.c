@@ -87,6 +87,8 @@ static double activate(const act_desc *d, double x) {
         return 1 / (1 + exp(-x));
     case ACT_SOFTCAP:
         return a * tanh(x / a);
+    case ACT_CLAMP:
+        return x < -a ? -a : x > a ? a : x;
     case ACT_XIELU:
         return xielu(a, b, x);
     }

@@ -1,0 +1,70 @@
+/* granite_moe.c - Granite 3 MoE: Llama with four multipliers and experts in every layer.
+ *
+ * The embedding, the residual additions and attention's scores are multiplied, the logits divided;
+ * the router takes a softmax over the chosen. Reference: transformers, models/granitemoe. */
+#include "model/decoder.h"
+#include "model/moe.h"
+
+static const moe_names names = {
+    .router = "block_sparse_moe.router.layer",
+    .stacked = {"block_sparse_moe.switch_mlp.gate_proj", "block_sparse_moe.switch_mlp.up_proj",
+                "block_sparse_moe.switch_mlp.down_proj"},
+    .fused_in = "block_sparse_moe.input_linear.weight",
+    .in_order = FUSED_ROWS,
+    .fused_out = "block_sparse_moe.output_linear.weight",
+    .out_order = FUSED_ROWS,
+};
+
+static jang_status read_multipliers(decoder_config *c, json_at at) {
+    double divisor = 1;
+    const struct {
+        const char *key;
+        double *out;
+    } keys[] = {
+        {"embedding_multiplier", &c->embed_scale},
+        {"residual_multiplier", &c->residual_scale},
+        {"attention_multiplier", &c->attention.scale},
+        {"logits_scaling", &divisor},
+    };
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        jang_status status = json_get_double(keys[i].out, at, keys[i].key, 1);
+        if (status == JANG_OK && *keys[i].out == 0) {
+            status = ctx_fail(at.ctx, JANG_ERR_UNSUPPORTED, "%s: %s must not be 0", at.what,
+                              keys[i].key);
+        }
+        if (status != JANG_OK) {
+            return status;
+        }
+    }
+    c->logit_scale = 1 / divisor;
+    return JANG_OK;
+}
+
+static jang_status granitemoe_open(model *m, loader *l) {
+    static const decoder_defaults defaults = {.n_context = 2048, .rope_theta = 10000};
+    static const char *const expert_keys[] = {"num_local_experts", NULL};
+    decoder_config c;
+    jang_status status = decoder_read_config(&c, l->config, &defaults);
+    if (status != JANG_OK) {
+        return status;
+    }
+    attention_config *a = &c.attention;
+    const bias_key bias = {
+        "attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}};
+    moe_config moe = {.names = &names,
+                      .n_ff = c.mlp.n_ff,
+                      .act = c.mlp.act,
+                      .route = {.score = ROUTE_SOFTMAX_CHOSEN, .scale = 1}};
+    status = read_multipliers(&c, l->config);
+    if (status == JANG_OK) {
+        status = moe_read_counts(&moe, l->config, expert_keys, "num_experts_per_tok", 8, 2);
+    }
+    if (status == JANG_OK) {
+        status = decoder_read_biases(l->config, &bias, 1);
+    }
+    c.ffn = moe_in_every_layer;
+    c.own = &moe;
+    return decoder_finish(m, l, &c, status);
+}
+
+const model_family family_granitemoe = {"granitemoe", granitemoe_open};
