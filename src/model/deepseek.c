@@ -285,7 +285,8 @@ static jang_status deepseek_v2_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, status);
 }
 
-const model_family family_deepseek_v2 = {"deepseek_v2", deepseek_v2_open};
-const model_family family_deepseek_v3 = {"deepseek_v3", deepseek_v3_open};
-const model_family family_kimi_k2 = {"kimi_k2", deepseek_v3_open};
-const model_family family_glm4_moe_lite = {"glm4_moe_lite", glm4_moe_lite_open};
+const model_family family_deepseek_v2 = {.model_type = "deepseek_v2", .open = deepseek_v2_open};
+const model_family family_deepseek_v3 = {.model_type = "deepseek_v3", .open = deepseek_v3_open};
+const model_family family_kimi_k2 = {.model_type = "kimi_k2", .open = deepseek_v3_open};
+const model_family family_glm4_moe_lite = {.model_type = "glm4_moe_lite",
+                                           .open = glm4_moe_lite_open};

@@ -71,4 +71,4 @@ static jang_status ernie4_5_moe_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, status);
 }
 
-const model_family family_ernie4_5_moe = {"ernie4_5_moe", ernie4_5_moe_open};
+const model_family family_ernie4_5_moe = {.model_type = "ernie4_5_moe", .open = ernie4_5_moe_open};

@@ -85,4 +85,4 @@ static jang_status glm4_moe_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, status);
 }
 
-const model_family family_glm4_moe = {"glm4_moe", glm4_moe_open};
+const model_family family_glm4_moe = {.model_type = "glm4_moe", .open = glm4_moe_open};

@@ -74,4 +74,4 @@ static jang_status gpt_oss_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, status);
 }
 
-const model_family family_gpt_oss = {"gpt_oss", gpt_oss_open};
+const model_family family_gpt_oss = {.model_type = "gpt_oss", .open = gpt_oss_open};

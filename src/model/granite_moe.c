@@ -67,4 +67,4 @@ static jang_status granitemoe_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, status);
 }
 
-const model_family family_granitemoe = {"granitemoe", granitemoe_open};
+const model_family family_granitemoe = {.model_type = "granitemoe", .open = granitemoe_open};

@@ -41,4 +41,4 @@ static jang_status minimax_m2_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, status);
 }
 
-const model_family family_minimax_m2 = {"minimax_m2", minimax_m2_open};
+const model_family family_minimax_m2 = {.model_type = "minimax_m2", .open = minimax_m2_open};

@@ -26,4 +26,4 @@ static jang_status mixtral_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, status);
 }
 
-const model_family family_mixtral = {"mixtral", mixtral_open};
+const model_family family_mixtral = {.model_type = "mixtral", .open = mixtral_open};

@@ -36,4 +36,4 @@ static jang_status olmoe_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, status);
 }
 
-const model_family family_olmoe = {"olmoe", olmoe_open};
+const model_family family_olmoe = {.model_type = "olmoe", .open = olmoe_open};

@@ -45,4 +45,4 @@ static jang_status phimoe_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, status);
 }
 
-const model_family family_phimoe = {"phimoe", phimoe_open};
+const model_family family_phimoe = {.model_type = "phimoe", .open = phimoe_open};

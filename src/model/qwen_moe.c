@@ -140,5 +140,5 @@ static jang_status qwen3_moe_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, status);
 }
 
-const model_family family_qwen2_moe = {"qwen2_moe", qwen2_moe_open};
-const model_family family_qwen3_moe = {"qwen3_moe", qwen3_moe_open};
+const model_family family_qwen2_moe = {.model_type = "qwen2_moe", .open = qwen2_moe_open};
+const model_family family_qwen3_moe = {.model_type = "qwen3_moe", .open = qwen3_moe_open};
