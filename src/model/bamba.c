@@ -4,13 +4,15 @@
  * each layer's kind in layer_types, has four multipliers (logits_scaling divides), and RoPE only
  * where position_embedding_type is "rope"; its MLP holds gate and up in one matrix.
  * Reference: transformers, models/{bamba,granitemoehybrid}. */
-#include "model/decoder.h"
+#include "model/beside.h"
 #include "model/mamba2.h"
+#include "model/moe.h"
 
 #include <string.h>
 
 typedef struct bamba {
     mamba2_config mamba;
+    moe_config moe;     /* n_expert 0: none */
     bool *is_attention; /* [n_layer] */
 } bamba;
 
@@ -199,15 +201,51 @@ static jang_status read_positions(decoder_config *c, json_at at) {
     return status;
 }
 
-/* The shared MLP: in one matrix as the hub has it, or in two under the usual names, as mlx-lm does
- * where there are no experts. */
-static jang_status granite_ffn(decoder_config *c, loader *l) {
+static const moe_names granite_experts = {
+    .router = "block_sparse_moe.router.layer",
+    .stacked = {"block_sparse_moe.switch_mlp.gate_proj", "block_sparse_moe.switch_mlp.up_proj",
+                "block_sparse_moe.switch_mlp.down_proj"},
+    .fused_in = "block_sparse_moe.input_linear.weight",
+    .in_order = FUSED_ROWS,
+    .fused_out = "block_sparse_moe.output_linear.weight",
+    .out_order = FUSED_ROWS,
+};
+
+/* Experts, where there are any, and the shared MLP. */
+static jang_status granite_ffn(block **out, decoder *d, loader *l, const decoder_config *c,
+                               int layer) {
+    const bamba *b = c->own;
+    char prefix[DECODER_PREFIX_BYTES];
+    if (b->moe.n_expert == 0) {
+        return decoder_mlp(out, d, l, c, layer);
+    }
+    block *experts, *shared;
+    decoder_prefix(prefix, c, layer);
+    jang_status status = moe_make(&experts, l, &d->work, &b->moe, c->n_embd, prefix);
+    if (status != JANG_OK) {
+        return status;
+    }
+    status = decoder_mlp(&shared, d, l, c, layer);
+    if (status != JANG_OK) {
+        block_close(experts, l->ctx);
+        return status;
+    }
+    const beside_part parts[2] = {{experts, 1, 1}, {shared, 1, 1}};
+    return beside_make(out, l, &d->work, parts, 2, c->n_embd);
+}
+
+/* The shared MLP lies in one matrix as the hub has it, or in two under the usual names, as mlx-lm
+ * does where there are no experts. */
+static jang_status read_granite_ffn(bamba *b, decoder_config *c, loader *l) {
+    static const char *const expert_keys[] = {"num_local_experts", NULL};
     int64_t n_expert;
     jang_status status = json_get_int(&n_expert, l->config, "num_local_experts", 8, 0, 1024);
     if (status == JANG_OK && n_expert > 0) {
-        status =
-            ctx_fail(l->ctx, JANG_ERR_UNSUPPORTED, "%s: num_local_experts %lld: no experts yet",
-                     l->config.what, (long long)n_expert);
+        b->moe = (moe_config){.names = &granite_experts,
+                              .n_ff = c->mlp.n_ff,
+                              .act = c->mlp.act,
+                              .route = {.score = ROUTE_SOFTMAX_CHOSEN, .scale = 1}};
+        status = moe_read_counts(&b->moe, l->config, expert_keys, "num_experts_per_tok", 8, 2);
     }
     if (status == JANG_OK) {
         status =
@@ -219,6 +257,7 @@ static jang_status granite_ffn(decoder_config *c, loader *l) {
         c->mlp.gate_up = "input_linear";
         c->mlp.down = "output_linear";
     }
+    c->ffn = granite_ffn;
     return status;
 }
 
@@ -244,7 +283,7 @@ static jang_status granite_hybrid_open(model *m, loader *l) {
         status = read_attention_bias(&c, l->config);
     }
     if (status == JANG_OK) {
-        status = granite_ffn(&c, l);
+        status = read_granite_ffn(&b, &c, l);
     }
     c.own = &b;
     c.mixer = mixer;

@@ -7,12 +7,10 @@
  * The key's multiplier goes into the scale of the scores, which is the same. Checkpoints stamped
  * jang_mup_folded have all of them in their weights.
  * Reference: transformers, models/falcon_h1; arXiv:2507.22448. */
-#include "model/decoder.h"
+#include "model/beside.h"
 #include "model/mamba2.h"
 
 #include <string.h>
-
-enum { SLOT_RESULT = WORK_SLOTS - 2, SLOT_INPUT = WORK_SLOTS - 1 }; /* beyond the inner blocks' */
 
 typedef struct multipliers {
     double embedding, output, attention_in, attention_out, key, ssm_in, ssm_out;
@@ -27,88 +25,32 @@ typedef struct falcon_h1 {
 
 /* ---- Blocks ---- */
 
-/* Up to two blocks that read the same, each with a multiplier of its input and its result. */
-typedef struct beside {
-    block base;
-    block *parts[2];
-    float in[2], out[2];
-} beside;
-
-static void beside_run(const block *b, const block_step *s, ops_mat h, ops_mat y, bool add) {
-    const beside *p = (const beside *)b;
-    ops_mat result = step_rows(s, SLOT_RESULT, y.width);
-    for (int i = 0; i < 2 && p->parts[i]; i++) {
-        ops_mat in = h;
-        if (p->in[i] != 1) {
-            in = step_rows(s, SLOT_INPUT, h.width);
-            s->t->gated(s->o, &(act_desc){.kind = ACT_LINEAR, .a = p->in[i]}, h, (ops_mat){0}, in);
-        }
-        p->parts[i]->kind->run(p->parts[i], s, in, result, false);
-        if (add || i > 0) {
-            s->t->add(s->o, p->out[i], result, y);
-        } else {
-            s->t->gated(s->o, &(act_desc){.kind = ACT_LINEAR, .a = p->out[i]}, result, (ops_mat){0},
-                        y);
-        }
-    }
-}
-
-static void beside_close(block *b, ctx_t *ctx) {
-    beside *p = (beside *)b;
-    block_close(p->parts[0], ctx);
-    block_close(p->parts[1], ctx);
-    ctx_free(ctx, p);
-}
-
-static const block_kind beside_kind = {"beside", beside_run, beside_close};
-
-/* NULL: no memory. */
-static beside *new_beside(decoder *d, loader *l, const decoder_config *c) {
-    beside *p = ctx_zero(l->ctx, 1, sizeof *p);
-    if (p) {
-        p->base.kind = &beside_kind;
-        p->in[0] = p->in[1] = p->out[0] = p->out[1] = 1;
-        work_need(&d->work, SLOT_RESULT, c->n_embd);
-        work_need(&d->work, SLOT_INPUT, c->n_embd);
-    }
-    return p;
-}
-
-static jang_status end_beside(block **out, beside *p, loader *l, jang_status status) {
-    if (status != JANG_OK) {
-        beside_close(&p->base, l->ctx);
-        return status;
-    }
-    *out = &p->base;
-    return JANG_OK;
-}
-
 static jang_status mixer(block **out, decoder *d, loader *l, const decoder_config *c, int layer) {
     const falcon_h1 *f = c->own;
     char prefix[DECODER_PREFIX_BYTES];
-    beside *p = new_beside(d, l, c);
-    if (!p) {
-        return ctx_fail_memory(l->ctx, sizeof *p);
-    }
+    block *mamba, *attention;
     decoder_prefix(prefix, c, layer);
-    p->out[0] = (float)f->by.ssm_out;
-    p->in[1] = (float)f->by.attention_in;
-    p->out[1] = (float)f->by.attention_out;
-    jang_status status = mamba2_make(&p->parts[0], l, &d->work, &f->mamba, c->n_embd, prefix);
-    if (status == JANG_OK) {
-        status = decoder_attention(&p->parts[1], d, l, c, layer);
+    jang_status status = mamba2_make(&mamba, l, &d->work, &f->mamba, c->n_embd, prefix);
+    if (status != JANG_OK) {
+        return status;
     }
-    return end_beside(out, p, l, status);
+    status = decoder_attention(&attention, d, l, c, layer);
+    if (status != JANG_OK) {
+        block_close(mamba, l->ctx);
+        return status;
+    }
+    const beside_part parts[2] = {
+        {mamba, 1, (float)f->by.ssm_out},
+        {attention, (float)f->by.attention_in, (float)f->by.attention_out}};
+    return beside_make(out, l, &d->work, parts, 2, c->n_embd);
 }
 
 static jang_status ffn(block **out, decoder *d, loader *l, const decoder_config *c, int layer) {
     const falcon_h1 *f = c->own;
-    beside *p = new_beside(d, l, c);
-    if (!p) {
-        return ctx_fail_memory(l->ctx, sizeof *p);
-    }
-    p->out[0] = (float)f->by.mlp[1];
-    return end_beside(out, p, l, decoder_mlp(&p->parts[0], d, l, c, layer));
+    block *mlp;
+    jang_status status = decoder_mlp(&mlp, d, l, c, layer);
+    const beside_part part = {mlp, 1, (float)f->by.mlp[1]};
+    return status == JANG_OK ? beside_make(out, l, &d->work, &part, 1, c->n_embd) : status;
 }
 
 /* ---- Config ---- */

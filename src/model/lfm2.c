@@ -3,7 +3,7 @@
  * The MLP's width is block_ff_dim as it is, or with block_auto_adjust_ff_dim two thirds of it,
  * times block_ffn_dim_multiplier, rounded up to block_multiple_of. The final norm is called
  * embedding_norm. Reference: transformers, models/lfm2; arXiv:2511.23404. */
-#include "model/decoder.h"
+#include "model/moe.h"
 #include "model/short_conv.h"
 
 #include <string.h>
@@ -11,6 +11,8 @@
 typedef struct lfm2 {
     short_conv_config conv;
     bool *is_conv; /* [n_layer] */
+    moe_config moe;
+    int64_t n_dense; /* layers before this one have no experts */
 } lfm2;
 
 static jang_status mixer(block **out, decoder *d, loader *l, const decoder_config *c, int layer) {
@@ -134,6 +136,15 @@ static jang_status read_common(decoder_config *c, lfm2 *f, loader *l) {
     return status == JANG_OK ? read_conv(f, l->config) : status;
 }
 
+static jang_status end_open(model *m, loader *l, decoder_config *c, lfm2 *f, jang_status status) {
+    name_layers(c);
+    c->own = f;
+    c->mixer = mixer;
+    status = decoder_finish(m, l, c, status);
+    ctx_free(m->ctx, f->is_conv);
+    return status;
+}
+
 static jang_status lfm2_open(model *m, loader *l) {
     decoder_config c;
     lfm2 f = {0};
@@ -145,12 +156,76 @@ static jang_status lfm2_open(model *m, loader *l) {
     if (status == JANG_OK) {
         status = read_width(&c.mlp, l->config);
     }
-    name_layers(&c);
-    c.own = &f;
-    c.mixer = mixer;
-    status = decoder_finish(m, l, &c, status);
-    ctx_free(m->ctx, f.is_conv);
+    return end_open(m, l, &c, &f, status);
+}
+
+/* ---- With experts: names as mlx-lm has them, w1, w2 and w3 on the hub ---- */
+
+static const moe_names experts = {
+    .router = "feed_forward.gate",
+    .select_bias = "feed_forward.expert_bias",
+    .stacked = {"feed_forward.switch_mlp.gate_proj", "feed_forward.switch_mlp.up_proj",
+                "feed_forward.switch_mlp.down_proj"},
+    .before = "feed_forward.experts.",
+    .after = {".gate_proj", ".up_proj", ".down_proj"},
+};
+
+static jang_status moe_ffn(block **out, decoder *d, loader *l, const decoder_config *c, int layer) {
+    const lfm2 *f = c->own;
+    char prefix[DECODER_PREFIX_BYTES];
+    if (layer < f->n_dense) {
+        return decoder_mlp(out, d, l, c, layer);
+    }
+    decoder_prefix(prefix, c, layer);
+    return moe_make(out, l, &d->work, &f->moe, c->n_embd, prefix);
+}
+
+static jang_status read_experts(lfm2 *f, decoder_config *c, json_at at) {
+    static const char *const expert_keys[] = {"num_experts", NULL};
+    bool bias = false;
+    double scale = 1;
+    f->moe = (moe_config){
+        .names = &experts, .act = c->mlp.act, .route = {.score = ROUTE_SIGMOID, .sum_eps = 1e-6f}};
+    jang_status status = moe_read_counts(&f->moe, at, expert_keys, "num_experts_per_tok", 32, 4);
+    if (status == JANG_OK) {
+        status = json_get_int(&f->moe.n_ff, at, "moe_intermediate_size", 1792, 1, 1 << 22);
+    }
+    if (status == JANG_OK) {
+        status = json_get_int(&f->n_dense, at, "num_dense_layers", 2, 0, 1 << 12);
+    }
+    if (status == JANG_OK) {
+        status = json_get_bool(&f->moe.route.renormalise, at, "norm_topk_prob", true);
+    }
+    if (status == JANG_OK) {
+        status = json_get_bool(&bias, at, "use_expert_bias", true);
+    }
+    if (status == JANG_OK) {
+        status = json_get_double(&scale, at, "routed_scaling_factor", 1);
+    }
+    f->moe.select_bias = bias ? BIAS_NEEDED : BIAS_NONE;
+    f->moe.route.scale = (float)scale;
+    c->ffn = moe_ffn;
     return status;
 }
 
+static jang_status lfm2_moe_open(model *m, loader *l) {
+    decoder_config c;
+    lfm2 f = {0};
+    jang_status status = decoder_read_config(&c, l->config, &lfm2_defaults);
+    if (status != JANG_OK) {
+        return status;
+    }
+    status = read_common(&c, &f, l);
+    c.mlp.path = "feed_forward";
+    if (status == JANG_OK) {
+        status = read_experts(&f, &c, l->config);
+    }
+    return end_open(m, l, &c, &f, status);
+}
+
+static const name_alias moe_aliases[] = {
+    {"gate_proj", "w1"}, {"up_proj", "w3"}, {"down_proj", "w2"}, {NULL, NULL}};
+
 const model_family family_lfm2 = {.model_type = "lfm2", .open = lfm2_open};
+const model_family family_lfm2_moe = {
+    .model_type = "lfm2_moe", .open = lfm2_moe_open, .aliases = moe_aliases};

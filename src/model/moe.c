@@ -19,7 +19,7 @@ typedef struct moe {
     float clamp, clamp_alpha;
     bool scale_input;
     const ops_weight *router;      // (n_expert, n_embd)
-    const ops_weight *gate, *up;   // n_expert of (n_ff, n_embd)
+    const ops_weight *gate, *up;   // n_expert of (n_ff, n_embd); gate NULL: none
     const ops_weight *down;        // n_expert of (n_embd, n_ff)
     block *shared;                 // or NULL
     const ops_weight *shared_gate; // (1, n_embd) or NULL
@@ -73,8 +73,10 @@ static void run_experts(const moe *m, const block_step *s, ops_mat h, ops_mat y,
         t->take_routes(s->o, routes, h, scaled);
         h = scaled;
     }
-    t->linear_experts(s->o, routes, h, both, 2);
-    if (m->clamp > 0) {
+    t->linear_experts(s->o, routes, h, m->gate ? both : both + 1, m->gate ? 2 : 1);
+    if (!m->gate) {
+        t->gated(s->o, &m->act, up, (ops_mat){0}, gate);
+    } else if (m->clamp > 0) {
         t->gated_clamped(s->o, m->clamp_alpha, m->clamp, gate, up, gate);
     } else {
         t->gated(s->o, &m->act, gate, up, gate);
@@ -125,7 +127,7 @@ static jang_status load_router(moe *m, loader *l, const moe_config *c, const cha
 
 static jang_status load_three(moe *m, loader *l, const moe_config *c, const char *prefix) {
     const ops_weight **out[3] = {&m->gate, &m->up, &m->down};
-    for (int i = 0; i < 3; i++) {
+    for (int i = c->plain; i < 3; i++) {
         const moe_names *n = c->names;
         bool last = i == 2;
         const expert_matrix matrix = {.stacked = n->stacked[i],
@@ -150,7 +152,10 @@ static jang_status load_three(moe *m, loader *l, const moe_config *c, const char
 
 static jang_status load_shared(moe *m, loader *l, work *w, const moe_config *c,
                                const char *prefix) {
-    const mlp_config mlp = {.n_ff = c->n_shared_ff, .act = c->act, .path = c->names->shared};
+    const mlp_config mlp = {.n_ff = c->n_shared_ff,
+                            .layout = c->plain ? MLP_PLAIN : MLP_GATED,
+                            .act = c->act,
+                            .path = c->names->shared};
     jang_status status = mlp_make(&m->shared, l, w, &mlp, m->n_embd, prefix);
     if (status == JANG_OK && c->shared_gated) {
         ops_weight *gate;

@@ -37,6 +37,7 @@ typedef struct moe_config {
     bool scale_input;    /* Llama 4: routes' weights multiply the experts' input */
     int64_t n_shared_ff; /* 0: no shared expert */
     bool shared_gated;   /* sigmoid(shared_gate(h)) times the shared expert */
+    bool plain;          /* experts, shared ones too, have no gate: down(act(up(h))) */
 } moe_config;
 
 /* Makes a block whose weights' names begin with prefix ("layers.3."). */

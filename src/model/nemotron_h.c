@@ -7,6 +7,7 @@
  * arXiv:2504.03624. */
 #include "model/decoder.h"
 #include "model/mamba2.h"
+#include "model/moe.h"
 
 #include <math.h>
 #include <string.h>
@@ -15,6 +16,7 @@ typedef enum layer_kind { KIND_MAMBA, KIND_ATTENTION, KIND_MLP, KIND_EXPERTS } l
 
 typedef struct nemotron_h {
     mamba2_config mamba;
+    moe_config moe;
     layer_kind *kinds; /* [n_layer] */
 } nemotron_h;
 
@@ -30,10 +32,9 @@ static jang_status mixer(block **out, decoder *d, loader *l, const decoder_confi
     case KIND_MLP:
         return decoder_mlp(out, d, l, c, layer);
     case KIND_EXPERTS:
-        break;
+        return moe_make(out, l, &d->work, &n->moe, c->n_embd, prefix);
     }
-    return ctx_fail(l->ctx, JANG_ERR_UNSUPPORTED, "%s: layer %d has experts", l->config.what,
-                    layer);
+    return JANG_OK;
 }
 
 static jang_status no_ffn(block **out, decoder *d, loader *l, const decoder_config *c, int layer) {
@@ -155,6 +156,59 @@ static jang_status read_mamba(mamba2_config *m, json_at at, double eps) {
     return status == JANG_OK ? config_want_silu(at, "mamba_hidden_act") : status;
 }
 
+static const moe_names experts = {
+    .router = "mixer.gate",
+    .select_bias = "mixer.gate.e_score_correction_bias",
+    .stacked = {NULL, "mixer.switch_mlp.fc1", "mixer.switch_mlp.fc2"},
+    .before = "mixer.experts.",
+    .after = {NULL, ".up_proj", ".down_proj"},
+    .shared = "mixer.shared_experts",
+};
+
+static jang_status read_experts(moe_config *m, json_at at, act_desc act) {
+    static const char *const expert_keys[] = {"n_routed_experts", NULL};
+    *m = (moe_config){.names = &experts,
+                      .act = act,
+                      .plain = true,
+                      .select_bias = BIAS_NEEDED,
+                      .route = {.score = ROUTE_SIGMOID, .group_pairs = true, .sum_eps = 1e-20f}};
+    double scale;
+    jang_status status = moe_read_counts(m, at, expert_keys, "num_experts_per_tok", 8, 2);
+    if (status == JANG_OK) {
+        status = moe_read_groups(m, at, 1, 1);
+    }
+    const int_key keys[] = {
+        {"moe_intermediate_size", &m->n_ff, 7688, 1 << 22},
+        {"moe_shared_expert_intermediate_size", &m->n_shared_ff, 7688, 1 << 22},
+    };
+    if (status == JANG_OK) {
+        status = config_ints(at, keys, sizeof keys / sizeof keys[0]);
+    }
+    if (status == JANG_OK) {
+        status = json_get_bool(&m->route.renormalise, at, "norm_topk_prob", true);
+    }
+    if (status == JANG_OK) {
+        status = json_get_double(&scale, at, "routed_scaling_factor", 1);
+    }
+    if (status == JANG_OK) {
+        m->route.scale = (float)scale;
+    }
+    if (status == JANG_OK && json_has(at.object, "moe_latent_size")) {
+        status =
+            ctx_fail(at.ctx, JANG_ERR_UNSUPPORTED, "%s: moe_latent_size is not supported", at.what);
+    }
+    return status;
+}
+
+static bool has_kind(const nemotron_h *n, const decoder_config *c, layer_kind kind) {
+    for (int64_t i = 0; i < c->n_layer; i++) {
+        if (n->kinds[i] == kind) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static jang_status nemotron_h_open(model *m, loader *l) {
     static const decoder_defaults defaults = {.n_context = 4096,
                                               .head_dim = 128,
@@ -178,6 +232,9 @@ static jang_status nemotron_h_open(model *m, loader *l) {
     const bias_key bias = {"mlp_bias", false, {&c.mlp.bias}};
     if (status == JANG_OK) {
         status = decoder_read_biases(l->config, &bias, 1);
+    }
+    if (status == JANG_OK && has_kind(&n, &c, KIND_EXPERTS)) {
+        status = read_experts(&n.moe, l->config, c.mlp.act);
     }
     c.norms = (layer_norms){.mixer_before = "norm"};
     c.embedding_name = "embeddings";

@@ -8,12 +8,17 @@
  * models/{qwen3_next,qwen3_5,qwen3_5_moe}; arXiv:2412.06464. */
 #include "model/decoder.h"
 #include "model/delta_net.h"
+#include "model/moe.h"
 
 #include <string.h>
 
 typedef struct qwen_next {
     delta_net_config delta;
     bool *linear; /* [n_layer] which layers are Gated DeltaNet */
+    moe_config moe;
+    moe_names names;
+    int64_t sparse_step;
+    const json_t *dense_layers; /* of the config; NULL: none */
 } qwen_next;
 
 static jang_status mixer(block **out, decoder *d, loader *l, const decoder_config *c, int layer) {
@@ -24,6 +29,27 @@ static jang_status mixer(block **out, decoder *d, loader *l, const decoder_confi
     }
     decoder_prefix(prefix, c, layer);
     return delta_net_make(out, l, &d->work, &q->delta, c->n_embd, prefix);
+}
+
+/* Layers listed in mlp_only_layers, and those that decoder_sparse_step leaves out, are dense. */
+static bool is_dense(const qwen_next *q, int layer) {
+    for (size_t i = 0; i < json_array_size(q->dense_layers); i++) {
+        if (json_integer_value(json_array_get(q->dense_layers, i)) == layer) {
+            return true;
+        }
+    }
+    return (layer + 1) % q->sparse_step != 0;
+}
+
+static jang_status sparse_ffn(block **out, decoder *d, loader *l, const decoder_config *c,
+                              int layer) {
+    const qwen_next *q = c->own;
+    char prefix[DECODER_PREFIX_BYTES];
+    if (is_dense(q, layer)) {
+        return decoder_mlp(out, d, l, c, layer);
+    }
+    decoder_prefix(prefix, c, layer);
+    return moe_make(out, l, &d->work, &q->moe, c->n_embd, prefix);
 }
 
 /* ---- Config ---- */
@@ -100,9 +126,49 @@ static jang_status read_attention(decoder_config *c, loader *l) {
                              : status;
 }
 
-static jang_status qwen_next_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {
-        .n_context = 32768, .head_dim = 256, .rope_theta = 10000, .partial_rotary = 0.25};
+/* What the three differ in. */
+typedef enum qwen_kind { QWEN3_NEXT, QWEN3_5, QWEN3_5_MOE } qwen_kind;
+
+/* Qwen3.5 always renormalises, and all its layers have experts. */
+static jang_status read_experts(qwen_next *q, decoder_config *c, json_at at, qwen_kind kind) {
+    static const char *const expert_keys[] = {"num_experts", NULL};
+    bool next = kind == QWEN3_NEXT;
+    q->names = moe_names_mlp;
+    q->names.shared = "mlp.shared_expert";
+    q->names.shared_gate = "mlp.shared_expert_gate";
+    q->moe = (moe_config){.names = &q->names,
+                          .act = c->mlp.act,
+                          .shared_gated = true,
+                          .route = {.score = ROUTE_SOFTMAX, .renormalise = true, .scale = 1}};
+    q->sparse_step = 1;
+    jang_status status = moe_read_counts(&q->moe, at, expert_keys, "num_experts_per_tok",
+                                         next ? 512 : 256, next ? 10 : 8);
+    const int_key keys[] = {
+        {"moe_intermediate_size", &q->moe.n_ff, 512, 1 << 22},
+        {"shared_expert_intermediate_size", &q->moe.n_shared_ff, 512, 1 << 22},
+    };
+    if (status == JANG_OK) {
+        status = config_ints(at, keys, sizeof keys / sizeof keys[0]);
+    }
+    if (status == JANG_OK && next) {
+        status = json_get_bool(&q->moe.route.renormalise, at, "norm_topk_prob", true);
+    }
+    if (status == JANG_OK && next) {
+        status = json_get_int(&q->sparse_step, at, "decoder_sparse_step", 1, 1, 1 << 12);
+    }
+    if (status == JANG_OK && next) {
+        status = json_get_array(&q->dense_layers, at, "mlp_only_layers");
+    }
+    c->ffn = sparse_ffn;
+    return status;
+}
+
+static jang_status open_kind(model *m, loader *l, qwen_kind kind) {
+    const decoder_defaults defaults = {.n_context = 32768,
+                                       .head_dim = 256,
+                                       .rope_theta = 10000,
+                                       .partial_rotary = 0.25,
+                                       .n_ff = kind == QWEN3_5 ? 0 : 5632};
     decoder_config c;
     qwen_next q = {.delta.path = "linear_attn"};
     bool shifted = false;
@@ -125,6 +191,9 @@ static jang_status qwen_next_open(model *m, loader *l) {
         c.norm.offset = shifted ? 0 : 1;
         status = read_attention(&c, l);
     }
+    if (status == JANG_OK && kind != QWEN3_5) {
+        status = read_experts(&q, &c, l->config, kind);
+    }
     c.own = &q;
     c.mixer = mixer;
     status = decoder_finish(m, l, &c, status);
@@ -132,5 +201,20 @@ static jang_status qwen_next_open(model *m, loader *l) {
     return status;
 }
 
+static jang_status qwen3_next_open(model *m, loader *l) {
+    return open_kind(m, l, QWEN3_NEXT);
+}
+
+static jang_status qwen3_5_open(model *m, loader *l) {
+    return open_kind(m, l, QWEN3_5);
+}
+
+static jang_status qwen3_5_moe_open(model *m, loader *l) {
+    return open_kind(m, l, QWEN3_5_MOE);
+}
+
+const model_family family_qwen3_next = {.model_type = "qwen3_next", .open = qwen3_next_open};
 const model_family family_qwen3_5 = {
-    .model_type = "qwen3_5", .open = qwen_next_open, .text_config = true};
+    .model_type = "qwen3_5", .open = qwen3_5_open, .text_config = true};
+const model_family family_qwen3_5_moe = {
+    .model_type = "qwen3_5_moe", .open = qwen3_5_moe_open, .text_config = true};

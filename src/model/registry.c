@@ -34,6 +34,11 @@ static const model_family *const families[] = {
     &family_bamba,
     &family_falcon_h1,
     &family_lfm2,
+    &family_qwen3_next,
+    &family_qwen3_5_moe,
+    &family_jamba,
+    &family_lfm2_moe,
+    &family_kimi_linear,
 };
 #define N_FAMILIES (sizeof families / sizeof families[0])
 
