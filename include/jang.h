@@ -158,6 +158,15 @@ JANG_API JANG_MUST_CHECK jang_status jang_tokenize(int32_t **ids, size_t *n_ids,
                                                    jang_tokenizer *tok, const char *text,
                                                    size_t n_bytes, unsigned flags);
 
+/* Turns two texts into ids as the tokenizer's post-processor puts them together, for models that
+ * judge one text by another. *types, if not NULL, takes the token types (0: first text, 1: second,
+ * in BERT's models); both are freed with jang_free. */
+JANG_API JANG_MUST_CHECK jang_status jang_tokenize_pair(int32_t **ids, int32_t **types,
+                                                        size_t *n_ids, jang_tokenizer *tok,
+                                                        const char *first, size_t n_first,
+                                                        const char *second, size_t n_second,
+                                                        unsigned flags);
+
 /* Turns ids into text, freed with jang_free. An id out of range is JANG_ERR_ARGUMENT. */
 JANG_API JANG_MUST_CHECK jang_status jang_detokenize(char **text, size_t *n_bytes,
                                                      jang_tokenizer *tok, const int32_t *ids,

@@ -131,15 +131,25 @@ int32_t jang_tokenizer_size(const jang_tokenizer *t) {
 
 /* ---- Whole texts ---- */
 
+static unsigned encode_flags(unsigned flags) {
+    return (flags & JANG_TOKENIZE_ADD_SPECIAL ? TOK_ADD_SPECIAL : 0) |
+           (flags & JANG_TOKENIZE_NO_SPECIAL ? TOK_NO_SPECIAL : 0);
+}
+
+/* A caller gets memory to free, also where there are no ids. */
+static jang_status never_null(tok_ids *list, ctx_t *ctx) {
+    if (!list->ids) {
+        list->ids = ctx_alloc(ctx, sizeof *list->ids);
+    }
+    return list->ids ? JANG_OK : ctx_fail_memory(ctx, sizeof *list->ids);
+}
+
 jang_status jang_tokenize(int32_t **ids, size_t *n_ids, jang_tokenizer *t, const char *text,
                           size_t n_bytes, unsigned flags) {
-    unsigned tok_flags = (flags & JANG_TOKENIZE_ADD_SPECIAL ? TOK_ADD_SPECIAL : 0) |
-                         (flags & JANG_TOKENIZE_NO_SPECIAL ? TOK_NO_SPECIAL : 0);
     tok_ids list = {0};
-    jang_status status = tok_encode(t->tok, &list, text, n_bytes, tok_flags);
-    if (status == JANG_OK && !list.ids) {
-        list.ids = ctx_alloc(t->ctx, sizeof *list.ids);
-        status = list.ids ? JANG_OK : ctx_fail_memory(t->ctx, sizeof *list.ids);
+    jang_status status = tok_encode(t->tok, &list, text, n_bytes, encode_flags(flags));
+    if (status == JANG_OK) {
+        status = never_null(&list, t->ctx);
     }
     if (status != JANG_OK) {
         tok_ids_free(t->ctx, &list);
@@ -147,6 +157,33 @@ jang_status jang_tokenize(int32_t **ids, size_t *n_ids, jang_tokenizer *t, const
     }
     *ids = list.ids;
     *n_ids = list.n;
+    return JANG_OK;
+}
+
+jang_status jang_tokenize_pair(int32_t **ids, int32_t **types, size_t *n_ids, jang_tokenizer *t,
+                               const char *first, size_t n_first, const char *second,
+                               size_t n_second, unsigned flags) {
+    tok_ids list = {0}, kinds = {0};
+    jang_status status = tok_encode_pair(t->tok, &list, &kinds, first, n_first, second, n_second,
+                                         encode_flags(flags));
+    if (status == JANG_OK) {
+        status = never_null(&list, t->ctx);
+    }
+    if (status == JANG_OK) {
+        status = never_null(&kinds, t->ctx);
+    }
+    if (status != JANG_OK) {
+        tok_ids_free(t->ctx, &list);
+        tok_ids_free(t->ctx, &kinds);
+        return status;
+    }
+    *ids = list.ids;
+    *n_ids = list.n;
+    if (types) {
+        *types = kinds.ids;
+    } else {
+        tok_ids_free(t->ctx, &kinds);
+    }
     return JANG_OK;
 }
 

@@ -177,3 +177,64 @@ jang_status tok_encode(const tok *t, tok_ids *out, const char *text, size_t n_by
     return_encoder(e);
     return status;
 }
+
+/* ---- Pairs ---- */
+
+static jang_status append_place(tok_ids *ids, tok_ids *types, const tok *t, const tok_ids *text,
+                                int32_t id, int32_t type) {
+    size_t n = text ? text->n : 1;
+    jang_status status = tok_ids_reserve(t->ctx, ids, n);
+    if (status == JANG_OK) {
+        status = tok_ids_reserve(t->ctx, types, n);
+    }
+    for (size_t i = 0; status == JANG_OK && i < n; i++) {
+        ids->ids[ids->n++] = text ? text->ids[i] : id;
+        types->ids[types->n++] = type;
+    }
+    return status;
+}
+
+static jang_status put_together(tok_ids *ids, tok_ids *types, const tok *t, const tok_ids *texts,
+                                bool add) {
+    const tok_pair *p = &t->pair;
+    const tok_pair_item plain[] = {{POST_TEXT, 0}, {POST_SECOND_TEXT, p->plain_type}};
+    bool as_listed = p->n > 0 && (add || p->always);
+    const tok_pair_item *items = as_listed ? p->items : plain;
+    size_t n = as_listed ? p->n : 2;
+    jang_status status = JANG_OK;
+    for (size_t i = 0; status == JANG_OK && i < n; i++) {
+        const tok_ids *text = items[i].id == POST_TEXT          ? &texts[0]
+                              : items[i].id == POST_SECOND_TEXT ? &texts[1]
+                                                                : NULL;
+        if (text || add) {
+            status = append_place(ids, types, t, text, items[i].id, items[i].type);
+        }
+    }
+    return status;
+}
+
+jang_status tok_encode_pair(const tok *t, tok_ids *ids, tok_ids *types, const char *first,
+                            size_t n_first, const char *second, size_t n_second, unsigned flags) {
+    bool add = flags & TOK_ADD_SPECIAL;
+    if (add && t->pair.mixed) {
+        return ctx_fail(t->ctx, JANG_ERR_UNSUPPORTED,
+                        "this tokenizer has several post-processors that add tokens; it cannot "
+                        "put two texts together");
+    }
+    size_t ids_before = ids->n, types_before = types->n;
+    tok_ids texts[2] = {{0}, {0}};
+    jang_status status = tok_encode(t, &texts[0], first, n_first, flags & ~TOK_ADD_SPECIAL);
+    if (status == JANG_OK) {
+        status = tok_encode(t, &texts[1], second, n_second, flags & ~TOK_ADD_SPECIAL);
+    }
+    if (status == JANG_OK) {
+        status = put_together(ids, types, t, texts, add);
+    }
+    if (status != JANG_OK) {
+        ids->n = ids_before;
+        types->n = types_before;
+    }
+    tok_ids_free(t->ctx, &texts[0]);
+    tok_ids_free(t->ctx, &texts[1]);
+    return status;
+}

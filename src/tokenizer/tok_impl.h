@@ -35,6 +35,23 @@ typedef struct tok_encoder {
 
 typedef enum tok_kind { TOK_BPE, TOK_UNIGRAM, TOK_WORDPIECE, TOK_WORDLEVEL } tok_kind;
 
+/* One place in what the post-processor makes of two texts. */
+typedef struct tok_pair_item {
+    int32_t id;   /* or POST_TEXT, POST_SECOND_TEXT */
+    int32_t type; /* "token type": 0 or 1 in BERT's models */
+} tok_pair_item;
+
+#define POST_TEXT (-1)
+#define POST_SECOND_TEXT (-2)
+
+typedef struct tok_pair {
+    tok_pair_item *items; /* [n]; none: the two texts one after the other */
+    size_t n;
+    int32_t plain_type; /* the second text's where items do not count */
+    bool always;        /* items count without TOK_ADD_SPECIAL too, but for their special tokens */
+    bool mixed;         /* several processors that add tokens: not known for pairs */
+} tok_pair;
+
 struct tok {
     ctx_t *ctx;
     tok_vocab vocab; /* the model's */
@@ -48,6 +65,7 @@ struct tok {
     dec_chain dec;
     int32_t *post; /* what the post-processor makes of one text: ids, and -1 for the text's */
     size_t n_post, n_post_texts;
+    tok_pair pair;
     json_t *config;
     int32_t size; /* 1 + the largest id */
     pthread_mutex_t lock;

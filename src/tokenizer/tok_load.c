@@ -238,6 +238,7 @@ void tok_close(tok *t) {
     uni_free(&t->uni);
     vocab_free(&t->vocab);
     ctx_free(t->ctx, t->post);
+    ctx_free(t->ctx, t->pair.items);
     json_decref(t->config);
     ctx_free(t->ctx, t);
 }

@@ -50,6 +50,14 @@ void tok_ids_free(ctx_t *ctx, tok_ids *ids);
 JANG_MUST_CHECK jang_status tok_encode(const tok *t, tok_ids *out, const char *text, size_t n_bytes,
                                        unsigned flags);
 
+/* Appends the ids of two texts as the post-processor puts them together, for models that judge one
+ * text by another, and their token types (0: first text, 1: second, as BERT has it). An error
+ * leaves both lists as they were; JANG_ERR_UNSUPPORTED: processors in sequence that each add
+ * tokens, of which a vocabulary file does not say what they make of two texts. */
+JANG_MUST_CHECK jang_status tok_encode_pair(const tok *t, tok_ids *ids, tok_ids *types,
+                                            const char *first, size_t n_first, const char *second,
+                                            size_t n_second, unsigned flags);
+
 #define TOK_SKIP_SPECIAL 1u /* leave out special tokens */
 
 /* Appends the text of ids: whole, as tokenizers' decode. JANG_ERR_ARGUMENT for an id out of range.

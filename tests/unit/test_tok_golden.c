@@ -180,10 +180,90 @@ static void test_tok_golden_equals_tokenizers(void **state) {
     }
 }
 
+/* ---- Two texts ---- */
+
+static bool equals(const tok_ids *got, const json_t *expected) {
+    bool same = got->n == json_array_size(expected);
+    for (size_t i = 0; same && i < got->n; i++) {
+        same = got->ids[i] == json_integer_value(json_array_get(expected, i));
+    }
+    return same;
+}
+
+static void check_pair(ctx_t *ctx, const tok *t, const json_t *one, bool special, size_t variant) {
+    const json_t *a = json_array_get(one, 0), *b = json_array_get(one, 1);
+    tok_ids ids = {0}, types = {0};
+    assert_ok(ctx, tok_encode_pair(t, &ids, &types, json_string_value(a), json_string_length(a),
+                                   json_string_value(b), json_string_length(b),
+                                   special ? TOK_ADD_SPECIAL : 0));
+    if (!equals(&ids, json_array_get(one, special ? 4 : 2)) ||
+        !equals(&types, json_array_get(one, special ? 5 : 3))) {
+        fail_msg("variant %zu, special %d: ids or types of '%s', '%s' differ", variant, special,
+                 json_string_value(a), json_string_value(b));
+    }
+    tok_ids_free(ctx, &ids);
+    tok_ids_free(ctx, &types);
+}
+
+/* A golden vocabulary with another post-processor. */
+static tok *open_with_post(ctx_t *ctx, const char *kind, json_t *post) {
+    char name[128];
+    snprintf(name, sizeof name, "tokenizer/%s.json", kind);
+    json_t *json;
+    assert_ok(ctx, json_read(&json, ctx, test_path(TEST_DATA, name)));
+    json_object_set(json, "post_processor", post);
+    char *text = json_dumps(json, JSON_COMPACT);
+    tok *t;
+    assert_ok(ctx, tok_open(&t, ctx, name, text, strlen(text), NULL, 0));
+    free(text);
+    json_decref(json);
+    return t;
+}
+
+static void test_tok_golden_pairs_equal_tokenizers(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    json_t *variants, *variant, *one;
+    assert_ok(ctx, json_read(&variants, ctx, test_path(TEST_DATA, "tokenizer/pairs.json")));
+    size_t i, j;
+    assert_int_equal(json_array_size(variants), 7);
+    json_array_foreach(variants, i, variant) {
+        tok *t = open_with_post(ctx, json_string_value(json_object_get(variant, "kind")),
+                                json_object_get(variant, "post_processor"));
+        json_array_foreach(json_object_get(variant, "cases"), j, one) {
+            check_pair(ctx, t, one, false, i);
+            check_pair(ctx, t, one, true, i);
+        }
+        tok_close(t);
+    }
+    json_decref(variants);
+    jang_context_free(ctx);
+}
+
+static void test_tok_golden_pairs_of_two_processors_are_refused(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    json_t *one = json_pack("{s:s, s:[s,i], s:[s,i]}", "type", "BertProcessing", "sep", "[SEP]", 2,
+                            "cls", "[CLS]", 1);
+    json_t *post = json_pack("{s:s, s:[O,o]}", "type", "Sequence", "processors", one, one);
+    tok *t = open_with_post(ctx, "bert", post);
+    tok_ids ids = {0}, types = {0};
+    assert_fails(ctx, tok_encode_pair(t, &ids, &types, "a", 1, "b", 1, TOK_ADD_SPECIAL),
+                 JANG_ERR_UNSUPPORTED, "several post-processors");
+    assert_ok(ctx, tok_encode_pair(t, &ids, &types, "a", 1, "b", 1, 0));
+    tok_ids_free(ctx, &ids);
+    tok_ids_free(ctx, &types);
+    tok_close(t);
+    json_decref(post);
+    jang_context_free(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tok_golden_equals_tokenizers),
         cmocka_unit_test(test_tok_golden_equals_tokenizers_on_shared),
+        cmocka_unit_test(test_tok_golden_pairs_equal_tokenizers),
+        cmocka_unit_test(test_tok_golden_pairs_of_two_processors_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
