@@ -218,7 +218,7 @@ static jang_status fused_bias(expert_load *e) {
     size_t row = (size_t)m->n_out * size;
     uint8_t *out = (uint8_t *)e->copy + (size_t)m->n_in * row * (size_t)e->n_expert;
     for (int64_t x = 0; x < e->n_expert; x++, out += row) {
-        for (int64_t i = 0; i < m->n_out; i++) {
+        for (int64_t i = 0; i < m->n_out && !e->l->survey; i++) {
             int64_t at = x * m->n_fused * m->n_out + fused_column(m, i);
             memcpy(out + (size_t)i * size, t->data + (size_t)at * size, size);
         }
@@ -236,7 +236,9 @@ static jang_status load_columns(expert_load *e, const tensor_view *t) {
     if (!e->copy) {
         return ctx_fail_memory(e->l->ctx, (size_t)e->n_expert * (matrix + biases));
     }
-    copy_columns(e->copy, e, t);
+    if (!e->l->survey) {
+        copy_columns(e->copy, e, t);
+    }
     for (size_t i = 0; i < (size_t)e->n_expert; i++) {
         e->data[i].data = (const uint8_t *)e->copy + i * matrix;
     }
@@ -272,7 +274,7 @@ static jang_status load_fused(expert_load *e) {
 
 static bool is_there(const expert_load *e, const char *base, const char *suffix) {
     char name[LOADER_NAME_BYTES];
-    return base && put_name(name, e, base, suffix) == JANG_OK && loader_find(e->l, name);
+    return base && put_name(name, e, base, suffix) == JANG_OK && loader_peek(e->l, name);
 }
 
 static jang_status load_data(expert_load *e) {
@@ -397,7 +399,9 @@ static jang_status load_fused_heads(ops_weight **keys, ops_weight **values, load
         status = ctx_fail_memory(l->ctx, n * matrix);
         goto done;
     }
-    turn_keys(copy, row, &d, m);
+    if (!l->survey) {
+        turn_keys(copy, row, &d, m);
+    }
     for (size_t h = 0; h < n; h++) {
         data[h].data = copy + h * matrix;
     }
@@ -430,7 +434,7 @@ jang_status load_head_matrices(ops_weight **keys, ops_weight **values, loader *l
     if (status != JANG_OK) {
         return status;
     }
-    if (checkpoint_find(l->c, name)) {
+    if (loader_peek(l, name)) {
         return load_fused_heads(keys, values, l, m, module);
     }
     const expert_matrix k = {

@@ -6,10 +6,6 @@
 
 #include <string.h>
 
-bool model_is_known(const char *model_type) {
-    return registry_look_up(model_type) != NULL;
-}
-
 void model_survey_free(model_survey *s) {
     for (size_t i = 0; i < s->n; i++) {
         ctx_free(s->ctx, s->uses[i].name);

@@ -28,9 +28,6 @@ typedef struct model_survey {
                                    ended by NULL; NULL: none */
 } model_survey;
 
-/* Whether some family has this model_type. */
-bool model_is_known(const char *model_type);
-
 /* Opens the model of a checkpoint's config.json with tensors from source. Errors as model_open's.
  */
 JANG_MUST_CHECK jang_status model_survey_make(model_survey *out, ctx_t *ctx, checkpoint *c,

@@ -117,27 +117,21 @@ static jang_status choose_parts(conversion *c) {
     return JANG_OK;
 }
 
-/* Finds the family and what of it is written. */
+/* Finds what of the source is written. */
 static jang_status read_names(conversion *c) {
-    jang_status status = names_model(&c->model, c->ctx, c->config, "config.json", &c->parts);
+    jang_status status = names_model(&c->model, c->ctx, c->config, "config.json");
     if (status == JANG_OK) {
         status = names_map(&c->parts, &c->model);
     }
-    if (status == JANG_OK && c->model.surveyed) {
-        status = names_survey(&c->parts, &c->model, c->source);
-        if (status != JANG_OK) {
-            return status; /* it names the source itself */
-        }
+    if (status != JANG_OK) {
+        return ctx_prefix(c->ctx, status, "%s", c->options->source);
+    }
+    status = names_survey(&c->parts, &c->model, c->source); /* it names the source itself */
+    if (status == JANG_OK) {
         status = choose_parts(c);
         return status == JANG_OK ? status : ctx_prefix(c->ctx, status, "%s", c->options->source);
     }
-    if (status == JANG_OK) {
-        status = names_check(c->ctx, &c->model, &c->parts);
-    }
-    if (status == JANG_OK) {
-        status = choose_parts(c);
-    }
-    return status == JANG_OK ? status : ctx_prefix(c->ctx, status, "%s", c->options->source);
+    return status;
 }
 
 static jang_status read_source(conversion *c) {
