@@ -4,7 +4,7 @@
 #define LAST_CHAR 0x10ffffu
 #define MAX_EXPRS ((size_t)1 << 22)
 /* A repetition of at most so many nodes is written out, a larger one counted. */
-#define WRITTEN_OUT 48u
+#define WRITTEN_OUT 300u
 #define MAX_FLAT 100000u
 
 jang_status gr_pool_init(gr_pool *p, ctx_t *ctx) {

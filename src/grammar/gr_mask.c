@@ -83,6 +83,7 @@ typedef struct walk {
     const grammar_vocab *v;
     uint64_t *bits;
     level *levels;   /* [longest + 1] */
+    bool plain;      /* plain tokens are in the mask already: covered subtrees need no look */
     bool bottom;     /* returns from frame 0 end the text; otherwise they are exits */
     uint32_t *exits; /* where not bottom */
     size_t n_exits, exits_capacity;
@@ -95,13 +96,21 @@ static void accept_tokens(const walk *w, uint32_t from, uint32_t to) {
     }
 }
 
+/* How many plain characters are allowed after a head, whatever they are. */
+static uint64_t plain_room(gr_places *p, const gr_head *head) {
+    if (p->list[head->place]->plain) {
+        return (uint64_t)head->room + 1; /* one has been counted to get here */
+    }
+    return gr_place_closed(p, head->place) ? UINT64_MAX : 0;
+}
+
 /* Whether all that is below a node is known to be allowed: because it is plain text inside a JSON
  * string, or because none of its bytes leads away from the place. */
 static bool all_below(const walk *w, const gr_trie_node *node, const gr_head *heads, size_t n) {
     gr_places *p = w->run->p;
-    if (node->plain != GR_NOT_PLAIN) {
+    if (node->plain != GR_NOT_PLAIN) { /* 0: nothing is below */
         for (size_t i = 0; i < n; i++) {
-            if (p->list[heads[i].place]->plain && node->plain <= (uint64_t)heads[i].room + 1) {
+            if (node->plain <= plain_room(p, &heads[i])) {
                 return true;
             }
         }
@@ -160,7 +169,7 @@ static void walk_below(walk *w, uint32_t top, const bool *alive) {
         unsigned depth = nodes[i].depth - base;
         level *to = &w->levels[depth];
         bool ended = false;
-        if ((depth == 1 && alive && !alive[nodes[i].byte]) ||
+        if ((w->plain && nodes[i].covered) || (depth == 1 && alive && !alive[nodes[i].byte]) ||
             !step(w, to - 1, to, nodes[i].byte, &ended)) {
             i = nodes[i].end;
             continue;
@@ -273,6 +282,11 @@ static jang_status find_bits(local *x, gr_locals *l, const grammar_vocab *v, gr_
         head.frame = 0;
         gr_run_add(run, 0, head);
         w.levels[0] = (level){0, run->n_heads, run->n_frames};
+        uint64_t n_plain = run->n_heads ? plain_room(p, &head) : 0;
+        w.plain = n_plain > 0;
+        if (w.plain) {
+            gr_vocab_add_plain(v, n_plain, bits);
+        }
         if (run->n_heads) {
             walk_below(&w, 0, NULL);
         }

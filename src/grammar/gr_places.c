@@ -1,6 +1,8 @@
 /* gr_places.c - making the automata of rules deterministic, as far as they are visited. */
 #include "grammar/gr_run.h"
 
+#include "grammar/gr_plain.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -239,6 +241,39 @@ void gr_place_expand(gr_places *p, gr_place_info *info) {
     }
     info->turning = turning;
     info->after = after;
+}
+
+/* Whether place, in the middle of a character, leads back to home whatever the rest of it is. */
+static bool leads_home(gr_places *p, uint32_t place, unsigned at, uint32_t home) {
+    const gr_place_info *info = p->list[place];
+    uint32_t last = 0;
+    if (info->n_nodes != info->n_ranges) {
+        return false;
+    }
+    for (unsigned b = at == AT_START ? 0x20 : 0x80; b < 0xf5; b++) {
+        unsigned then = plain_step(at, (uint8_t)b);
+        uint32_t to = then == BAD ? home : gr_place_after(p, place, (uint8_t)b);
+        bool home_now = then == BAD || then == AT_START;
+        if (home_now ? to != home : to <= GR_NO_PLACE || to == home) {
+            return false;
+        }
+        /* neighbours mostly lead to the same place */
+        if (!home_now && (to != last || at == AT_START) && !leads_home(p, to, then, home)) {
+            return false;
+        }
+        last = to;
+    }
+    return true;
+}
+
+bool gr_place_closed(gr_places *p, uint32_t place) {
+    gr_place_info *info = p->list[place];
+    if (info->closed == 0) {
+        bool first = gr_place_after(p, place, ' ') == place; /* what is cheap to see */
+        bool closed = first && leads_home(p, place, AT_START, place);
+        info->closed = closed ? 2 : 1;
+    }
+    return info->closed == 2;
 }
 
 /* Controls, punctuation one by one, digits, letters, and the parts of UTF-8. */

@@ -34,6 +34,7 @@ typedef struct gr_place_info {
     uint32_t *after;  /* [256] places; NULL until needed */
     uint64_t turning; /* classes of bytes (gr_byte_class) that may lead elsewhere than here */
     bool plain;       /* holds the beginning of any character of a JSON string */
+    uint8_t closed;   /* see gr_place_closed; 0: not known yet, 1: no, 2: yes */
     bool ends;        /* holds a final node, and no other but ranges */
 } gr_place_info;
 
@@ -67,6 +68,9 @@ static inline uint32_t gr_place_after(gr_places *p, uint32_t place, uint8_t byte
     }
     return info->after ? info->after[byte] : GR_NO_PLACE;
 }
+
+/* Whether every plain character (gr_plain.h) leads back to the place, without calls or counts. */
+bool gr_place_closed(gr_places *p, uint32_t place);
 
 /* One of 64 classes of bytes; what may come together in texts shares one. */
 unsigned gr_byte_class(uint8_t byte);

@@ -2,6 +2,7 @@
 #include "grammar/gr_vocab.h"
 
 #include "grammar/gr_mask.h"
+#include "grammar/gr_plain.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -135,48 +136,21 @@ static void write_nodes(grammar_vocab *v, const sortable *list, uint32_t *parent
 
 /* ---- What is plain text in a JSON string ---- */
 
-/* Where in a character of UTF-8 we are: at its beginning, before its last one, two or three bytes
- * of any kind, or before a second byte that is restricted. */
-enum { AT_START, LAST_1, LAST_2, LAST_3, AFTER_E0, AFTER_ED, AFTER_F0, AFTER_F4, N_AT, BAD = N_AT };
-
-static unsigned lead(uint8_t b) {
-    if (b < 0x80) {
-        return b < 0x20 || b == '"' || b == '\\' ? BAD : AT_START;
-    }
-    if (b < 0xc2 || b > 0xf4) {
-        return BAD;
-    }
-    if (b < 0xe0) {
-        return LAST_1;
-    }
-    if (b < 0xf0) {
-        return b == 0xe0 ? AFTER_E0 : b == 0xed ? AFTER_ED : LAST_2;
-    }
-    return b == 0xf0 ? AFTER_F0 : b == 0xf4 ? AFTER_F4 : LAST_3;
-}
-
-static unsigned plain_step(unsigned at, uint8_t b) {
-    static const struct {
-        uint8_t lo, hi, then;
-    } rows[N_AT] = {
-        [LAST_1] = {0x80, 0xbf, AT_START}, [LAST_2] = {0x80, 0xbf, LAST_1},
-        [LAST_3] = {0x80, 0xbf, LAST_2},   [AFTER_E0] = {0xa0, 0xbf, LAST_1},
-        [AFTER_ED] = {0x80, 0x9f, LAST_1}, [AFTER_F0] = {0x90, 0xbf, LAST_2},
-        [AFTER_F4] = {0x80, 0x8f, LAST_2},
-    };
-    if (at == AT_START) {
-        return lead(b);
-    }
-    return b >= rows[at].lo && b <= rows[at].hi ? rows[at].then : BAD;
-}
-
 static jang_status find_plain(grammar_vocab *v, const uint32_t *parents) {
     uint8_t(*most)[N_AT] = ctx_zero(v->ctx, v->n_nodes, sizeof *most);
-    if (!most) {
+    uint8_t *at_node = ctx_zero(v->ctx, v->n_nodes, 1); /* where its path from the root ends */
+    if (!most || !at_node) {
+        ctx_free(v->ctx, most);
+        ctx_free(v->ctx, at_node);
         return ctx_fail_memory(v->ctx, v->n_nodes * sizeof *most);
+    }
+    for (uint32_t i = 1; i < v->n_nodes; i++) {
+        uint8_t before = at_node[parents[i]];
+        at_node[i] = (uint8_t)(before == BAD ? BAD : plain_step(before, v->nodes[i].byte));
     }
     for (uint32_t i = v->n_nodes; i-- > 0;) {
         v->nodes[i].plain = most[i][AT_START];
+        v->nodes[i].covered = i && at_node[i] == AT_START && most[i][AT_START] != GR_NOT_PLAIN;
         for (unsigned at = 0; i > 0 && at < N_AT; at++) {
             unsigned then = plain_step(at, v->nodes[i].byte);
             unsigned n = then == BAD ? GR_NOT_PLAIN : (unsigned)most[i][then] + (at == AT_START);
@@ -185,7 +159,62 @@ static jang_status find_plain(grammar_vocab *v, const uint32_t *parents) {
         }
     }
     ctx_free(v->ctx, most);
+    ctx_free(v->ctx, at_node);
     return JANG_OK;
+}
+
+/* The characters of a token that is plain text; 0 if it is not. */
+static uint32_t plain_chars(const char *bytes, size_t n) {
+    uint32_t n_chars = 0;
+    unsigned at = AT_START;
+    for (size_t i = 0; i < n && at != BAD; i++) {
+        n_chars += at == AT_START;
+        at = plain_step(at, (uint8_t)bytes[i]);
+    }
+    return at == BAD ? 0 : n_chars;
+}
+
+static jang_status sort_plain(grammar_vocab *v) {
+    size_t n_words = grammar_mask_words(v->n_vocab);
+    for (size_t k = 0; k < GR_PLAIN_MASKS; k++) {
+        v->plain_masks[k] = ctx_zero(v->ctx, n_words, sizeof(uint64_t));
+        if (!v->plain_masks[k]) {
+            return ctx_fail_memory(v->ctx, n_words * sizeof(uint64_t));
+        }
+    }
+    for (uint32_t i = 0; i < v->n_tokens; i++) {
+        int32_t id = v->ids[i];
+        uint32_t n = plain_chars(v->bytes + v->start[id], v->start[id + 1] - v->start[id]);
+        if (n > GR_PLAIN_MASKS) {
+            jang_status status = gr_grow(v->ctx, &v->long_plain, &v->long_plain_capacity,
+                                         v->n_long_plain, sizeof *v->long_plain);
+            if (status != JANG_OK) {
+                return status;
+            }
+            v->long_plain[v->n_long_plain++] = (struct gr_plain_token){id, n};
+        } else if (n) {
+            v->plain_masks[n - 1][id >> 6] |= (uint64_t)1 << (id & 63);
+        }
+    }
+    for (size_t k = 1; k < GR_PLAIN_MASKS; k++) {
+        for (size_t i = 0; i < n_words; i++) {
+            v->plain_masks[k][i] |= v->plain_masks[k - 1][i];
+        }
+    }
+    return JANG_OK;
+}
+
+void gr_vocab_add_plain(const grammar_vocab *v, uint64_t n_chars, uint64_t *bits) {
+    size_t k = n_chars < GR_PLAIN_MASKS ? (size_t)n_chars : GR_PLAIN_MASKS;
+    for (size_t i = 0; k && i < grammar_mask_words(v->n_vocab); i++) {
+        bits[i] |= v->plain_masks[k - 1][i];
+    }
+    for (size_t i = 0; i < v->n_long_plain; i++) {
+        if (v->long_plain[i].n_chars <= n_chars) {
+            int32_t id = v->long_plain[i].id;
+            bits[id >> 6] |= (uint64_t)1 << (id & 63);
+        }
+    }
 }
 
 static jang_status build_trie(grammar_vocab *v) {
@@ -203,6 +232,9 @@ static jang_status build_trie(grammar_vocab *v) {
     } else {
         write_nodes(v, list, parents);
         status = find_plain(v, parents);
+    }
+    if (status == JANG_OK) {
+        status = sort_plain(v);
     }
     ctx_free(v->ctx, list);
     ctx_free(v->ctx, parents);
@@ -264,6 +296,10 @@ void grammar_vocab_unref(grammar_vocab *v) {
     }
     gr_locals_free(v->common);
     pthread_mutex_destroy(&v->lock);
+    for (size_t k = 0; k < GR_PLAIN_MASKS; k++) {
+        ctx_free(v->ctx, v->plain_masks[k]);
+    }
+    ctx_free(v->ctx, v->long_plain);
     ctx_free(v->ctx, v->nodes);
     ctx_free(v->ctx, v->ids);
     ctx_free(v->ctx, v->bytes);

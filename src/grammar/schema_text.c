@@ -21,7 +21,7 @@
 #define IPV4 OCTET "(\\." OCTET "){3}"
 #define HEX4 "[0-9A-Fa-f]{1,4}"
 #define LAST32 "(" HEX4 ":" HEX4 "|" IPV4 ")"
-#define LABEL "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+#define LABEL "[A-Za-z0-9]+(-+[A-Za-z0-9]+)*"
 #define ATOM "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 #define ENCODED "%[0-9A-Fa-f]{2}"
 #define PCHAR "([A-Za-z0-9._~!$&'()*+,;=:@-]|" ENCODED ")"
