@@ -214,16 +214,13 @@ static jang_status load_one_conv(delta_net *d, const place *p) {
     return load_conv(&d->conv, p->l, p->c->n_tap, false, true, 1, &width, names);
 }
 
-/* The hub's q_conv1d, mlx-lm's q_conv.conv, and so on. */
 static jang_status load_three_convs(delta_net *d, const place *p) {
     static const char *const letters = "qkv";
     const int64_t widths[3] = {d->key_width, d->key_width, d->width};
     char texts[3][BLOCK_PATH_BYTES + 16];
     const char *names[3] = {texts[0], texts[1], texts[2]};
-    bool hub = loader_tensor(p->l, "%s.q_conv1d.weight", p->path) != NULL;
     for (int i = 0; i < 3; i++) {
-        snprintf(texts[i], sizeof texts[i], "%s.%c_%s", p->path, letters[i],
-                 hub ? "conv1d" : "conv.conv");
+        snprintf(texts[i], sizeof texts[i], "%s.%c_conv.conv", p->path, letters[i]);
     }
     return load_conv(&d->conv, p->l, p->c->n_tap, false, true, 3, widths, names);
 }

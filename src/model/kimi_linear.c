@@ -2,7 +2,7 @@
  * without positions; experts as DeepSeek-V3 has them.
  *
  * The linear layers' sizes and numbers, counted from 1, are in linear_attn_config. Names are
- * mlx-lm's; the hub puts experts under block_sparse_moe.
+ * mlx-lm's; the hub puts experts under block_sparse_moe and calls convolutions q_conv1d.
  * Reference: transformers, models/kimi_linear; arXiv:2510.26692. */
 #include "model/delta_net.h"
 #include "model/mla.h"
@@ -198,6 +198,10 @@ static jang_status kimi_open(model *m, loader *l) {
 
 static const name_alias aliases[] = {{"mlp", "block_sparse_moe"},
                                      {"e_score_correction_bias", "gate.e_score_correction_bias"},
+                                     {"q_conv", "q_conv1d"},
+                                     {"k_conv", "k_conv1d"},
+                                     {"v_conv", "v_conv1d"},
+                                     {"conv", ""},
                                      {NULL, NULL}};
 
 const model_family family_kimi_linear = {

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "format/jang_config.h"
+#include "quant/layouts.h"
 #include "quant/names.h"
 #include "quant/output.h"
 
@@ -26,6 +27,7 @@ typedef struct conversion {
     const model_part **kept; /* those that are written */
     size_t n_kept;
     name_model model;
+    bool norms_shifted; /* layouts.h */
     quant_plan plan;
     output_dir output;
 } conversion;
@@ -128,6 +130,7 @@ static jang_status read_names(conversion *c) {
     }
     status = names_survey(&c->parts, &c->model, c->source); /* it names the source itself */
     if (status == JANG_OK) {
+        layouts_apply(&c->parts, &c->model, &c->norms_shifted);
         status = choose_parts(c);
         return status == JANG_OK ? status : ctx_prefix(c->ctx, status, "%s", c->options->source);
     }
@@ -279,6 +282,7 @@ static jang_status write_config(const conversion *c, const quant_module *modules
     int failed = json_object_set_new(config, "tie_word_embeddings", json_boolean(c->model.tied));
     failed |= add_old_rope_keys(config);
     failed |= add_old_names(config);
+    failed |= layouts_note(config, c->norms_shifted);
     if (c->profile.kind == PROFILE_FLOAT) {
         const char *key = json_has(config, "dtype") ? "dtype" : "torch_dtype";
         failed |= json_object_set_new(config, key, json_string(torch_name(c->profile.type)));

@@ -66,19 +66,30 @@ static const map_rule split_mla[] = {
     END,
 };
 
+/* Granite 4 without experts: mlx-lm calls the shared MLP by the usual names. */
+static const map_rule split_shared_mlp[] = {
+    {"shared_mlp.input_linear.weight", "mlp.gate_proj.weight", TAKE_FIRST_HALF, false},
+    {"shared_mlp.input_linear.weight", "mlp.up_proj.weight", TAKE_SECOND_HALF, false},
+    {"shared_mlp.output_linear.weight", "mlp.down_proj.weight", TAKE_ALL, false},
+    END,
+};
+
 typedef struct name_maps {
     const char *model_type;    /* NULL: all others */
     const map_rule *tables[3]; /* the last is NULL */
+    bool dense;                /* for models without experts only */
 } name_maps;
 
 static const name_maps all_maps[] = {
-    {"gpt_oss", {split_gpt_oss}},
-    {"llama4", {split_llama4}},
-    {"llama4_text", {split_llama4}},
-    {"deepseek_v3", {stack_experts, split_mla}},
-    {"kimi_k2", {stack_experts, split_mla}},
-    {"glm4_moe_lite", {stack_experts, split_mla}},
-    {NULL, {stack_experts}},
+    {"gpt_oss", {split_gpt_oss}, false},
+    {"llama4", {split_llama4}, false},
+    {"llama4_text", {split_llama4}, false},
+    {"deepseek_v3", {stack_experts, split_mla}, false},
+    {"kimi_k2", {stack_experts, split_mla}, false},
+    {"glm4_moe_lite", {stack_experts, split_mla}, false},
+    {"kimi_linear", {stack_experts, split_mla}, false},
+    {"granitemoehybrid", {split_shared_mlp}, true},
+    {NULL, {stack_experts}, false},
 };
 
 /* ---- The config ---- */
@@ -125,7 +136,8 @@ jang_status names_model(name_model *out, ctx_t *ctx, const json_t *config, const
 
 jang_status names_map(part_list *parts, const name_model *nm) {
     const name_maps *maps = all_maps;
-    while (maps->model_type && strcmp(maps->model_type, nm->model_type) != 0) {
+    while (maps->model_type &&
+           (strcmp(maps->model_type, nm->model_type) != 0 || (maps->dense && nm->n_expert > 0))) {
         maps++;
     }
     return part_list_map(parts, maps->tables, &nm->maps);

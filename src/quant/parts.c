@@ -402,8 +402,9 @@ static void fp8_run(float *out, const model_part *part, int64_t row, int64_t col
                    part->block_columns);
 }
 
-jang_status part_rows_f32(float *out, const checkpoint *c, const model_part *part, int64_t first,
-                          int64_t n) {
+/* The numbers as they are stored. */
+static jang_status read_rows(float *out, const checkpoint *c, const model_part *part, int64_t first,
+                             int64_t n) {
     if (part->map) {
         return part_map_rows(out, c, part, first, n);
     }
@@ -429,6 +430,15 @@ jang_status part_rows_f32(float *out, const checkpoint *c, const model_part *par
         break;
     }
     return checkpoint_rows_f32(out, c, part->weight, first, n);
+}
+
+jang_status part_rows_f32(float *out, const checkpoint *c, const model_part *part, int64_t first,
+                          int64_t n) {
+    jang_status status = read_rows(out, c, part, first, n);
+    for (int64_t i = 0; i < n * part->columns && status == JANG_OK && part->add != 0; i++) {
+        out[i] += part->add;
+    }
+    return status;
 }
 
 jang_status part_run_f32(float *out, const checkpoint *c, const model_part *part, int64_t row,

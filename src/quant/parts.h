@@ -34,6 +34,7 @@ typedef struct model_part {
     size_t n_bytes;
     tensor_role role;
     bool used; /* by the model: names_survey found it so */
+    float add; /* to each number; then it is stored as f32 (layouts.h) */
 } model_part;
 
 typedef struct part_list {

@@ -1,0 +1,70 @@
+/* layouts.c - layouts of recurrent models' small tensors, as mlx-lm has them. */
+#include "quant/layouts.h"
+
+#include "base/file.h"
+
+#include <string.h>
+
+static bool ends_in_one_of(const char *name, const char *const *ends) {
+    for (; *ends; ends++) {
+        if (strcmp(name, *ends) == 0 || path_has_suffix(name, *ends)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_one_of(const char *name, const char *const *names) {
+    while (*names && strcmp(*names, name) != 0) {
+        names++;
+    }
+    return *names != NULL;
+}
+
+/* Whether a part is a convolution of each channel, in the hub's layout [channels, 1, taps]. */
+static bool is_hub_conv(const model_part *part) {
+    static const char *const ends[] = {"conv1d.weight", "conv.conv.weight", NULL};
+    return part->used && ends_in_one_of(part->name, ends) && part->n_dim == 3 &&
+           part->shape[1] == 1 && part->shape[2] > 1;
+}
+
+void layouts_apply(part_list *parts, const name_model *nm, bool *shifted) {
+    /* mlx-lm would leave Falcon-H1's multipliers out: it takes the layout for the sign that they
+     * are in the weights. */
+    static const char *const kept[] = {"falcon_h1", NULL};
+    static const char *const centred[] = {"qwen3_next", "qwen3_5", "qwen3_5_moe", NULL};
+    static const char *const norms[] = {"input_layernorm.weight", "post_attention_layernorm.weight",
+                                        "model.norm.weight",      "q_norm.weight",
+                                        "k_norm.weight",          NULL};
+    *shifted = false;
+    for (size_t i = 0; i < parts->n_parts && !is_one_of(nm->model_type, kept); i++) {
+        model_part *part = &parts->parts[i];
+        if (is_hub_conv(part)) { /* the numbers lie in the same order */
+            part->shape[1] = part->shape[2];
+            part->shape[2] = 1;
+            *shifted = is_one_of(nm->model_type, centred);
+        }
+    }
+    for (size_t i = 0; i < parts->n_parts && *shifted; i++) {
+        model_part *part = &parts->parts[i];
+        if (part->used && ends_in_one_of(part->name, norms)) {
+            part->add = 1;
+        }
+    }
+}
+
+int layouts_note(json_t *config, bool shifted) {
+    const char *type = json_string_value(json_object_get(config, "model_type"));
+    int failed = 0;
+    if (shifted) {
+        failed |= json_object_set_new(config, "jang_norms_pre_shifted", json_true());
+    }
+    if (type && strcmp(type, "mamba2") == 0 && !json_has(config, "intermediate_size")) {
+        json_int_t heads = json_integer_value(json_object_get(config, "num_heads"));
+        json_int_t width = json_integer_value(json_object_get(config, "head_dim"));
+        if (heads > 0 && width > 0) { /* mlx-lm wants the key */
+            failed |= json_object_set_new(config, "intermediate_size", json_integer(heads * width));
+        }
+    }
+    return failed;
+}

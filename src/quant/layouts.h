@@ -1,0 +1,20 @@
+/* layouts.h - what mlx-lm changes in tensors besides their names, when it converts recurrent
+ * models: convolutions are [channels, taps, 1] there, and norms that the hub keeps as w of 1 + w
+ * hold 1 + w.
+ *
+ * mlx-lm does both again when it opens a model whose convolutions are the hub's, except where the
+ * experts are stacked already; so both are done here. Shifted norms are stored as f32: 1 + w in 16
+ * bits would be another number. */
+#ifndef JANG_QUANT_LAYOUTS_H
+#define JANG_QUANT_LAYOUTS_H
+
+#include "quant/names.h"
+
+/* Changes shapes and numbers of the parts, once they have mlx-lm's names. *shifted: norms hold
+ * 1 + w now that held w before. */
+void layouts_apply(part_list *parts, const name_model *nm, bool *shifted);
+
+/* Adds what mlx-lm and we look for in such a model's config; not 0: no memory. */
+int layouts_note(json_t *config, bool shifted);
+
+#endif
