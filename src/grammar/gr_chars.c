@@ -64,6 +64,7 @@ void gr_set_finish(gr_set *s) {
     if (surrogates) {
         gr_set whole = *s;
         gr_set_init(s, whole.ctx);
+        s->status = whole.status;
         for (size_t i = 0; i < n; i++) {
             gr_span p = whole.spans[i];
             gr_set_add(s, p.first, p.last < 0xd800 ? p.last : 0xd7ff);

@@ -58,7 +58,7 @@ jang_status gr_dfa_of_nodes(gr_dfa *out, const gr_auto *a, uint32_t entry) {
     jang_status status = gr_places_init(&p, a);
     if (status == JANG_OK) {
         (void)gr_place_of(&p, entry); /* place 2, or 1 if there is nothing */
-        status = begin(&d, a->ctx);
+        status = p.status == JANG_OK ? begin(&d, a->ctx) : p.status;
     }
     for (uint32_t i = 2; status == JANG_OK && i < p.n; i++) { /* state i - 1 */
         gr_place_info *info = p.list[i];

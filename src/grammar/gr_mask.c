@@ -37,8 +37,8 @@ jang_status gr_locals_new(gr_locals **out, ctx_t *ctx, int32_t n_vocab) {
     *l = (gr_locals){.ctx = ctx, .n_vocab = n_vocab, .n_slots = 128};
     l->slots = ctx_zero(ctx, l->n_slots, sizeof *l->slots);
     if (!l->slots) {
-        gr_locals_free(l);
-        return ctx_fail_memory(ctx, l->n_slots * sizeof *l->slots);
+        ctx_free(ctx, l);
+        return ctx_fail_memory(ctx, 128 * sizeof *l->slots);
     }
     *out = l;
     return JANG_OK;

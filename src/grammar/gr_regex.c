@@ -96,6 +96,7 @@ static jang_status read_property(reader *r, gr_set *set, bool inverted) {
         gr_set_invert(&part);
     }
     gr_set_add_all(set, &part);
+    set->status = set->status != JANG_OK ? set->status : part.status;
     gr_set_free(&part);
     if (!known) {
         return bad(r, JANG_ERR_UNSUPPORTED, "a property other than a general category");

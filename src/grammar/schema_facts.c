@@ -218,7 +218,9 @@ static jang_status narrow_bound(sc *s, sc_bound *bound, const json_t *value, int
     }
     const sc_decimal *at = sc_decimal_of(s, value);
     if (!at) {
-        return sc_fail(s, JANG_ERR_UNSUPPORTED, "a number of over 400 digits");
+        return s->a->status != JANG_OK
+                   ? s->a->status
+                   : sc_fail(s, JANG_ERR_UNSUPPORTED, "a number of over 400 digits");
     }
     int order = bound->at ? sc_decimal_compare(at, bound->at) * sign : 1;
     if (order > 0 || (order == 0 && open)) {
@@ -252,6 +254,9 @@ static jang_status on_multiple(sc *s, sc_facts *f, const json_t *schema, const j
     (void)schema;
     uint32_t shift;
     const sc_decimal *unit = json_is_number(value) ? sc_decimal_of(s, value) : NULL;
+    if (s->a->status != JANG_OK) {
+        return s->a->status;
+    }
     if (!unit || unit->negative || (unit->n_fraction == 0 && unit->digits[0] == '0')) {
         return wrong(s, "a number above 0");
     }
