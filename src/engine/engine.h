@@ -26,6 +26,7 @@ struct jang_model {
     model *model;
     jang_tokenizer *tokenizer; /* NULL: the model has none */
     tok_ids ends;              /* ids that end the model's turn */
+    bool exact;                /* f32 activations, as opened */
     jang_sampling sampling;    /* generation_config.json's defaults */
     jang_model_info info;
     char *profile; /* owned, for info */

@@ -127,6 +127,7 @@ static jang_status check_tokenizer(jang_model *m) {
 
 static jang_status open_parts(jang_model *m, const char *path, const jang_model_options *o) {
     const ops_options options = {.exact = o->exact};
+    m->exact = o->exact;
     jang_status status = checkpoint_open(&m->checkpoint, m->ctx, path, 0);
     if (status == JANG_OK && checkpoint_get_kind(m->checkpoint) == CHECKPOINT_GGUF) {
         status = ctx_fail(m->ctx, JANG_ERR_UNSUPPORTED,

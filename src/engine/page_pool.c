@@ -104,6 +104,7 @@ static void forget(page_pool *p, int32_t page) {
         p->on_forget(p->user, page);
     }
     table_remove(p, page);
+    p->n_unsaved -= !p->pages[page].is_saved;
     p->pages[page].is_known = false;
 }
 
@@ -193,8 +194,15 @@ int32_t page_pool_publish(page_pool *p, int32_t page, page_key key) {
     }
     p->pages[page].key = key;
     p->pages[page].is_known = true;
+    p->pages[page].is_saved = false;
+    p->n_unsaved++;
     table_add(p, page);
     return page;
+}
+
+void page_pool_saved(page_pool *p, int32_t page) {
+    p->n_unsaved -= !p->pages[page].is_saved;
+    p->pages[page].is_saved = true;
 }
 
 void page_pool_copy(page_pool *p, int32_t from, int32_t to) {

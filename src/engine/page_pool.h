@@ -36,6 +36,7 @@ typedef struct page_pool {
     int32_t free;           /* first free page; -1: none */
     int32_t oldest, newest; /* of the cached; -1: none */
     int32_t n_free, n_cached;
+    int32_t n_unsaved; /* known pages that are not marked as saved */
     uint64_t n_evictions;
     /* Called before a known page is forgotten. */
     void (*on_forget)(void *user, int32_t page);
@@ -64,6 +65,9 @@ int32_t page_pool_publish(page_pool *p, int32_t page, page_key key);
 
 /* The page known by a key, or -1; nobody's use of it changes. */
 int32_t page_pool_find(const page_pool *p, page_key key);
+
+/* Marks a known page as saved. */
+void page_pool_saved(page_pool *p, int32_t page);
 
 /* Copies what a page holds to another. */
 void page_pool_copy(page_pool *p, int32_t from, int32_t to);

@@ -133,6 +133,15 @@ static void end_cancelled(jang_engine *e, answer_list *list) {
     }
 }
 
+static void clear_cache(jang_engine *e) {
+    e->is_clearing = true;
+    page_pool_clear(&e->pages);
+    e->is_clearing = false;
+    if (e->disk) {
+        disk_cache_clear(e->disk);
+    }
+}
+
 jang_status schedule_intake(jang_engine *e) {
     bool has_cancelled, wants_clear;
     request *next = inbox_take(&e->in, &has_cancelled, &wants_clear);
@@ -149,7 +158,7 @@ jang_status schedule_intake(jang_engine *e) {
         end_cancelled(e, &e->waiting);
     }
     if (wants_clear) {
-        page_pool_clear(&e->pages);
+        clear_cache(e);
     }
     return JANG_OK;
 }
@@ -184,6 +193,7 @@ static void begin(jang_engine *e, answer *a) {
         a->stats.queue_seconds = a->started - a->r->submitted;
         e->stats.n_prompt += (uint64_t)a->n_prompt;
         e->stats.n_cached += (uint64_t)a->n_done;
+        e->stats.n_cached_disk += (uint64_t)a->stats.n_cached_disk;
         event_start(e, a);
     }
 }

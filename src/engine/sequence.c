@@ -1,5 +1,5 @@
 /* sequence.c - an answer's pages: found in the cache, taken, made known, given back. */
-#include "engine/serving.h"
+#include "engine/saving.h"
 
 #include <string.h>
 
@@ -41,10 +41,14 @@ static bool may_reuse(const jang_engine *e, const answer *a) {
 void sequence_match(jang_engine *e, answer *a) {
     a->key = page_key_root(e->secret, a->r->d.cache_salt);
     a->n_known = 0;
-    int32_t n_full = (a->n_ids - 1) / OPS_PAGE_TOKENS;
+    int32_t n_full = (a->n_ids - 1) / OPS_PAGE_TOKENS, n_disk = 0;
     for (int32_t i = 0; may_reuse(e, a) && i < n_full; i++) {
         page_key key = page_key_next(e->secret, a->key, a->ids + i * OPS_PAGE_TOKENS);
         int32_t page = page_pool_find(&e->pages, key);
+        if (page < 0) {
+            page = saving_fetch(e, key);
+            n_disk += page >= 0;
+        }
         if (page < 0) {
             break;
         }
@@ -56,6 +60,7 @@ void sequence_match(jang_engine *e, answer *a) {
     }
     a->n_drafted_done = a->n_draft_pages * OPS_PAGE_TOKENS;
     a->n_done = a->n_known * OPS_PAGE_TOKENS;
+    a->stats.n_cached_disk += a->started ? 0 : n_disk * OPS_PAGE_TOKENS;
 }
 
 jang_status sequence_grow(jang_engine *e, answer *a, int32_t n_tok) {

@@ -1,4 +1,5 @@
 /* serving.c - jang_engine: options, life, submission, questions. */
+#include "engine/saving.h"
 #include "engine/speculation.h"
 
 #include "base/pool.h"
@@ -7,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define SAVED_BUSY 1 /* pages written to disk in a step, and in one without other work */
+#define SAVED_IDLE 8
 #define LOGIT_ROWS 32 /* drawn at once, or as many as answers run */
 
 jang_engine_options jang_engine_options_default(void) {
@@ -76,18 +79,18 @@ static jang_status count_pages(int32_t *n_pages, const jang_engine *e) {
 /* ---- Life ---- */
 
 static jang_status make_cache(jang_engine *e) {
-    model *m = e->model->model;
+    model *m = e->model->model, *draft = e->o.draft ? e->o.draft->model : NULL;
     kv_type type = e->o.kv_type == JANG_KV_F32 ? KV_F32 : KV_F16;
     int32_t n_pages = 0;
-    model *draft = e->o.draft ? e->o.draft->model : NULL;
-    e->stats.page_bytes = model_page_bytes(m, type) + (draft ? model_page_bytes(draft, type) : 0);
-    e->stats.state_bytes = model_state_bytes(m);
-    jang_status status = count_pages(&n_pages, e);
-    if (status == JANG_OK) {
-        status = model_cache_new(&e->cache, m, type);
-    }
+    jang_status status = model_cache_new(&e->cache, m, type);
     if (status == JANG_OK && draft) {
         status = model_cache_new(&e->draft_cache, draft, type);
+    }
+    if (status == JANG_OK) {
+        e->stats.page_bytes = model_cache_page_bytes(&e->cache, m) +
+                              (draft ? model_cache_page_bytes(&e->draft_cache, draft) : 0);
+        e->stats.state_bytes = model_state_bytes(m);
+        status = count_pages(&n_pages, e);
     }
     if (status == JANG_OK) {
         page_pool_init(&e->pages, e->ctx, m, &e->cache, n_pages);
@@ -95,6 +98,7 @@ static jang_status make_cache(jang_engine *e) {
         e->pages.draft_cache = &e->draft_cache;
         e->stats.n_pages_max = n_pages;
         e->secret = page_key_random();
+        status = saving_open(e);
     }
     return status;
 }
@@ -191,6 +195,7 @@ void jang_engine_free(jang_engine *e) {
     }
     drop_all(e, &e->running);
     drop_all(e, &e->waiting);
+    saving_close(e);
     inbox_free(&e->in);
     for (int i = 0; i < e->n_pickers; i++) {
         picker_free(&e->pickers[i], e->ctx);
@@ -253,7 +258,7 @@ void jang_engine_wake(jang_engine *e) {
 }
 
 bool jang_engine_wait(jang_engine *e, double seconds) {
-    bool busy = e->running.n + e->waiting.n > 0;
+    bool busy = e->running.n + e->waiting.n > 0 || (e->disk && e->pages.n_unsaved > 0);
     return busy || inbox_wait(&e->in, seconds);
 }
 
@@ -297,6 +302,11 @@ static void publish(jang_engine *e) {
     s->n_pages_cached = e->pages.n_cached;
     s->n_pages_used = e->pages.n - e->pages.n_cached - e->pages.n_free;
     s->n_evictions = e->pages.n_evictions;
+    if (e->disk) {
+        s->disk_bytes = disk_cache_bytes(e->disk);
+        s->disk_pages = disk_cache_pages(e->disk);
+        s->disk_errors = disk_cache_errors(e->disk);
+    }
     inbox_publish(&e->in, s, e->slots, collect_slots(e));
 }
 
@@ -325,9 +335,11 @@ jang_status jang_engine_step(bool *busy, jang_engine *e) {
         schedule_admit(e);
         status = step_run(e);
     }
+    bool idle = e->running.n + e->waiting.n == 0;
+    bool saves = saving_write_some(e, idle ? SAVED_IDLE : SAVED_BUSY);
     publish(e);
     if (status == JANG_OK) {
-        *busy = e->running.n + e->waiting.n > 0 || inbox_has_more(&e->in);
+        *busy = !idle || saves || inbox_has_more(&e->in);
     }
     return status;
 }

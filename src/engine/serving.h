@@ -4,12 +4,14 @@
  *     schedule.c   who runs: intake, admission, preemption, endings
  *     sequence.c   an answer's pages: found in the cache, taken, made known, given back
  *     step.c       one batch: who gets how many rows, and what comes of it
+ *     saving.c     pages to and from the disk cache
  *     speculation.c  guesses at the next tokens, checked in one step
  *     events.c     what is told */
 #ifndef JANG_ENGINE_SERVING_H
 #define JANG_ENGINE_SERVING_H
 
 #include "engine/answer.h"
+#include "engine/disk_cache.h"
 #include "engine/inbox.h"
 #include "engine/page_pool.h"
 
@@ -42,6 +44,10 @@ struct jang_engine {
     page_key secret;
     model_cache cache, draft_cache;
     page_pool pages;
+    disk_cache *disk;    /* NULL: none */
+    void *page_data;     /* a page on its way to or from it */
+    int32_t save_next;   /* where the search for unsaved pages goes on */
+    bool is_clearing;    /* what is forgotten is not saved first */
     int32_t *free_slots; /* [n_free_slots] of recurrent state */
     int32_t n_free_slots, n_slots;
 

@@ -194,13 +194,20 @@ void model_cache_copy_state(model_cache *cache, model *m, int32_t from, int32_t 
     }
 }
 
-uint64_t model_page_bytes(const model *m, kv_type type) {
-    uint64_t n = 0;
-    for (int i = 0; i < m->facts.n_layer; i++) {
-        const kv_layer *l = &m->facts.kv_layers[i];
-        n += (uint64_t)l->n_kv_head * (uint64_t)(l->k_dim + l->v_dim);
+void model_cache_save_page(const model_cache *cache, model *m, int32_t page, void *data) {
+    if (cache->kv) {
+        m->o->table->kv_save(m->o, cache->kv, page, data);
     }
-    return n * OPS_PAGE_TOKENS * (type == KV_F32 ? sizeof(float) : sizeof(uint16_t));
+}
+
+void model_cache_load_page(model_cache *cache, model *m, int32_t page, const void *data) {
+    if (cache->kv) {
+        m->o->table->kv_load(m->o, cache->kv, page, data);
+    }
+}
+
+size_t model_cache_page_bytes(const model_cache *cache, const model *m) {
+    return cache->kv ? m->o->table->kv_page_bytes(cache->kv) : 0;
 }
 
 uint64_t model_state_bytes(const model *m) {

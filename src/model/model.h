@@ -65,8 +65,11 @@ JANG_MUST_CHECK jang_status model_cache_grow(model_cache *cache, model *m, int32
 /* Copies a page of keys and values; a slot of state. */
 void model_cache_copy_page(model_cache *cache, model *m, int32_t from, int32_t to);
 void model_cache_copy_state(model_cache *cache, model *m, int32_t from, int32_t to);
+/* What a page holds, as model_cache_page_bytes bytes of a backend's own form. */
+void model_cache_save_page(const model_cache *cache, model *m, int32_t page, void *data);
+void model_cache_load_page(model_cache *cache, model *m, int32_t page, const void *data);
 /* Bytes of a page, and of a slot; 0 what the model has none of. */
-uint64_t model_page_bytes(const model *m, kv_type type);
+size_t model_cache_page_bytes(const model_cache *cache, const model *m);
 uint64_t model_state_bytes(const model *m);
 
 /* ---- Steps ---- */

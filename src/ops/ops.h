@@ -300,6 +300,11 @@ typedef struct ops_table {
     jang_status (*kv_grow)(ops *o, ops_kv *kv, int32_t n_pages);
     /* Copies a page of all layers. */
     void (*kv_copy)(ops *o, ops_kv *kv, int32_t from, int32_t to);
+    /* Bytes of a page; what it holds, to and from the host. The form is the backend's own: only
+     * the same build on the same kind of machine reads it back. */
+    size_t (*kv_page_bytes)(const ops_kv *kv);
+    void (*kv_save)(ops *o, const ops_kv *kv, int32_t page, void *data);
+    void (*kv_load)(ops *o, ops_kv *kv, int32_t page, const void *data);
 
     jang_status (*state_new)(ops_state **out, ops *o, const state_desc *desc);
     void (*state_free)(ops *o, ops_state *state);

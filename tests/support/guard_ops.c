@@ -117,6 +117,18 @@ static void guard_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to) {
     (void)leave(o, JANG_OK);
 }
 
+static void guard_kv_save(ops *o, const ops_kv *kv, int32_t page, void *data) {
+    ops *in = enter(o);
+    in->table->kv_save(in, kv, page, data);
+    (void)leave(o, JANG_OK);
+}
+
+static void guard_kv_load(ops *o, ops_kv *kv, int32_t page, const void *data) {
+    ops *in = enter(o);
+    in->table->kv_load(in, kv, page, data);
+    (void)leave(o, JANG_OK);
+}
+
 static jang_status guard_state_new(ops_state **out, ops *o, const state_desc *desc) {
     ops *in = enter(o);
     return leave(o, in->table->state_new(out, in, desc));
@@ -314,6 +326,8 @@ static const ops_table guard_table = {
     .kv_free = guard_kv_free,
     .kv_grow = guard_kv_grow,
     .kv_copy = guard_kv_copy,
+    .kv_save = guard_kv_save,
+    .kv_load = guard_kv_load,
     .state_new = guard_state_new,
     .state_free = guard_state_free,
     .state_grow = guard_state_grow,

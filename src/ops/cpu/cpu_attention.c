@@ -180,6 +180,20 @@ void cpu_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to) {
     memcpy(kv->pages[to]->data, kv->pages[from]->data, kv->pages[to]->n_bytes);
 }
 
+size_t cpu_kv_page_bytes(const ops_kv *kv) {
+    return kv->page_elements * element_bytes(kv);
+}
+
+void cpu_kv_save(ops *o, const ops_kv *kv, int32_t page, void *data) {
+    (void)o;
+    memcpy(data, kv->pages[page]->data, cpu_kv_page_bytes(kv));
+}
+
+void cpu_kv_load(ops *o, ops_kv *kv, int32_t page, const void *data) {
+    (void)o;
+    memcpy(kv->pages[page]->data, data, cpu_kv_page_bytes(kv));
+}
+
 typedef struct store_job {
     cpu_ops *c;
     const ops_kv *kv;

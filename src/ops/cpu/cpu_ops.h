@@ -104,6 +104,9 @@ jang_status cpu_kv_new(ops_kv **out, ops *o, const kv_desc *desc);
 void cpu_kv_free(ops *o, ops_kv *kv);
 jang_status cpu_kv_grow(ops *o, ops_kv *kv, int32_t n_pages);
 void cpu_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to);
+size_t cpu_kv_page_bytes(const ops_kv *kv);
+void cpu_kv_save(ops *o, const ops_kv *kv, int32_t page, void *data);
+void cpu_kv_load(ops *o, ops_kv *kv, int32_t page, const void *data);
 void cpu_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v);
 void cpu_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
                    const ops_batch *batch, ops_mat q, ops_mat out);

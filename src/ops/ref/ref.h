@@ -61,6 +61,9 @@ jang_status ref_kv_new(ops_kv **out, ops *o, const kv_desc *desc);
 void ref_kv_free(ops *o, ops_kv *kv);
 jang_status ref_kv_grow(ops *o, ops_kv *kv, int32_t n_pages);
 void ref_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to);
+size_t ref_kv_page_bytes(const ops_kv *kv);
+void ref_kv_save(ops *o, const ops_kv *kv, int32_t page, void *data);
+void ref_kv_load(ops *o, ops_kv *kv, int32_t page, const void *data);
 void ref_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v);
 void ref_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
                    const ops_batch *batch, ops_mat q, ops_mat out);

@@ -113,6 +113,20 @@ void ref_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to) {
     memcpy(kv->pages[to]->data, kv->pages[from]->data, kv->pages[to]->n_bytes);
 }
 
+size_t ref_kv_page_bytes(const ops_kv *kv) {
+    return kv->page_elements * element_bytes(kv);
+}
+
+void ref_kv_save(ops *o, const ops_kv *kv, int32_t page, void *data) {
+    (void)o;
+    memcpy(data, kv->pages[page]->data, ref_kv_page_bytes(kv));
+}
+
+void ref_kv_load(ops *o, ops_kv *kv, int32_t page, const void *data) {
+    (void)o;
+    memcpy(kv->pages[page]->data, data, ref_kv_page_bytes(kv));
+}
+
 static void put_row(const ops_kv *kv, uint8_t *row, const float *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         kv_put(kv, row, i, x[i]);
