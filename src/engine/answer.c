@@ -71,7 +71,6 @@ jang_status answer_new(answer **out, const jang_model *m, request *r, int32_t in
         .n_prompt = n_prompt,
         .n_limit = length_limit(r, n_context),
         .slot = -1,
-        .n_forced = -1,
         .end_id = -1,
         .stop = -1,
         .stats = {.n_prompt = n_prompt},
@@ -128,22 +127,32 @@ static bool is_end(const answer *a, int32_t id) {
     return false;
 }
 
-/* The next of the ids that close the reasoning, once they are due; -1: none. */
+/* The next of the ids that must come; -1: none. Used up reasoning is closed. */
 static int32_t forced_id(answer *a) {
     const jang_thinking *d = &a->r->d.thinking;
-    if (a->n_forced < 0 && reasoning_is_over(&a->thinking) && d->n_close_ids) {
-        a->n_forced = 0;
+    if (a->n_forced == 0 && reasoning_is_over(&a->thinking)) {
+        a->forced = d->close_ids;
+        a->n_forced = d->n_close_ids;
     }
-    if (a->n_forced < 0) {
+    if (a->n_forced == 0) {
         return -1;
     }
-    int32_t id = d->close_ids[a->n_forced++];
-    a->n_forced = (size_t)a->n_forced == d->n_close_ids ? -1 : a->n_forced;
-    return id;
+    a->n_forced--;
+    return *a->forced++;
 }
 
 static bool is_constrained(const answer *a) {
-    return a->constraint.state && !a->thinking.is_open;
+    return a->constraint.state && !a->thinking.is_open && !a->is_opening;
+}
+
+/* What may come: what the grammar allows, and at the very start the marker that opens reasoning. */
+static jang_status make_mask(answer *a, picker *p) {
+    jang_status status = constraint_mask(&a->constraint, p->mask);
+    if (answer_n_drawn(a) == 0 && a->r->n_open_ids) {
+        int32_t id = a->r->open_ids[0];
+        p->mask[id >> 6] |= (uint64_t)1 << (id & 63);
+    }
+    return status;
 }
 
 /* Draws from logits, which are changed. */
@@ -162,7 +171,7 @@ static jang_status pick(int32_t *id, answer *a, picker *p, float *logits) {
         .n_banned = may_end ? 0 : a->r->n_ends,
     };
     if (task.mask) {
-        jang_status status = constraint_mask(&a->constraint, p->mask);
+        jang_status status = make_mask(a, p);
         if (status != JANG_OK) {
             return status;
         }
@@ -178,12 +187,19 @@ static jang_status take(answer *a, const jang_model *m, int32_t id, float logpro
     a->ids[a->n_ids++] = id;
     a->stats.n_thinking += a->thinking.is_open;
     jang_status status = text_out_push(&a->text, id, logprob, top, may_stop);
-    if (status == JANG_OK) {
-        status = reasoning_push(&a->thinking, m->tokenizer ? m->tokenizer->tok : NULL, id);
-    }
+    bool belongs = true;
     if (status == JANG_OK && constrained) {
-        status = constraint_accept(&a->constraint, id);
+        status = constraint_accept(&belongs, &a->constraint, id);
     }
+    if (!belongs) { /* only what opens reasoning may be outside the grammar */
+        a->is_opening = true;
+        a->forced = a->r->open_ids + 1;
+        a->n_forced = a->r->n_open_ids - 1;
+    }
+    if (status == JANG_OK && m->tokenizer) {
+        status = reasoning_push(&a->thinking, m->tokenizer->tok, id, !constrained);
+    }
+    a->is_opening = a->is_opening && !a->thinking.is_open && a->n_forced > 0;
     return status;
 }
 

@@ -50,7 +50,9 @@ typedef struct answer {
     guess_record looking, drafting;
 
     reasoning thinking;
-    int32_t n_forced; /* of the closing ids, written already; -1: none are due */
+    const int32_t *forced; /* [n_forced] ids that come next, whatever the logits */
+    size_t n_forced;
+    bool is_opening; /* the rest of the marker that opens reasoning is being written */
     constraint constraint;
     text_out text;
     int32_t n_told; /* tokens of the prompt whose log-probabilities were told */

@@ -18,8 +18,8 @@ void constraint_free(constraint *c);
 
 /* Bits of the tokens that may come. */
 JANG_MUST_CHECK jang_status constraint_mask(constraint *c, uint64_t *bits);
-/* Takes in a token that came. */
-JANG_MUST_CHECK jang_status constraint_accept(constraint *c, int32_t id);
+/* Takes in a token that came; *ok false: it does not belong there, and nothing changed. */
+JANG_MUST_CHECK jang_status constraint_accept(bool *ok, constraint *c, int32_t id);
 /* Whether nothing can follow. */
 bool constraint_is_done(const constraint *c);
 

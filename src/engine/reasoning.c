@@ -4,7 +4,7 @@
 #include <string.h>
 
 void reasoning_init(reasoning *r, ctx_t *ctx, const jang_thinking *d) {
-    *r = (reasoning){.d = d, .is_open = d->is_open, .was_open = d->is_open};
+    *r = (reasoning){.d = d, .is_open = d->is_open, .was_open = d->is_open, .at_start = true};
     buf_init(&r->tail, ctx, BUF_NO_LIMIT);
 }
 
@@ -23,7 +23,16 @@ static void trim(reasoning *r, size_t n_keep) {
     }
 }
 
-jang_status reasoning_push(reasoning *r, const tok *t, int32_t id) {
+/* Whether all that came is white space and perhaps the beginning of the opening marker, or that
+ * marker and more. */
+static bool begins(const reasoning *r) {
+    size_t space = strspn(r->tail.data, " \t\r\n"), n = r->tail.size - space;
+    size_t n_open = r->d->open ? strlen(r->d->open) : 0;
+    return n == 0 ||
+           (n_open && memcmp(r->tail.data + space, r->d->open, n < n_open ? n : n_open) == 0);
+}
+
+jang_status reasoning_push(reasoning *r, const tok *t, int32_t id, bool may_open) {
     if (!r->d->close || !t) {
         return JANG_OK;
     }
@@ -32,10 +41,12 @@ jang_status reasoning_push(reasoning *r, const tok *t, int32_t id) {
         return status;
     }
     r->n_inside += r->is_open;
+    r->at_start = r->at_start && begins(r);
+    may_open = may_open || r->at_start;
     const char *marker = r->is_open ? r->d->close : r->d->open;
     size_t n = marker ? strlen(marker) : 0;
     const char *found = n ? memmem(r->tail.data, r->tail.size, marker, n) : NULL;
-    if (found) {
+    if (found && (r->is_open || may_open)) {
         r->is_open = !r->is_open;
         r->was_open = true;
         r->n_inside = 0;

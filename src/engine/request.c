@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "engine/sampler.h"
+#include "grammar/grammar.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -97,9 +98,6 @@ static jang_status check_texts(const jang_request *r, jang_message *message) {
     if (!r->thinking.close && (r->thinking.is_open || r->thinking.open)) {
         return refuse(message, JANG_ERR_ARGUMENT, "reasoning needs a closing marker");
     }
-    if (r->grammar) {
-        return refuse(message, JANG_ERR_UNSUPPORTED, "grammars are not in this build");
-    }
     if (r->prompt_logprobs && r->task != JANG_TASK_GENERATE) {
         return refuse(message, JANG_ERR_ARGUMENT, "prompt_logprobs goes with JANG_TASK_GENERATE");
     }
@@ -190,7 +188,8 @@ static void pack_ends(packer *p, request *copy, const jang_model *m, const jang_
     copy->n_ends = n + r->n_end_ids;
 }
 
-static void pack_request(packer *p, const jang_model *m, const jang_request *r) {
+static void pack_request(packer *p, const jang_model *m, const jang_request *r,
+                         const tok_ids *open) {
     request scratch = {.d = *r}, *copy = pack(p, NULL, sizeof *copy);
     copy = copy ? copy : &scratch;
     *copy = (request){.d = *r, .ctx = m->ctx};
@@ -212,6 +211,8 @@ static void pack_request(packer *p, const jang_model *m, const jang_request *r) 
         pack(p, r->thinking.close_ids, r->thinking.n_close_ids * sizeof *r->thinking.close_ids);
     d->choices = pack(p, r->choices, r->n_choices * sizeof *r->choices);
     d->cache_salt = pack_text(p, r->cache_salt ? r->cache_salt : "");
+    copy->open_ids = pack(p, open->ids, open->n * sizeof *open->ids);
+    copy->n_open_ids = open->n;
     d->end_ids = NULL;
     pack_ends(p, copy, m, r);
 }
@@ -226,25 +227,33 @@ static jang_status close_ids(tok_ids *out, const jang_model *m, const jang_think
 
 jang_status request_new(request **out, const jang_model *m, const jang_request *source) {
     packer p = {0};
-    tok_ids ids = {0};
+    tok_ids ids = {0}, open = {0};
     jang_request filled = *source, *r = &filled;
     jang_status status = close_ids(&ids, m, &r->thinking);
+    if (status == JANG_OK && r->thinking.open && r->grammar && m->tokenizer) {
+        status =
+            tok_encode(m->tokenizer->tok, &open, r->thinking.open, strlen(r->thinking.open), 0);
+    }
     if (ids.n) {
         r->thinking.close_ids = ids.ids;
         r->thinking.n_close_ids = ids.n;
     }
-    pack_request(&p, m, r);
+    pack_request(&p, m, r, &open);
     p.data = status == JANG_OK ? ctx_alloc(m->ctx, p.n_bytes) : NULL;
     p.n_bytes = 0;
     if (p.data) {
-        pack_request(&p, m, r);
+        pack_request(&p, m, r, &open);
     }
     tok_ids_free(m->ctx, &ids);
+    tok_ids_free(m->ctx, &open);
     if (!p.data) {
         return JANG_ERR_MEMORY;
     }
     request *copy = (request *)(void *)p.data;
     copy->submitted = clock_seconds();
+    if (copy->d.grammar) {
+        (void)grammar_ref(copy->d.grammar);
+    }
     copy->n_left = r->task == JANG_TASK_GENERATE ? r->n : 1;
     *out = copy;
     return JANG_OK;
@@ -252,6 +261,7 @@ jang_status request_new(request **out, const jang_model *m, const jang_request *
 
 void request_free(request *r) {
     if (r) {
+        grammar_unref(r->d.grammar);
         ctx_free(r->ctx, r);
     }
 }

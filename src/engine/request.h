@@ -11,7 +11,9 @@ typedef struct request {
     jang_request d; /* pointers lead into this block; the grammar is held */
     ctx_t *ctx;
     uint64_t id;
-    double submitted;    /* clock_seconds */
+    double submitted;        /* clock_seconds */
+    const int32_t *open_ids; /* [n_open_ids] of the marker that opens reasoning */
+    size_t n_open_ids;
     const int32_t *ends; /* [n_ends] the model's and the request's end tokens */
     size_t n_ends;
     bool is_cancelled; /* the inbox's lock guards this and next_live */

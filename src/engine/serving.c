@@ -203,6 +203,7 @@ void jang_engine_free(jang_engine *e) {
     ctx_free(e->ctx, e->pickers);
     events_free(e);
     page_pool_free(&e->pages);
+    grammar_vocab_unref(e->vocab);
     model_cache_free(&e->cache, e->model->model);
     if (e->o.draft) {
         model_cache_free(&e->draft_cache, e->o.draft->model);

@@ -226,7 +226,7 @@ static void draft(jang_engine *e) {
 static int32_t room_for_guesses(jang_engine *e, answer *a, int32_t n_most) {
     int32_t left = a->n_limit - a->n_ids - 1;
     n_most = n_most < left ? n_most : left;
-    if (a->n_done != a->n_ids - 1 || a->n_ids == a->n_prompt || n_most < 1 || a->n_forced >= 0) {
+    if (a->n_done != a->n_ids - 1 || a->n_ids == a->n_prompt || n_most < 1 || a->n_forced > 0) {
         return 0;
     }
     return sequence_grow(e, a, a->n_ids + n_most) == JANG_OK ? n_most : 0;

@@ -104,10 +104,12 @@ static void test_disk_damage_is_a_miss(void **state) {
         assert_int_equal(n_disk, 0);
         got_assert_equal(cold, g);
         got_free(g, 1);
-        g = ask_fresh(ctx, MODEL, dir, ids, &n_disk); /* written anew meanwhile */
+        for (int i = 0; i < 4; i++) { /* each finds one more damaged, which is then written anew */
+            g = ask_fresh(ctx, MODEL, dir, ids, &n_disk);
+            got_assert_equal(cold, g);
+            got_free(g, 1);
+        }
         assert_int_equal(n_disk, 256);
-        got_assert_equal(cold, g);
-        got_free(g, 1);
     }
     got_free(cold, 1);
     test_remove_tree(dir);
