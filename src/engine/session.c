@@ -155,7 +155,8 @@ static jang_status check_append(jang_session *s, const int32_t *ids, size_t n_id
  * row goes to s->logits if last is set. */
 static jang_status pass(jang_session *s, int32_t n, bool last, float *logits) {
     model *m = s->model->model;
-    batch_seq seq = {.n_tok = n, .n_past = (int32_t)s->n_done, .pages = s->pages};
+    batch_seq seq = {
+        .n_tok = n, .n_past = (int32_t)s->n_done, .pages = s->pages, .n_known = (int32_t)s->n_ids};
     int32_t last_row = n - 1;
     batch_desc desc = {.n_tok = n, .ids = s->ids + s->n_done, .n_seq = 1, .seqs = &seq};
     desc.n_out = logits ? n : last ? 1 : 0;

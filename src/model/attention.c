@@ -1,6 +1,8 @@
 /* attention.c - softmax attention with a cache: weights and forward pass. */
 #include "model/attention.h"
 
+#include <stdio.h>
+
 enum { SLOT_Q = WORK_BLOCK, SLOT_K, SLOT_V, SLOT_OUT, SLOT_FUSED };
 
 typedef struct attention {
@@ -171,10 +173,37 @@ static jang_status load_projections(attention *a, const place *p) {
     return JANG_OK;
 }
 
+/* The weights of heads that each have a norm of their own, one after the other. */
+static jang_status load_head_norms(norm_desc *out, const place *p, int64_t n_head,
+                                   const char *name) {
+    loader *l = p->l;
+    int64_t n = p->c->head_dim;
+    float *all = ctx_array(l->ctx, (size_t)(n_head * n), sizeof *all);
+    jang_status status = all ? JANG_OK : ctx_fail_memory(l->ctx, (size_t)(n_head * n) * 4);
+    for (int64_t h = 0; h < n_head && status == JANG_OK; h++) {
+        char full[128];
+        snprintf(full, sizeof full, "%s%s.%s.norms.%d.weight", p->prefix, p->path, name, (int)h);
+        status = loader_read_numbers(all + h * n, l, n, full);
+    }
+    ops_weight *weight;
+    if (status == JANG_OK) {
+        status = load_computed(&weight, l, all, n_head * n, name);
+    }
+    if (status == JANG_OK) {
+        *out = (norm_desc){.kind = p->c->norm.kind,
+                           .width = n,
+                           .weight = weight,
+                           .eps = (float)p->c->norm.eps,
+                           .offset = (float)p->c->norm.offset};
+    }
+    ctx_free(l->ctx, all);
+    return status;
+}
+
 static jang_status load_qk_norms(attention *a, const place *p) {
     const attention_config *c = p->c;
     int64_t n = c->head_dim, n_q = c->n_head * n, n_k = c->n_kv_head * n;
-    bool whole = c->qk_norm == QK_NORM_WHOLE, one = c->qk_norm == QK_NORM_HEAD;
+    bool whole = c->qk_norm == QK_NORM_WHOLE;
     if (c->v_norm && !c->kv_is_read) {
         a->v_norm =
             (norm_desc){.kind = c->norm.kind, .width = c->head_dim, .eps = (float)c->norm.eps};
@@ -182,10 +211,16 @@ static jang_status load_qk_norms(attention *a, const place *p) {
     if (c->qk_norm == QK_NORM_NONE) {
         return JANG_OK;
     }
-    jang_status status = load_norm(&a->q_norm, p->l, &c->norm, whole ? n_q : n, one ? n : n_q,
+    if (c->qk_norm == QK_NORM_EACH) {
+        jang_status each = load_head_norms(&a->q_norm, p, c->n_head, or_usual(c->q_norm, "q_norm"));
+        return each == JANG_OK
+                   ? load_head_norms(&a->k_norm, p, c->n_kv_head, or_usual(c->k_norm, "k_norm"))
+                   : each;
+    }
+    jang_status status = load_norm(&a->q_norm, p->l, &c->norm, whole ? n_q : n, whole ? n_q : n,
                                    "%s%s.%s", p->prefix, p->path, or_usual(c->q_norm, "q_norm"));
     if (status == JANG_OK && !c->kv_is_read) {
-        status = load_norm(&a->k_norm, p->l, &c->norm, whole ? n_k : n, one ? n : n_k, "%s%s.%s",
+        status = load_norm(&a->k_norm, p->l, &c->norm, whole ? n_k : n, whole ? n_k : n, "%s%s.%s",
                            p->prefix, p->path, or_usual(c->k_norm, "k_norm"));
     }
     return status;

@@ -14,7 +14,7 @@
 typedef enum qk_norm_rule {
     QK_NORM_NONE,
     QK_NORM_HEAD,  /* each head, with one weight for all */
-    QK_NORM_EACH,  /* each head, with a weight of its own */
+    QK_NORM_EACH,  /* each head, with a weight of its own: "q_norm.norms.N" */
     QK_NORM_WHOLE, /* the whole row */
 } qk_norm_rule;
 

@@ -98,14 +98,16 @@ typedef struct decoder_defaults {
     int64_t head_dim; /* 0: hidden_size / num_attention_heads */
     double rope_theta;
     bool tied;
-    double partial_rotary; /* 0: 1 */
-    double norm_eps;       /* 0: 1e-6 */
-    const char *act;       /* NULL: silu */
-    const char *eps_key;   /* NULL: rms_norm_eps */
-    const char *act_key;   /* NULL: hidden_act */
-    int64_t n_kv_head;     /* 0: num_attention_heads */
-    int64_t n_ff;          /* 0: intermediate_size is needed */
-    int64_t n_layer;       /* 0: num_hidden_layers is needed */
+    double partial_rotary;                          /* 0: 1 */
+    double norm_eps;                                /* 0: 1e-6 */
+    const char *act;                                /* NULL: silu */
+    const char *eps_key;                            /* NULL: rms_norm_eps */
+    const char *act_key;                            /* NULL: hidden_act */
+    int64_t n_kv_head;                              /* 0: num_attention_heads */
+    const char *theta_key, *part_key, *rope_layers; /* of rope_wanted */
+    double original_context; /* of RoPE's scaling where the config does not say it; 0: n_context */
+    int64_t n_ff;            /* 0: intermediate_size is needed */
+    int64_t n_layer;         /* 0: num_hidden_layers is needed */
 } decoder_defaults;
 
 /* Reads the keys that all such families share, checks ranges, and the scaling of RoPE; fills in
@@ -139,6 +141,14 @@ JANG_MUST_CHECK jang_status decoder_read_window(int64_t *out, json_at config, in
 JANG_MUST_CHECK jang_status decoder_read_sliding(decoder_config *c, json_at config,
                                                  bool (*sliding)(int64_t i, int64_t arg),
                                                  int64_t arg);
+
+/* Says of each layer which of c->ropes it has: of those that slide and of the others; -1: none. */
+JANG_MUST_CHECK jang_status decoder_choose_ropes(decoder_config *c, ctx_t *ctx, int full,
+                                                 int sliding);
+
+/* A pattern of families that leave every n-th layer full: layer i slides unless (i + 1) % n is 0.
+ * n 0: none slides. */
+bool decoder_slides(int64_t i, int64_t n);
 
 /* Qwen's way to say which layers have a sliding window: use_sliding_window, sliding_window,
  * max_window_layers, layer_types. */

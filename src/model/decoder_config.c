@@ -57,6 +57,7 @@ jang_status decoder_read_activation(act_desc *out, json_at at, const char *key,
         {"gelu", ACT_GELU},          {"gelu_pytorch_tanh", ACT_GELU_TANH},
         {"gelu_new", ACT_GELU_TANH}, {"gelu_fast", ACT_GELU_TANH},
         {"relu", ACT_RELU},          {"relu2", ACT_RELU2},
+        {"xielu", ACT_XIELU},
     };
     const char *name;
     jang_status status = json_get_string(&name, at, key, fallback);
@@ -71,7 +72,7 @@ jang_status decoder_read_activation(act_desc *out, json_at at, const char *key,
     }
     return ctx_fail(at.ctx, JANG_ERR_UNSUPPORTED,
                     "%s: %s %s is not supported; supported are silu, swish, gelu, gelu_new, "
-                    "gelu_fast, gelu_pytorch_tanh, relu, relu2",
+                    "gelu_fast, gelu_pytorch_tanh, relu, relu2, xielu",
                     at.what, key, name);
 }
 
@@ -97,7 +98,11 @@ jang_status decoder_read_config(decoder_config *out, json_at at, const decoder_d
         const rope_wanted rope = {.head_dim = (int)c.attention.head_dim,
                                   .n_context = c.n_context,
                                   .theta = defaults->rope_theta,
-                                  .part = defaults->partial_rotary};
+                                  .part = defaults->partial_rotary,
+                                  .part_key = defaults->part_key,
+                                  .theta_key = defaults->theta_key,
+                                  .layer_type = defaults->rope_layers,
+                                  .original_context = defaults->original_context};
         status = rope_read(&c.ropes[0], at, &rope);
     }
     if (status == JANG_OK) {
@@ -192,6 +197,23 @@ jang_status decoder_read_sliding(decoder_config *c, json_at config,
     ctx_free(config.ctx, c->sliding);
     c->sliding = list;
     return JANG_OK;
+}
+
+jang_status decoder_choose_ropes(decoder_config *c, ctx_t *ctx, int full, int sliding) {
+    int8_t *rope_of = ctx_zero(ctx, (size_t)c->n_layer, sizeof *rope_of);
+    if (!rope_of) {
+        return ctx_fail_memory(ctx, (size_t)c->n_layer);
+    }
+    for (int64_t i = 0; i < c->n_layer; i++) {
+        rope_of[i] = (int8_t)(c->sliding && c->sliding[i] ? sliding : full);
+    }
+    ctx_free(ctx, c->rope_of);
+    c->rope_of = rope_of;
+    return JANG_OK;
+}
+
+bool decoder_slides(int64_t i, int64_t n) {
+    return n > 0 && (i + 1) % n != 0;
 }
 
 static bool from_layer_on(int64_t i, int64_t first) {

@@ -146,6 +146,8 @@ static jang_status note_use(loader *l, const tensor_view *t, const char *name) {
         status = loader_name(out, l, mlx, name + n, "");
     } else if (strncmp(name, "model.", 6) == 0 && strncmp(l->prefix, "model.l", 7) == 0) {
         status = loader_name(out, l, "language_model.", name + 6, "");
+    } else if (strcmp(l->prefix, "gpt_neox.") == 0) {
+        status = loader_name(out, l, mlx, name, "");
     } else {
         status = loader_name(out, l, "", name, "");
     }
@@ -433,16 +435,28 @@ static jang_status output_module(char *out, loader *l, const char *name) {
     }
 }
 
+static bool has_weight(loader *l, const char *module) {
+    char full[LOADER_NAME_BYTES];
+    return loader_name(full, l, "", module, ".weight") == JANG_OK && loader_find(l, full);
+}
+
 bool loader_has_output(loader *l, const char *name) {
-    char module[LOADER_NAME_BYTES], full[LOADER_NAME_BYTES];
-    return output_module(module, l, name) == JANG_OK &&
-           loader_name(full, l, "", module, ".weight") == JANG_OK && loader_find(l, full);
+    char module[LOADER_NAME_BYTES];
+    return output_module(module, l, name) == JANG_OK && has_weight(l, module);
+}
+
+static bool has_weight_below(loader *l, const char *name) {
+    char module[LOADER_NAME_BYTES];
+    return loader_name(module, l, l->prefix, name, "") == JANG_OK && has_weight(l, module);
 }
 
 jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, bias_rule bias,
                         const char *name) {
     char module[LOADER_NAME_BYTES];
     jang_status status = output_module(module, l, name);
+    if (status == JANG_OK && !has_weight(l, module) && has_weight_below(l, name)) {
+        status = loader_name(module, l, l->prefix, name, ""); /* mlx-lm's "model.embed_out" */
+    }
     return status == JANG_OK ? load_module(out, l, n_out, n_in, bias, INPUT_FINE, READ_ALL, module)
                              : status;
 }

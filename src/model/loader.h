@@ -140,7 +140,7 @@ JANG_MUST_CHECK jang_status loader_find_prefix(loader *l, const char *embedding)
 /* Whether the checkpoint has a tensor of this name below the prefix. */
 bool loader_has(loader *l, const char *name);
 
-/* Reads a tensor of n numbers, n at most 64, whole name below the prefix; ones in a survey. */
+/* Reads a tensor of n numbers, whole name below the prefix; ones in a survey. */
 JANG_MUST_CHECK jang_status loader_read_numbers(float *out, loader *l, int64_t n, const char *name);
 
 #endif

@@ -13,7 +13,9 @@ typedef struct scaling {
     double original_context; /* tokens the model was first trained for */
     int64_t n_context;
     int n_rot;
+    int head_dim;
     double attention_factor; /* out: for cos and sin */
+    float *long_freq;        /* out: for long sequences, or NULL */
 } scaling;
 
 typedef jang_status (*scaling_fn)(scaling *s, float *inv_freq);
@@ -146,12 +148,61 @@ static jang_status scale_yarn(scaling *s, float *inv_freq) {
     return JANG_OK;
 }
 
+/* Divides the plain frequencies by an array of the settings. */
+static jang_status divide_by(float *freq, const scaling *s, const char *key) {
+    const json_t *factors;
+    jang_status status = json_get_array(&factors, s->at, key);
+    if (status == JANG_OK && json_array_size(factors) != (size_t)s->n_rot / 2) {
+        status =
+            ctx_fail(s->at.ctx, JANG_ERR_FORMAT, "%s: rope scaling: %s needs %d numbers, not %zu",
+                     s->at.what, key, s->n_rot / 2, json_array_size(factors));
+    }
+    for (int i = 0; status == JANG_OK && i < s->n_rot / 2; i++) {
+        double factor = json_number_value(json_array_get(factors, (size_t)i));
+        if (!(factor > 0 && isfinite(factor))) {
+            return ctx_fail(s->at.ctx, JANG_ERR_FORMAT,
+                            "%s: rope scaling: %s[%d] must be a number above 0", s->at.what, key,
+                            i);
+        }
+        freq[i] = 1.0f / ((float)factor * powf((float)s->theta, (float)(2 * i) / (float)s->n_rot));
+    }
+    return status;
+}
+
+/* Two sets of factors, for sequences up to the original context and for longer ones. */
+static jang_status scale_longrope(scaling *s, float *inv_freq) {
+    double factor;
+    jang_status status =
+        json_get_double(&factor, s->at, "factor", (double)s->n_context / s->original_context);
+    if (status == JANG_OK) {
+        double usual = factor <= 1 ? 1 : sqrt(1 + log(factor) / log(fmax(s->original_context, 2)));
+        status = json_get_double(&s->attention_factor, s->at, "attention_factor", usual);
+    }
+    if (status == JANG_OK) {
+        status = divide_by(inv_freq, s, "short_factor");
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    s->long_freq = ctx_array(s->at.ctx, (size_t)s->n_rot / 2, sizeof *s->long_freq);
+    if (!s->long_freq) {
+        return ctx_fail_memory(s->at.ctx, (size_t)s->n_rot * 2);
+    }
+    status = divide_by(s->long_freq, s, "long_factor");
+    if (status != JANG_OK) {
+        ctx_free(s->at.ctx, s->long_freq);
+        s->long_freq = NULL;
+    }
+    return status;
+}
+
 static const struct {
     const char *name;
     scaling_fn apply;
 } scalings[] = {
     {"default", scale_none},  {"linear", scale_linear}, {"dynamic", scale_dynamic},
-    {"llama3", scale_llama3}, {"yarn", scale_yarn},
+    {"llama3", scale_llama3}, {"yarn", scale_yarn},     {"longrope", scale_longrope},
+    {"su", scale_longrope},
 };
 
 /* ---- Reading ---- */
@@ -165,7 +216,7 @@ static jang_status find_scaling(scaling_fn *out, json_at at, const char *name) {
     }
     return ctx_fail(at.ctx, JANG_ERR_UNSUPPORTED,
                     "%s: rope scaling of type %s is not supported for this family; supported are "
-                    "default, linear, dynamic, llama3, yarn",
+                    "default, linear, dynamic, llama3, yarn, longrope",
                     at.what, name);
 }
 
@@ -209,8 +260,9 @@ static jang_status read_scaling(scaling *s, const char **type, json_at config,
         status = json_get_string(type, s->at, "rope_type", *type);
     }
     if (status == JANG_OK) {
-        status = json_get_double(&s->original_context, s->at, "original_max_position_embeddings",
-                                 (double)s->n_context);
+        status =
+            json_get_double(&s->original_context, s->at, "original_max_position_embeddings",
+                            w->original_context > 0 ? w->original_context : (double)s->n_context);
     }
     if (status == JANG_OK) {
         status = json_get_double(&s->original_context, config, "original_max_position_embeddings",
@@ -282,7 +334,9 @@ jang_status rope_read(rope_config *out, json_at config, const rope_wanted *w) {
         ctx_free(config.ctx, inv_freq);
         return status;
     }
-    *out = (rope_config){.theta = s.theta,
+    *out = (rope_config){.long_freq = s.long_freq,
+                         .long_from = (int32_t)fmin(s.original_context, INT32_MAX),
+                         .theta = s.theta,
                          .n_rot = s.n_rot,
                          .scale = (float)s.attention_factor,
                          .inv_freq = inv_freq};
@@ -291,18 +345,24 @@ jang_status rope_read(rope_config *out, json_at config, const rope_wanted *w) {
 
 void rope_free(rope_config *rope, ctx_t *ctx) {
     ctx_free(ctx, rope->inv_freq);
-    rope->inv_freq = NULL;
+    ctx_free(ctx, rope->long_freq);
+    rope->inv_freq = rope->long_freq = NULL;
 }
 
 jang_status rope_load(rope_desc *out, loader *l, const rope_config *rope) {
-    ops_weight *inv_freq;
-    jang_status status =
-        load_computed(&inv_freq, l, rope->inv_freq, rope->n_rot / 2, "rope frequencies");
+    ops_weight *inv_freq, *long_freq = NULL;
+    int64_t n = rope->n_rot / 2;
+    jang_status status = load_computed(&inv_freq, l, rope->inv_freq, n, "rope frequencies");
+    if (status == JANG_OK && rope->long_freq) {
+        status = load_computed(&long_freq, l, rope->long_freq, n, "long rope frequencies");
+    }
     if (status == JANG_OK) {
         *out = (rope_desc){.inv_freq = inv_freq,
                            .n_rot = rope->n_rot,
                            .interleaved = rope->interleaved,
-                           .scale = rope->scale};
+                           .scale = rope->scale,
+                           .long_freq = long_freq,
+                           .long_from = rope->long_from};
     }
     return status;
 }

@@ -2,7 +2,8 @@
  *
  * Both spellings are read: rope_theta + rope_scaling {type | rope_type, ...}, and rope_parameters
  * {rope_type, rope_theta, ...}. Source: RoFormer, arXiv:2104.09864; the scalings as transformers
- * computes them (linear, dynamic, llama3, yarn: arXiv:2309.00071). */
+ * computes them (linear, dynamic, llama3, yarn: arXiv:2309.00071, longrope: arXiv:2402.13753, and
+ * Gemma 4's proportional). */
 #ifndef JANG_MODEL_ROPE_H
 #define JANG_MODEL_ROPE_H
 
@@ -14,6 +15,8 @@ typedef struct rope_config {
     float scale;      /* for cos and sin */
     bool interleaved; /* pairs (2i, 2i + 1); a family sets it after reading */
     float *inv_freq;  /* [n_rot / 2], owned; NULL: none */
+    float *long_freq; /* the same for sequences of more than long_from tokens; NULL: none */
+    int32_t long_from;
 } rope_config;
 
 /* What a family knows of its RoPE besides the config. */
@@ -26,7 +29,8 @@ typedef struct rope_wanted {
     const char
         *theta_key; /* another name of rope_theta ("rotary_emb_base", "rope_local_base_freq") */
     bool unscaled;  /* of a scaling nothing is read: local layers */
-    const char *layer_type; /* key of the settings within rope_parameters; NULL: they are plain */
+    double original_context; /* where the config does not say it; 0: n_context */
+    const char *layer_type;  /* key of the settings within rope_parameters; NULL: they are plain */
 } rope_wanted;
 
 /* Reads the settings. A scaling that is not known is JANG_ERR_UNSUPPORTED by name. */

@@ -179,6 +179,15 @@ typedef struct host_kv_layer {
  * page ends. Freed by the caller with ctx_free. */
 JANG_MUST_CHECK jang_status host_kv_layout(host_kv_layer **out, ops *o, const kv_desc *desc);
 
+/* The frequencies by which a token's angles are made. */
+static inline const ops_weight *host_rope_freq(const rope_desc *rope, const ops_batch *batch,
+                                               int64_t token) {
+    const batch_seq *seq = &batch->seqs[batch->seq_of[token]];
+    int32_t n = seq->n_past + seq->n_tok;
+    n = seq->n_known > n ? seq->n_known : n;
+    return rope->long_freq && n > rope->long_from ? rope->long_freq : rope->inv_freq;
+}
+
 /* What attention_desc.temper makes of queries at this position. */
 static inline float host_temper(const attention_desc *d, int32_t pos) {
     return d->temper == 0 ? 1.0f

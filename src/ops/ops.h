@@ -77,6 +77,8 @@ typedef struct batch_seq {
     int32_t n_past;       /* tokens of it in the cache already: the first row's position */
     const int32_t *pages; /* pages[p / OPS_PAGE_TOKENS] holds position p, for all up to the last */
     int32_t state;        /* its slot of recurrent state, where the model has any */
+    int32_t n_known;      /* its tokens known so far, those of later steps too, if these are more
+                             than n_past + n_tok: long prompts in several steps; else 0 */
 } batch_seq;
 
 typedef struct batch_desc {
@@ -122,10 +124,13 @@ typedef struct linear_item {
 } linear_item;
 
 typedef struct rope_desc {
-    const ops_weight *inv_freq; /* dense F32 vector [n_rot / 2]: angle = position * inv_freq */
-    int n_rot;                  /* leading elements of a head that turn, even */
-    bool interleaved;           /* pairs (2i, 2i+1); else (i, i + n_rot / 2) */
-    float scale;                /* cos and sin are multiplied by it */
+    const ops_weight *inv_freq;  /* dense F32 vector [n_rot / 2]: angle = position * inv_freq */
+    int n_rot;                   /* leading elements of a head that turn, even */
+    bool interleaved;            /* pairs (2i, 2i+1); else (i, i + n_rot / 2) */
+    float scale;                 /* cos and sin are multiplied by it */
+    const ops_weight *long_freq; /* instead of inv_freq for sequences of more than long_from tokens
+                                    (n_known); NULL: none */
+    int32_t long_from;
 } rope_desc;
 
 /* Scores are scale * q k, then softcap * tanh(score / softcap) where there is a softcap. */

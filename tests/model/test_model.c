@@ -120,7 +120,7 @@ static void check_batch(ctx_t *ctx, const char *name, const fixture *f) {
     int32_t at = 0;
     for (int i = 0; i < 3; i++) {
         int32_t past = i == 1 ? first : 0, k = cut[i][1] - past;
-        seqs[i] = (batch_seq){at, k, past, pages[i], pages[i][0]};
+        seqs[i] = (batch_seq){at, k, past, pages[i], pages[i][0], 0};
         memcpy(ids + at, f->ids + cut[i][0] + past, (size_t)k * sizeof *ids);
         at += k;
     }

@@ -98,9 +98,9 @@ void cpu_norm(ops *o, const norm_desc *norm, ops_mat x, ops_mat y) {
 /* cos and sin of a token's angles: position * inv_freq in f32, as transformers computes them. */
 static void angles_row(const rows_job *job, int64_t t) {
     int half = job->rope->n_rot / 2;
+    const ops_weight *freq = host_rope_freq(job->rope, job->batch, t);
     for (int i = 0; i < half; i++) {
-        float angle =
-            (float)job->batch->pos[t] * host_element(job->rope->inv_freq->d.data, DT_F32, i);
+        float angle = (float)job->batch->pos[t] * host_element(freq->d.data, DT_F32, i);
         job->cache->cosines[t * half + i] = cosf(angle) * job->rope->scale;
         job->cache->sines[t * half + i] = sinf(angle) * job->rope->scale;
     }

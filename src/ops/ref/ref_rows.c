@@ -41,10 +41,10 @@ void ref_norm(ops *o, const norm_desc *d, ops_mat x, ops_mat y) {
 }
 
 /* Turns one head by the angles position * inv_freq (f32, as transformers computes them). */
-static void turn_head(float *head, const rope_desc *rope, int32_t pos) {
+static void turn_head(float *head, const rope_desc *rope, const ops_weight *freq, int32_t pos) {
     int half = rope->n_rot / 2;
     for (int i = 0; i < half; i++) {
-        float angle = (float)pos * host_element(rope->inv_freq->d.data, DT_F32, i);
+        float angle = (float)pos * host_element(freq->d.data, DT_F32, i);
         float c = cosf(angle) * rope->scale, s = sinf(angle) * rope->scale;
         float *a = rope->interleaved ? &head[2 * i] : &head[i];
         float *b = rope->interleaved ? &head[2 * i + 1] : &head[i + half];
@@ -59,7 +59,8 @@ void ref_rope(ops *o, const rope_desc *rope, const ops_batch *batch, ops_mat x, 
     (void)o;
     for (int32_t t = 0; t < batch->n_tok; t++) {
         for (int h = 0; h < n_head; h++) {
-            turn_head(host_row(x, t) + (int64_t)h * head_dim, rope, batch->pos[t]);
+            turn_head(host_row(x, t) + (int64_t)h * head_dim, rope, host_rope_freq(rope, batch, t),
+                      batch->pos[t]);
         }
     }
 }
