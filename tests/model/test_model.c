@@ -196,6 +196,17 @@ static const struct {
     {"llama-f32", "partial_rotary_factor", "0.01", JANG_ERR_FORMAT, "partial_rotary_factor"},
     {"qwen2-newstyle-f16", "layer_types", "[\"full_attention\", \"linear_attention\"]",
      JANG_ERR_UNSUPPORTED, "layer_types[1] is linear_attention"},
+    {"mamba-f32", "hidden_act", "\"relu\"", JANG_ERR_UNSUPPORTED, "hidden_act relu"},
+    {"mamba-f32", "state_size", "15", JANG_ERR_FORMAT, "the config wants"},
+    {"mamba2-bf16", "time_step_limit", "[1, 0]", JANG_ERR_FORMAT, "time_step_limit"},
+    {"mamba2-bf16", "n_groups", "3", JANG_ERR_FORMAT, "do not divide"},
+    {"nemotron_h-bf16", "hybrid_override_pattern", "\"M?-\"", JANG_ERR_UNSUPPORTED, "has ?"},
+    {"nemotron_h-moe-bf16", "moe_latent_size", "64", JANG_ERR_UNSUPPORTED, "moe_latent_size"},
+    {"granitemoehybrid-bf16", "layer_types", "[\"mamba\", \"rwkv\"]", JANG_ERR_UNSUPPORTED,
+     "layer_types[1] is rwkv"},
+    {"qwen3_next-bf16", "linear_num_value_heads", "3", JANG_ERR_FORMAT, "must be a multiple"},
+    {"falcon_h1-bf16", "ssm_multipliers", "[1, 2]", JANG_ERR_FORMAT, "must be 5 numbers"},
+    {"lfm2-bf16", "layer_types", "[\"conv\"]", JANG_ERR_UNSUPPORTED, "layer_types[1] is missing"},
     {"mlx-llama-4bit-g64", "hidden_size", "128", JANG_ERR_FORMAT, "the config wants"},
 };
 

@@ -117,8 +117,46 @@ static void test_model_hostile_quantized(void **state) {
     try_keys("mlx-qwen2-2bit-g32", "cpu");
 }
 
+/* Each key that a model's own config has, with every fifth value. */
+static void try_own_keys(const char *name) {
+    ctx_t *ctx = context_with(1);
+    char *dir = test_temp_dir();
+    const char *key;
+    json_t *config, *value;
+    assert_ok(ctx, json_read(&config, ctx, test_path(test_path(TEST_MODELS, name), "config.json")));
+    size_t n = 0;
+    json_object_foreach(config, key, value) {
+        char *path = strdup(test_path(dir, key));
+        copy_directory(ctx, test_path(TEST_MODELS, name), path);
+        for (size_t v = n++ % 5; v < sizeof values / sizeof values[0]; v += 5) {
+            patch_config(ctx, path, key, json_loads(values[v], JSON_DECODE_ANY, NULL));
+            use_model(ctx, path, "cpu");
+        }
+        patch_config(ctx, path, key, NULL);
+        use_model(ctx, path, "cpu");
+        test_remove_tree(path);
+        free(path);
+    }
+    json_decref(config);
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
+static void test_model_hostile_recurrent(void **state) {
+    (void)state;
+    static const char *const names[] = {
+        "mamba-bias-bf16",     "mamba2-limit-f16",   "qwen3_next-dense-f16",
+        "nemotron_h-moe-bf16", "falcon_h1-norm-f16", "kimi_linear-bf16",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        try_own_keys(names[i]);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_model_hostile_recurrent),
         cmocka_unit_test(test_model_hostile_window),
         cmocka_unit_test(test_model_hostile_quantized),
     };

@@ -98,10 +98,17 @@ static void test_model_memory_ref(void **state) {
     torture_model("qwen3-tied-bias-f16", "ref");
 }
 
+static void test_model_memory_recurrent(void **state) {
+    (void)state;
+    torture_model("falcon_h1-norm-after-bias-bf16", "cpu");
+    torture_model("kimi_linear-bf16", "ref");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model_memory_cpu),
         cmocka_unit_test(test_model_memory_ref),
+        cmocka_unit_test(test_model_memory_recurrent),
     };
     torture_json();
     return cmocka_run_group_tests(tests, NULL, NULL);
