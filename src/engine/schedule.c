@@ -205,8 +205,10 @@ void schedule_admit(jang_engine *e) {
             i++;
             continue;
         }
-        sequence_match(e, a);
         jang_status status = sequence_take_slot(e, a);
+        if (status == JANG_OK) {
+            sequence_match(e, a);
+        }
         if (status != JANG_OK || !has_pages(e, a)) {
             sequence_release(e, a);
             if (status != JANG_OK && e->running.n == 0) {

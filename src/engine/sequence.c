@@ -5,10 +5,7 @@
 
 /* ---- Slots of recurrent state ---- */
 
-jang_status sequence_take_slot(jang_engine *e, answer *a) {
-    if (!e->cache.state || a->slot >= 0) {
-        return JANG_OK;
-    }
+static jang_status take_slot(jang_engine *e, int32_t *slot) {
     if (e->n_free_slots == 0) {
         jang_status status = model_cache_grow(&e->cache, e->model->model, 0, e->n_slots + 1);
         if (status != JANG_OK) {
@@ -16,14 +13,65 @@ jang_status sequence_take_slot(jang_engine *e, answer *a) {
         }
         e->free_slots[e->n_free_slots++] = e->n_slots++;
     }
-    a->slot = e->free_slots[--e->n_free_slots];
+    *slot = e->free_slots[--e->n_free_slots];
     return JANG_OK;
+}
+
+jang_status sequence_take_slot(jang_engine *e, answer *a) {
+    return e->cache.state && a->slot < 0 ? take_slot(e, &a->slot) : JANG_OK;
 }
 
 static void give_slot(jang_engine *e, answer *a) {
     if (a->slot >= 0) {
         e->free_slots[e->n_free_slots++] = a->slot;
         a->slot = -1;
+    }
+}
+
+/* ---- Snapshots ---- */
+
+void sequence_forget_snapshot(void *user, int32_t page) {
+    jang_engine *e = user;
+    page_info *info = &e->pages.pages[page];
+    if (info->snapshot >= 0) {
+        e->free_slots[e->n_free_slots++] = info->snapshot;
+        e->n_snapshots--;
+        info->snapshot = -1;
+    }
+}
+
+/* Makes room for one more, at the cost of the one not used for longest. */
+static bool room_for_snapshot(jang_engine *e) {
+    int32_t page = e->pages.oldest;
+    while (e->n_snapshots >= e->max_snapshots && page >= 0) {
+        sequence_forget_snapshot(e, page);
+        page = e->pages.pages[page].next;
+    }
+    return e->n_snapshots < e->max_snapshots;
+}
+
+/* The last border of a page that leaves a token to compute. */
+static int32_t last_border(const answer *a) {
+    return (a->n_ids - 1) / OPS_PAGE_TOKENS * OPS_PAGE_TOKENS;
+}
+
+int32_t sequence_step(const jang_engine *e, const answer *a, int32_t n) {
+    int32_t border = last_border(a);
+    bool stops = e->cache.state && !e->o.no_cache && a->n_done < border && a->n_done + n > border;
+    return stops ? border - a->n_done : n;
+}
+
+void sequence_snapshot(jang_engine *e, answer *a) {
+    if (!e->cache.state || e->o.no_cache || a->n_done == 0 || a->n_done != last_border(a) ||
+        a->n_known * OPS_PAGE_TOKENS != a->n_done) {
+        return;
+    }
+    page_info *info = &e->pages.pages[a->pages[a->n_known - 1]];
+    int32_t slot;
+    if (info->snapshot < 0 && room_for_snapshot(e) && take_slot(e, &slot) == JANG_OK) {
+        model_cache_copy_state(&e->cache, e->model->model, a->slot, slot);
+        info->snapshot = slot;
+        e->n_snapshots++;
     }
 }
 
@@ -34,12 +82,27 @@ static bool may_reuse(const jang_engine *e, const answer *a) {
     const jang_request *d = &a->r->d;
     bool wants_rows = d->prompt_logprobs && a->index == 0;
     bool pools_rows = d->task == JANG_TASK_EMBED && d->pooling != JANG_POOL_LAST;
-    return d->cache_prompt && !e->o.no_cache && !wants_rows && !pools_rows && !e->cache.state;
+    return d->cache_prompt && !e->o.no_cache && !wants_rows && !pools_rows;
+}
+
+/* Gives back the pages behind the last snapshot, whose state is taken over. */
+static void go_back_to_snapshot(jang_engine *e, answer *a, const page_key *root) {
+    while (a->n_pages > 0 && e->pages.pages[a->pages[a->n_pages - 1]].snapshot < 0) {
+        page_pool_drop(&e->pages, a->pages[--a->n_pages]);
+    }
+    a->n_known = a->n_pages;
+    a->key = *root;
+    if (a->n_pages > 0) {
+        const page_info *info = &e->pages.pages[a->pages[a->n_pages - 1]];
+        a->key = info->key;
+        model_cache_copy_state(&e->cache, e->model->model, info->snapshot, a->slot);
+    }
 }
 
 /* The last token is always computed, for its logits. */
 void sequence_match(jang_engine *e, answer *a) {
-    a->key = page_key_root(e->secret, a->r->d.cache_salt);
+    const page_key root = page_key_root(e->secret, a->r->d.cache_salt);
+    a->key = root;
     a->n_known = 0;
     int32_t n_full = (a->n_ids - 1) / OPS_PAGE_TOKENS, n_disk = 0;
     for (int32_t i = 0; may_reuse(e, a) && i < n_full; i++) {
@@ -59,6 +122,9 @@ void sequence_match(jang_engine *e, answer *a) {
         a->n_draft_pages += a->n_draft_pages == i && e->pages.pages[page].has_draft;
     }
     a->n_drafted_done = a->n_draft_pages * OPS_PAGE_TOKENS;
+    if (e->cache.state) {
+        go_back_to_snapshot(e, a, &root);
+    }
     a->n_done = a->n_known * OPS_PAGE_TOKENS;
     a->stats.n_cached_disk += a->started ? 0 : n_disk * OPS_PAGE_TOKENS;
 }

@@ -10,6 +10,7 @@
 
 #define SAVED_BUSY 1 /* pages written to disk in a step, and in one without other work */
 #define SAVED_IDLE 8
+#define MOST_SNAPSHOTS 256
 #define LOGIT_ROWS 32 /* drawn at once, or as many as answers run */
 
 jang_engine_options jang_engine_options_default(void) {
@@ -55,12 +56,20 @@ static jang_status check_options(jang_engine_options *o, const jang_model *m) {
     return JANG_OK;
 }
 
+/* How many snapshots of recurrent state there may be: an eighth of the budget's, but some. */
+static void count_snapshots(jang_engine *e) {
+    uint64_t n = e->stats.state_bytes ? e->o.kv_budget / 8 / e->stats.state_bytes : 0;
+    n = n > MOST_SNAPSHOTS ? MOST_SNAPSHOTS : n;
+    e->max_snapshots = e->o.no_cache ? 0 : (int32_t)n;
+}
+
 /* How many pages the budget allows, states set aside; at least one sequence of two pages. */
 static jang_status count_pages(int32_t *n_pages, const jang_engine *e) {
     uint64_t page = e->stats.page_bytes, states = e->stats.state_bytes;
-    states *= (uint64_t)e->o.n_parallel;
+    states *= (uint64_t)e->o.n_parallel + (uint64_t)e->max_snapshots;
     if (page == 0) { /* nothing but states: pages are names only */
-        *n_pages = (int32_t)(((int64_t)e->n_context / OPS_PAGE_TOKENS + 1) * e->o.n_parallel);
+        *n_pages = (int32_t)(((int64_t)e->n_context / OPS_PAGE_TOKENS + 1) *
+                             (e->o.n_parallel + e->max_snapshots));
         return JANG_OK;
     }
     uint64_t left = e->o.kv_budget > states ? e->o.kv_budget - states : 0;
@@ -90,6 +99,7 @@ static jang_status make_cache(jang_engine *e) {
         e->stats.page_bytes = model_cache_page_bytes(&e->cache, m) +
                               (draft ? model_cache_page_bytes(&e->draft_cache, draft) : 0);
         e->stats.state_bytes = model_state_bytes(m);
+        count_snapshots(e);
         status = count_pages(&n_pages, e);
     }
     if (status == JANG_OK) {
@@ -98,6 +108,10 @@ static jang_status make_cache(jang_engine *e) {
         e->pages.draft_cache = &e->draft_cache;
         e->stats.n_pages_max = n_pages;
         e->secret = page_key_random();
+        if (e->cache.state) {
+            e->pages.on_forget = sequence_forget_snapshot;
+            e->pages.user = e;
+        }
         status = saving_open(e);
     }
     return status;
@@ -113,7 +127,7 @@ static jang_status make_step(jang_engine *e) {
     e->seqs = ctx_array(e->ctx, n_parallel, sizeof *e->seqs);
     e->batch = ctx_array(e->ctx, n_parallel, sizeof *e->batch);
     e->draws = ctx_array(e->ctx, n_parallel, sizeof *e->draws);
-    e->free_slots = ctx_array(e->ctx, n_parallel, sizeof *e->free_slots);
+    e->free_slots = ctx_array(e->ctx, n_parallel + (size_t)e->max_snapshots, sizeof *e->free_slots);
     e->logits = ctx_array(e->ctx, (size_t)e->n_logit_rows * n_vocab, sizeof *e->logits);
     e->running.items = ctx_array(e->ctx, n_parallel, sizeof *e->running.items);
     e->running.capacity = n_parallel;

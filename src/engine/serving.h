@@ -27,11 +27,11 @@ typedef struct step_costs {
     double prompt_token; /* each token of a prompt in a step */
 } step_costs;
 
-/* A draw to be made: logits [n_rows, n_vocab]. */
+/* A draw to be made from out rows [row, row + n_rows) of the step: logits [n_rows, n_vocab]. */
 typedef struct draw_task {
     answer *a;
     float *logits;
-    int32_t n_rows;
+    int32_t row, n_rows;
 } draw_task;
 
 struct jang_engine {
@@ -48,8 +48,9 @@ struct jang_engine {
     void *page_data;     /* a page on its way to or from it */
     int32_t save_next;   /* where the search for unsaved pages goes on */
     bool is_clearing;    /* what is forgotten is not saved first */
-    int32_t *free_slots; /* [n_free_slots] of recurrent state */
+    int32_t *free_slots; /* [n_free_slots], room for n_parallel + max_snapshots */
     int32_t n_free_slots, n_slots;
+    int32_t n_snapshots, max_snapshots; /* slots that pages hold */
 
     answer_list waiting, running; /* running has room for n_parallel */
     int32_t n_held;               /* places kept for answers that wait for their first's prompt */
@@ -85,6 +86,13 @@ struct jang_engine {
 
 /* Finds how much of an answer's beginning the cache holds, and uses that. */
 void sequence_match(jang_engine *e, answer *a);
+/* How many of the next n tokens may be computed now: where the state has to be kept, at the last
+ * border of a page before the end, a step ends. */
+int32_t sequence_step(const jang_engine *e, const answer *a, int32_t n);
+/* Keeps the state with the last full page, when that is where the sequence is. */
+void sequence_snapshot(jang_engine *e, answer *a);
+/* For page_pool's on_forget: gives back the slot of a page's snapshot. */
+void sequence_forget_snapshot(void *user, int32_t page);
 /* Takes pages for n tokens in all. JANG_ERR_FULL when there are none left. */
 JANG_MUST_CHECK jang_status sequence_grow(jang_engine *e, answer *a, int32_t n_tok);
 /* Makes the full pages known. */

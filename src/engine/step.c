@@ -82,7 +82,7 @@ static void plan(jang_engine *e) {
         answer *a = e->running.items[i];
         int32_t n = n_pending(a);
         if (!generates(a)) {
-            n = n < chunk ? n : chunk;
+            n = sequence_step(e, a, n < chunk ? n : chunk);
         }
         a->n_rows = 0;
         if (n == 0) {
@@ -106,12 +106,33 @@ static void run_draw(void *arg, int task, int thread) {
     answer_draw(t->a, e->model, &e->pickers[thread], t->logits, t->n_rows);
 }
 
+/* Logits of neighbouring rows come from one product: the output matrix is read once for them. */
+static jang_status fetch_logits(jang_engine *e) {
+    jang_status status = JANG_OK;
+    for (int32_t i = 0, end; status == JANG_OK && i < e->n_draws; i = end) {
+        const draw_task *t = e->draws;
+        int32_t n_rows = t[i].n_rows;
+        for (end = i + 1; end < e->n_draws && t[end].row == t[i].row + n_rows; end++) {
+            n_rows += t[end].n_rows;
+        }
+        status = model_logits(e->model->model, t[i].row, n_rows, t[i].logits);
+    }
+    return status;
+}
+
 /* Draws for all that wait for it, on all threads, and tells what came of it. */
 static void flush_draws(jang_engine *e) {
-    pool_run(ctx_pool(e->ctx), run_draw, e, e->n_draws);
+    jang_status status = fetch_logits(e);
+    if (status == JANG_OK) {
+        pool_run(ctx_pool(e->ctx), run_draw, e, e->n_draws);
+    }
     double now = clock_seconds();
     for (int32_t i = 0; i < e->n_draws; i++) {
         answer *a = e->draws[i].a;
+        if (status != JANG_OK) {
+            answer_fail(a, status, jang_context_error(e->ctx));
+            continue;
+        }
         a->answered = a->answered ? a->answered : now;
         a->n_done += a->n_accepted;
         a->stats.n_draft += a->n_draft;
@@ -124,55 +145,40 @@ static void flush_draws(jang_engine *e) {
     e->n_draw_rows = 0;
 }
 
-/* Has tokens drawn from out rows [first, first + n) for a and, if they came to the end of the
- * prompt together, from copies of them for those that go on from there. */
-static jang_status add_draw(jang_engine *e, answer *a, int32_t first, int32_t n,
-                            const float *copied) {
+/* Has tokens drawn from out rows [row, row + n) for a. */
+static void add_draw(jang_engine *e, answer *a, int32_t row, int32_t n) {
     if (e->n_draw_rows + n > e->n_logit_rows || e->n_draws == e->o.n_parallel) {
         flush_draws(e);
     }
-    size_t n_vocab = (size_t)e->n_vocab;
-    float *logits = e->logits + (size_t)e->n_draw_rows * n_vocab;
-    if (copied) {
-        memcpy(logits, copied, (size_t)n * n_vocab * sizeof *logits);
-    } else {
-        jang_status status = model_logits(e->model->model, first, n, logits);
-        if (status != JANG_OK) {
-            return status;
-        }
-    }
-    e->draws[e->n_draws++] = (draw_task){a, logits, n};
+    float *logits = e->logits + (size_t)e->n_draw_rows * (size_t)e->n_vocab;
+    e->draws[e->n_draws++] = (draw_task){a, logits, row, n};
     e->n_draw_rows += n;
-    return JANG_OK;
 }
 
 /* The others of the request begin with the same logits. */
-static jang_status draw_forks(jang_engine *e, answer *a, int32_t row) {
-    jang_status status = JANG_OK;
-    for (size_t i = 0; status == JANG_OK && i < e->running.n; i++) {
+static void draw_forks(jang_engine *e, answer *a, int32_t row) {
+    for (size_t i = 0; i < e->running.n; i++) {
         answer *other = e->running.items[i];
         if (other != a && other->r == a->r && other->n_done == other->n_ids) {
             other->n_draft = 0;
-            status = add_draw(e, other, row, 1, NULL);
+            add_draw(e, other, row, 1);
         }
     }
-    return status;
 }
 
-static jang_status draw_for(jang_engine *e, answer *a) {
-    int32_t n = 1 + a->n_draft, first = a->first_out + a->n_out - n;
+static void draw_for(jang_engine *e, answer *a) {
+    int32_t n = 1 + a->n_draft, row = a->first_out + a->n_out - n;
     bool is_first = a->index == 0 && !a->r->has_prompt;
     if (a->r->d.n_max == 0) {
         answer_end(a, JANG_FINISH_LENGTH);
         a->answered = clock_seconds();
-        return JANG_OK;
+        return;
     }
-    jang_status status = add_draw(e, a, first, n, NULL);
-    if (status == JANG_OK && is_first) {
+    add_draw(e, a, row, n);
+    if (is_first) {
         schedule_fork(e, a);
-        status = draw_forks(e, a, first);
+        draw_forks(e, a, row);
     }
-    return status;
 }
 
 /* ---- Other results ---- */
@@ -259,6 +265,7 @@ static jang_status use_rows(jang_engine *e, answer *a) {
     int32_t n_past = a->n_done;
     a->n_done += a->n_rows;
     sequence_publish(e, a);
+    sequence_snapshot(e, a);
     bool is_whole = a->n_done == a->n_ids;
     jang_status status = JANG_OK;
     if (d->prompt_logprobs && a->index == 0 && n_past < a->n_prompt && a->n_ids == a->n_prompt) {
@@ -274,7 +281,11 @@ static jang_status use_rows(jang_engine *e, answer *a) {
         tell_embedding(e, a);
         return JANG_OK;
     }
-    return d->task == JANG_TASK_SCORE ? tell_choices(e, a) : draw_for(e, a);
+    if (d->task == JANG_TASK_SCORE) {
+        return tell_choices(e, a);
+    }
+    draw_for(e, a);
+    return JANG_OK;
 }
 
 /* ---- A step ---- */

@@ -214,6 +214,38 @@ static void test_engine_answers_depend_on_the_request_alone(void **state) {
     (void)state;
     check_determinism(MODEL);
     check_determinism("qwen2-window-bf16");
+    check_determinism("qwen3moe-bf16");
+}
+
+/* Recurrent state, alone and beside attention: no guesses; what is reused ends at a snapshot. */
+static void test_engine_hybrids_depend_on_the_request_alone(void **state) {
+    (void)state;
+    static const char *const names[] = {"mamba2-bf16", "qwen3_next-bf16", "jamba-bf16"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        ctx_t *ctx = test_context();
+        jang_model *m;
+        assert_ok(ctx, jang_model_open(&m, ctx, test_path(TEST_MODELS, names[i]), NULL));
+        asked *a = make_requests(m);
+        got *expected = ask_alone(ctx, m, a);
+        for (int32_t chunk = 40; chunk <= 512; chunk += 472) {
+            jang_engine_options o = options();
+            o.prefill_chunk = chunk;
+            o.on_event = got_event;
+            jang_engine *e;
+            assert_ok(ctx, jang_engine_new(&e, m, &o));
+            check_all(ctx, e, a, expected, 1);
+            check_all(ctx, e, a, expected, 27);
+            jang_engine_stats stats;
+            jang_engine_get_stats(&stats, e);
+            assert_true(stats.n_cached > 64 * N_ASKED);
+            assert_int_equal(stats.n_draft + (uint64_t)stats.n_pages_used, 0);
+            jang_engine_free(e);
+        }
+        got_free(expected, N_ASKED);
+        free(a);
+        jang_model_free(m);
+        jang_context_free(ctx);
+    }
 }
 
 /* ---- Caching ---- */
@@ -557,6 +589,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_engine_generates_as_a_session_does),
         cmocka_unit_test(test_engine_answers_depend_on_the_request_alone),
+        cmocka_unit_test(test_engine_hybrids_depend_on_the_request_alone),
         cmocka_unit_test(test_engine_reuses_whole_pages),
         cmocka_unit_test(test_engine_caches_what_it_generates),
         cmocka_unit_test(test_lookup_repeats_what_followed),
