@@ -65,7 +65,7 @@ typedef struct role_pattern {
 static const role_pattern parameters[] = {
     {"*bias", ROLE_BIAS},     {"A_log", ROLE_STATE},        {"D", ROLE_STATE},
     {"sinks", ROLE_STATE},    {"layer_scalar", ROLE_STATE}, {"per_expert_scale", ROLE_STATE},
-    {"inv_freq", ROLE_STATE}, {NULL, ROLE_OTHER},
+    {"inv_freq", ROLE_STATE}, {"act_fn.*", ROLE_STATE},     {NULL, ROLE_OTHER},
 };
 
 /* Norms, convolutions, routers: small, and they steer the rest. */
@@ -85,10 +85,15 @@ static const role_pattern small_parts[] = {
 };
 
 static const role_pattern ends_of_model[] = {
-    {"embed_tokens", ROLE_EMBEDDING},    {"embed_tokens_per_layer", ROLE_EMBEDDING},
-    {"embeddings", ROLE_EMBEDDING},      {"wte", ROLE_EMBEDDING},
-    {"word_embeddings", ROLE_EMBEDDING}, {"lm_head", ROLE_LM_HEAD},
-    {"embed_out", ROLE_LM_HEAD},         {NULL, ROLE_OTHER},
+    {"embed_tokens", ROLE_EMBEDDING},
+    {"embed_tokens_per_layer", ROLE_EMBEDDING},
+    {"embed_in", ROLE_EMBEDDING},
+    {"embeddings", ROLE_EMBEDDING},
+    {"wte", ROLE_EMBEDDING},
+    {"word_embeddings", ROLE_EMBEDDING},
+    {"lm_head", ROLE_LM_HEAD},
+    {"embed_out", ROLE_LM_HEAD},
+    {NULL, ROLE_OTHER},
 };
 
 static const role_pattern attention[] = {
@@ -98,6 +103,9 @@ static const role_pattern attention[] = {
     {"o_proj", ROLE_O},
     {"self_attn.out_proj", ROLE_O},
     {"self_attn.dense", ROLE_O},
+    {"attention.dense", ROLE_O},
+    {"attn.c_proj", ROLE_O},
+    {"attn.c_attn", ROLE_QKV},
     {"qkv_proj", ROLE_QKV},
     {"query_key_value", ROLE_QKV},
     {"Wqkv", ROLE_QKV},
@@ -136,6 +144,8 @@ static const role_pattern mlp_parts[] = {
     {"w3", ROLE_UP},
     {"w2", ROLE_DOWN},
     {"fc1", ROLE_UP},
+    {"c_fc", ROLE_UP},
+    {"c_proj", ROLE_DOWN},
     {"fc2", ROLE_DOWN},
     {"dense_h_to_4h", ROLE_UP},
     {"dense_4h_to_h", ROLE_DOWN},

@@ -1,0 +1,56 @@
+"""test_facts.py - plans for well-known checkpoints, from their configs and tensors' shapes alone.
+
+The weights are holes of a sparse file: a plan reads none of them."""
+
+import json
+import struct
+
+from common import MODELS, Suite, jang
+
+GOLDEN = MODELS.parent
+
+
+def all_names(name, n_layers):
+    if ".*." not in name:
+        return [name]
+    return [name.replace(".*.", f".{i}.") for i in range(n_layers)]
+
+
+def sparse_model(directory, facts):
+    """A directory with config.json and a model.safetensors of the right size that holds nothing."""
+    header, at = {}, 0
+    for pattern, shape in facts["tensors"].items():
+        size = 2
+        for n in shape:
+            size *= n
+        for name in all_names(pattern, facts["config"]["num_hidden_layers"]):
+            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + size]}
+            at += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    directory.mkdir()
+    (directory / "config.json").write_text(json.dumps(facts["config"]))
+    with open(directory / "model.safetensors", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + at)
+    return at // 2
+
+
+def main():
+    suite = Suite()
+    everything = json.loads((GOLDEN / "facts/dense.json").read_text())
+    for i, (name, facts) in enumerate(everything.items()):
+        with suite.case(name):
+            directory = suite.directory / f"facts-{i}"
+            n_params = sparse_model(directory, facts)
+            plan = jang("convert", "--model", directory, "--profile", "JANG_4M", "--plan")
+            rows = [line.split() for line in plan.splitlines()]
+            counted = sum(int(row[4]) for row in rows[1:] if len(row) > 5 and row[4].isdigit())
+            suite.check(f"{name}: no parameter left over", counted == n_params, f"{counted}")
+            strange = [row for row in rows if row[:1] == ["other"]]
+            suite.check(f"{name}: each tensor has a role", not strange, f"{strange}")
+            (directory / "model.safetensors").unlink()
+    suite.finish()
+
+
+main()
