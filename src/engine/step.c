@@ -294,6 +294,12 @@ static double blend(double old, double seen) {
     return old == 0 ? seen : 0.8 * old + 0.2 * seen;
 }
 
+/* Slower than thought counts at once, faster little by little: a chunk that is too long is felt by
+ * all who wait for it. */
+static double blend_cautiously(double old, double seen) {
+    return old == 0 || seen <= old ? blend(old, seen) : 0.5 * old + 0.5 * seen;
+}
+
 static void learn_costs(jang_engine *e, int32_t n_prompt, double seconds) {
     step_costs *c = &e->costs;
     if (n_prompt == 0) {
@@ -302,7 +308,7 @@ static void learn_costs(jang_engine *e, int32_t n_prompt, double seconds) {
         c->prompt_token =
             n_prompt >= LEAST_CHUNK ? blend(c->prompt_token, seconds / n_prompt) : c->prompt_token;
     } else if (c->decode > 0 && seconds > c->decode) {
-        c->prompt_token = blend(c->prompt_token, (seconds - c->decode) / n_prompt);
+        c->prompt_token = blend_cautiously(c->prompt_token, (seconds - c->decode) / n_prompt);
     }
 }
 
