@@ -3,6 +3,7 @@
 The weights are holes of a sparse file: a plan reads none of them."""
 
 import json
+import re
 import struct
 
 from common import MODELS, Suite, jang
@@ -11,9 +12,14 @@ GOLDEN = MODELS.parent
 
 
 def all_names(name, n_layers):
-    if ".*." not in name:
+    """What * (all layers) and {a-b} (the numbers from a to b) in a name stand for."""
+    name = name.replace(".*.", f".{{0-{n_layers - 1}}}.")
+    match = re.search(r"\{(\d+)-(\d+)\}", name)
+    if not match:
         return [name]
-    return [name.replace(".*.", f".{i}.") for i in range(n_layers)]
+    numbers = range(int(match[1]), int(match[2]) + 1)
+    each = (name[: match.start()] + str(i) + name[match.end() :] for i in numbers)
+    return [full for one in each for full in all_names(one, n_layers)]
 
 
 def sparse_model(directory, facts):
@@ -38,7 +44,9 @@ def sparse_model(directory, facts):
 
 def main():
     suite = Suite()
-    everything = json.loads((GOLDEN / "facts/dense.json").read_text())
+    everything = {}
+    for path in sorted((GOLDEN / "facts").glob("*.json")):
+        everything.update(json.loads(path.read_text()))
     for i, (name, facts) in enumerate(everything.items()):
         with suite.case(name):
             directory = suite.directory / f"facts-{i}"
