@@ -121,6 +121,9 @@ static const role_pattern attention[] = {
 static const role_pattern recurrent[] = {
     {"linear_attn.in_proj*", ROLE_LINEAR_IN},
     {"linear_attn.out_proj", ROLE_LINEAR_OUT},
+    {"self_attn.f_*_proj", ROLE_LINEAR_IN}, /* Kimi Delta Attention */
+    {"self_attn.g_*_proj", ROLE_LINEAR_IN},
+    {"self_attn.b_proj", ROLE_LINEAR_IN},
     {"conv.in_proj", ROLE_SSM_IN},
     {"conv.out_proj", ROLE_SSM_OUT},
     {"mixer.in_proj", ROLE_SSM_IN},
