@@ -13,6 +13,8 @@ static const model_family *const families[] = {
     &family_gemma2,
     &family_gemma3_text,
     &family_gemma3,
+    &family_gemma4_text,
+    &family_gemma4,
     &family_phi,
     &family_phi3,
     &family_ministral3,

@@ -13,7 +13,7 @@ typedef struct scaling {
     double original_context; /* tokens the model was first trained for */
     int64_t n_context;
     int n_rot;
-    int head_dim;
+    int n_turning;           /* elements that turn where the others have angles too: of 0 */
     double attention_factor; /* out: for cos and sin */
     float *long_freq;        /* out: for long sequences, or NULL */
 } scaling;
@@ -196,13 +196,24 @@ static jang_status scale_longrope(scaling *s, float *inv_freq) {
     return status;
 }
 
+/* Frequencies of the whole head, of which only the first turn. */
+static jang_status scale_proportional(scaling *s, float *inv_freq) {
+    double factor;
+    jang_status status = json_get_double(&factor, s->at, "factor", 1);
+    for (int i = 0; status == JANG_OK && i < s->n_rot / 2; i++) {
+        inv_freq[i] = i < s->n_turning / 2 ? inv_freq[i] / (float)factor : 0;
+    }
+    return status;
+}
+
 static const struct {
     const char *name;
     scaling_fn apply;
 } scalings[] = {
-    {"default", scale_none},  {"linear", scale_linear}, {"dynamic", scale_dynamic},
-    {"llama3", scale_llama3}, {"yarn", scale_yarn},     {"longrope", scale_longrope},
-    {"su", scale_longrope},
+    {"default", scale_none},    {"linear", scale_linear},
+    {"dynamic", scale_dynamic}, {"llama3", scale_llama3},
+    {"yarn", scale_yarn},       {"longrope", scale_longrope},
+    {"su", scale_longrope},     {"proportional", scale_proportional},
 };
 
 /* ---- Reading ---- */
@@ -216,7 +227,7 @@ static jang_status find_scaling(scaling_fn *out, json_at at, const char *name) {
     }
     return ctx_fail(at.ctx, JANG_ERR_UNSUPPORTED,
                     "%s: rope scaling of type %s is not supported for this family; supported are "
-                    "default, linear, dynamic, llama3, yarn, longrope",
+                    "default, linear, dynamic, llama3, yarn, longrope, proportional",
                     at.what, name);
 }
 
@@ -321,6 +332,10 @@ jang_status rope_read(rope_config *out, json_at config, const rope_wanted *w) {
     }
     if (status != JANG_OK) {
         return status;
+    }
+    if (apply == scale_proportional) {
+        s.n_turning = s.n_rot;
+        s.n_rot = w->head_dim;
     }
     float *inv_freq = ctx_array(config.ctx, (size_t)s.n_rot / 2, sizeof *inv_freq);
     if (!inv_freq) {

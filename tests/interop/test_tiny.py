@@ -27,6 +27,8 @@ FAMILIES = {
     "gemma-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
     "gemma2-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
     "gemma3text-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
+    "gemma4text-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
+    "gemma4text-keys-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
     "phi-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
     "phi3-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
     "ministral3-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
