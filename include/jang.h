@@ -180,6 +180,10 @@ JANG_API JANG_MUST_CHECK jang_status jang_chat_prompt(char **prompt, size_t *n_b
                                                       jang_tokenizer *tok,
                                                       const char *context_json);
 
+/* Returns the text of the model's own chat template, borrowed from the tokenizer; NULL if there is
+ * none. */
+JANG_API const char *jang_chat_template(const jang_tokenizer *tok);
+
 /* Renders any template with any context, as jang_chat_prompt does with the model's. name stands in
  * error messages. */
 JANG_API JANG_MUST_CHECK jang_status jang_template_render(char **text, size_t *n_bytes,

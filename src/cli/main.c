@@ -4,6 +4,7 @@
 #include "jang.h"
 #include "line_editor.h"
 #include "open_model.h"
+#include "server/serve.h"
 #include "terminal.h"
 
 #include <errno.h>
@@ -17,6 +18,9 @@ static const cli_command *const commands[] = {
     &cmd_convert, &cmd_run,       &cmd_inspect,       &cmd_eval_ppl,     &cmd_eval_kl,
     &cmd_eval_mc, &cmd_eval_code, &cmd_eval_generate, &cmd_eval_compare, &cmd_bench,
     &cmd_logits,  &cmd_tokenize,  &cmd_template,      &cmd_parse,
+#ifdef JANG_HAVE_SERVER
+    &cmd_serve,
+#endif
 };
 #define NAME_BYTES 128
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
@@ -102,6 +106,13 @@ static int print_version(void) {
         putchar('\n');
     }
     printf("line editing: %s\n", editor_version());
+#ifdef JANG_HAVE_SERVER
+    char libraries[96];
+    serve_libraries(libraries, sizeof libraries);
+    printf("server: %s\n", libraries);
+#else
+    puts("server: none");
+#endif
     jang_context_free(ctx);
     return CLI_DONE;
 }

@@ -15,6 +15,7 @@ struct jang_tokenizer {
     checkpoint *own; /* opened for this tokenizer alone; NULL when a model owns it */
     tok *tok;
     tmpl *chat;       /* NULL: no template */
+    char *chat_text;  /* the template's own text; NULL: none */
     char *chat_error; /* why the template does not compile; NULL: it does */
     json_t *specials; /* bos_token, eos_token, ...: the strings that templates read */
 };

@@ -34,6 +34,12 @@ static jang_status read_template(jang_tokenizer *t, checkpoint *c) {
     if (status != JANG_OK || !text) {
         return status;
     }
+    t->chat_text = ctx_alloc(t->ctx, n + 1);
+    if (!t->chat_text) {
+        return ctx_fail_memory(t->ctx, n + 1);
+    }
+    memcpy(t->chat_text, text, n);
+    t->chat_text[n] = 0;
     status = tmpl_compile(&t->chat, t->ctx, "chat template", text, n);
     if (status == JANG_ERR_MEMORY || status == JANG_OK) {
         return status;
@@ -119,10 +125,15 @@ void jang_tokenizer_free(jang_tokenizer *t) {
         tok_close(t->tok);
         tmpl_free(t->chat);
         json_decref(t->specials);
+        ctx_free(t->ctx, t->chat_text);
         ctx_free(t->ctx, t->chat_error);
         checkpoint_close(t->own);
         ctx_free(t->ctx, t);
     }
+}
+
+const char *jang_chat_template(const jang_tokenizer *t) {
+    return t->chat_text;
 }
 
 int32_t jang_tokenizer_size(const jang_tokenizer *t) {

@@ -30,13 +30,13 @@ void tool_make_id(tbuf *out, const tool_format *format, uint64_t *random) {
 /* ---- Collecting ---- */
 
 static void take_text(void *user, msg_part part, const char *text, size_t n_bytes) {
-    message *m = user;
+    chat_message *m = user;
     tbuf_add(part == MSG_TEXT ? &m->text : &m->reasoning, text, n_bytes);
 }
 
 static void take_call(void *user, size_t index, const char *name, const char *id) {
     (void)index;
-    message *m = user;
+    chat_message *m = user;
     tool_call *call = call_add(&m->calls);
     if (call) {
         tbuf_puts(&call->name, name);
@@ -48,27 +48,27 @@ static void take_call(void *user, size_t index, const char *name, const char *id
 }
 
 static void take_args(void *user, size_t index, const char *json, size_t n_bytes) {
-    message *m = user;
+    chat_message *m = user;
     if (index < m->calls.n) {
         tbuf_add(&m->calls.calls[index].args, json, n_bytes);
     }
 }
 
-msg_sink message_sink(message *m) {
+msg_sink message_sink(chat_message *m) {
     return (msg_sink){.user = m, .text = take_text, .call = take_call, .args = take_args};
 }
 
-void message_free(message *m) {
+void message_free(chat_message *m) {
     tbuf_free(&m->text);
     tbuf_free(&m->reasoning);
     call_list_free(&m->calls);
 }
 
-bool message_failed(const message *m) {
+bool message_failed(const chat_message *m) {
     return m->text.failed || m->reasoning.failed || m->calls.failed;
 }
 
-void message_write(const message *m, jw *w) {
+void message_write(const chat_message *m, jw *w) {
     jw_text(w, "role", "assistant");
     if (m->text.n || !m->calls.n) {
         jw_bytes(w, "content", tbuf_text(&m->text), m->text.n);

@@ -5,20 +5,20 @@
 #include "json_out.h"
 #include "msg_parser.h"
 
-typedef struct message {
+typedef struct chat_message {
     tbuf text, reasoning;
     call_list calls;
     const tool_format *format; /* decides how ids look; may be NULL */
     uint64_t *random;          /* state of the generator that ids are drawn with */
-} message;
+} chat_message;
 
-void message_free(message *m);
+void message_free(chat_message *m);
 /* A sink whose parts go into the message. */
-msg_sink message_sink(message *m);
+msg_sink message_sink(chat_message *m);
 /* "role", "content", "reasoning_content", "refusal" and "tool_calls" as OpenAI names them: members
  * of the object that is open. */
-void message_write(const message *m, jw *w);
-bool message_failed(const message *m);
+void message_write(const chat_message *m, jw *w);
+bool message_failed(const chat_message *m);
 
 /* Draws n letters and digits. */
 void random_letters(tbuf *out, uint64_t *random, int n);

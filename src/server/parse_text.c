@@ -49,7 +49,7 @@ static bool find_formats(msg_options *o, const parse_job *job, char *error, size
     return true;
 }
 
-static bool feed_all(const parse_job *job, const msg_options *o, message *m) {
+static bool feed_all(const parse_job *job, const msg_options *o, chat_message *m) {
     msg_sink sink = message_sink(m);
     msg_parser *p = msg_parser_new(o, &sink);
     if (!p) {
@@ -68,7 +68,7 @@ static bool feed_all(const parse_job *job, const msg_options *o, message *m) {
 
 static char *run_parser(const parse_job *job, msg_options *o) {
     uint64_t random = FIXED_SEED;
-    message m = {.format = o->format, .random = &random};
+    chat_message m = {.format = o->format, .random = &random};
     tbuf out = {0};
     if (feed_all(job, o, &m)) {
         jw w = jw_start(&out);

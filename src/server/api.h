@@ -1,0 +1,294 @@
+/* api.h - what the dialects share: the server, one internal request, one internal answer.
+ *
+ * A dialect (api_openai_chat.c, api_anthropic.c, ...) is a file with routes. A route reads the body
+ * into a gen_request, and gives it to gen_start with a table of functions that turn the answer's
+ * parts into the dialect's bytes. Everything here runs on the HTTP thread; the engine's thread only
+ * leaves copies of its events (event_queue.c). */
+#ifndef JANG_SERVER_API_H
+#define JANG_SERVER_API_H
+
+#include "http_server.h"
+#include "jang.h"
+#include "json_in.h"
+#include "message.h"
+#include "serve.h"
+
+#include <pthread.h>
+
+typedef enum api_family { API_OPENAI, API_ANTHROPIC, API_OLLAMA } api_family;
+
+#define N_CODES 32
+#define N_BUCKETS 14
+
+typedef struct histogram {
+    uint64_t buckets[N_BUCKETS], n;
+    double sum;
+} histogram;
+
+typedef struct route route;
+
+/* Counts for /metrics, of the HTTP thread. */
+typedef struct metrics {
+    uint64_t *codes; /* [routes][N_CODES]: replies by status, see api_routes.c */
+    uint64_t n_aborted;
+    histogram first_token, inter_token, request, queue;
+} metrics;
+
+typedef struct event_queue event_queue;
+typedef struct reply reply;
+
+/* Requests that may still come, filled up evenly over a minute. */
+typedef struct rate_bucket {
+    double tokens, time;
+} rate_bucket;
+
+typedef enum server_state { SERVER_LOADING, SERVER_READY, SERVER_STOPPING } server_state;
+
+typedef struct server {
+    const serve_options *o;
+    http_server *http;
+    jang_context *ctx;   /* the HTTP thread's own, with its tokenizer */
+    jang_tokenizer *tok; /* NULL while loading */
+    server_state state;
+    jang_engine *engine; /* the engine thread's; NULL while loading */
+    jang_model *model;   /* for its info and defaults only */
+    const jang_model_info *info;
+    jang_request defaults;
+    int32_t n_context;
+    const tool_format *format;         /* what the model writes; NULL: nothing known */
+    const reasoning_format *reasoning; /* NULL: none */
+    bool template_has_tools;
+    char *id; /* the model's name here */
+    char fingerprint[64];
+    int64_t created; /* the model's, seconds since 1970 */
+    double started, load_seconds, stop_at;
+    rate_bucket rates[SERVE_LIST_MAX + 1]; /* by key; the last: of those without one */
+    uint64_t random;
+    event_queue *events;
+    reply *first;
+    int n_replies;
+    metrics metrics;
+    struct stored_responses *stored;
+} server;
+
+/* ---- Errors and replies ---- */
+
+/* Replies with an error in the dialect's form. */
+void api_reply_error(server *s, http_exchange *x, api_family family, const api_error *e);
+/* The error as JSON text, appended. */
+void api_error_json(tbuf *out, api_family family, const api_error *e, const char *request_id);
+/* Replies with JSON text, or 500 if memory ran out. Frees the text. */
+void api_reply_json(server *s, http_exchange *x, int status, tbuf *json);
+/* Reads the body; on failure the reply is given, and NULL returned. */
+json_t *api_read_body(server *s, http_exchange *x, api_family family);
+/* Checks the model a request names; sets the error if --strict-model forbids it. */
+bool api_check_model(server *s, api_error *e, json_t *body);
+/* Draws an id: prefix and 24 letters. */
+void api_make_id(server *s, char *out, size_t n_bytes, const char *prefix);
+int64_t api_unix_time(void);
+
+/* ---- The internal request ---- */
+
+typedef enum tool_mode { TOOLS_NONE, TOOLS_AUTO, TOOLS_REQUIRED } tool_mode;
+
+#define STOP_MAX 16
+
+typedef struct gen_request {
+    jang_request r; /* prompt, grammar and stop are filled in by gen_start */
+    json_t *body;   /* owned: all texts here are borrowed from it */
+    bool is_chat;
+
+    /* chat: what the template gets */
+    json_t *messages; /* owned, as the template wants them */
+    json_t *tools;    /* owned, [{type, function}]; NULL: none */
+    json_t *kwargs;   /* owned, further variables of the template */
+    bool continue_final;
+    tool_mode tool_mode;
+    json_t *allowed; /* owned, array of names that may be called; NULL: all */
+    bool parallel_tools;
+    bool inline_reasoning;
+
+    /* completions: prompts as they are */
+    int32_t **prompts; /* [n_prompts], owned by gen_request_free */
+    size_t *prompt_lengths;
+    size_t n_prompts;
+
+    const char *stop[STOP_MAX];
+    size_t n_stop;
+    jang_grammar_kind grammar_kind; /* response_format */
+    tbuf grammar_text;
+    bool has_grammar;
+    bool logprobs; /* tell them */
+    double timeout;
+    bool stream;
+} gen_request;
+
+/* Defaults; takes over the body. */
+void gen_request_init(gen_request *g, server *s, json_t *body);
+void gen_request_free(gen_request *g);
+/* Text to ids in memory of malloc; NULL sets the error. */
+int32_t *prompt_ids(server *s, api_error *e, const char *text, size_t n_bytes, unsigned flags,
+                    size_t *n_ids);
+
+/* Reads the sampling fields under their OpenAI names, stop, seed, n, min_tokens, cache_salt and the
+ * like. */
+void gen_read_sampling(gen_request *g, const json_in *in, json_t *body);
+/* Reads logit_bias into g. */
+void gen_read_stop(gen_request *g, const json_in *in, json_t *body, const char *key);
+/* response_format or its like: type text, json_object, json_schema, grammar, regex. */
+void gen_read_format(gen_request *g, const json_in *in, json_t *format, const char *key);
+void gen_set_schema(gen_request *g, const json_t *schema);
+/* tool_choice in OpenAI's form, after the tools are set. */
+void gen_read_tool_choice(gen_request *g, const json_in *in, json_t *choice);
+/* Sets a variable of the template. */
+void gen_set_kwarg(gen_request *g, const char *name, json_t *value);
+/* reasoning effort: none, minimal, low, medium, high; switches thinking off or on. */
+void gen_set_effort(gen_request *g, const char *effort);
+
+/* OpenAI's messages, as the template wants them: texts joined, arguments as objects. */
+json_t *messages_read(api_error *e, json_t *messages);
+/* Renders the chat template. The text is freed with free. */
+bool prompt_render(server *s, gen_request *g, api_error *e, char **text, size_t *n_bytes);
+/* Renders and tokenizes; the ids become g's only prompt. */
+bool prompt_make(server *s, gen_request *g, api_error *e, bool *reasoning_open);
+
+/* The grammar that makes tool calls, as a structure for jang_grammar_new; false: this format has
+ * none. */
+bool tool_grammar(tbuf *out, const tool_format *format, const tool_set *tools,
+                  const json_t *allowed, tool_mode mode, bool parallel);
+
+/* ---- The internal answer ---- */
+
+typedef struct answer {
+    reply *reply;
+    int index; /* among all answers of the reply, prompt-major */
+    msg_parser *parser;
+    chat_message message; /* all so far */
+    tbuf logprobs;        /* entries not written yet, JSON objects divided by commas */
+    tbuf tokens[4];       /* completions: tokens, token_logprobs, top_logprobs, text_offset */
+    size_t text_offset;
+    bool begun, ended;
+    bool in_args;
+    jang_finish finish;
+    int stop_index; /* which stop string ended it; -1 */
+    double last_token;
+    int part;     /* dialect's own: which kind of block is open */
+    size_t block; /* dialect's own: its number */
+    tbuf scratch; /* dialect's own */
+} answer;
+
+/* How a dialect writes. Any function may be NULL. */
+typedef struct dialect {
+    api_family family;
+    const char *stream_type;
+    void (*begin)(reply *r);   /* streams: once, when the head is sent */
+    void (*started)(reply *r); /* the prompt's figures are known */
+    void (*text)(answer *a, msg_part part, const char *text, size_t n_bytes);
+    void (*call)(answer *a, size_t index);
+    void (*args)(answer *a, size_t index, const char *json, size_t n_bytes);
+    void (*token)(answer *a, const jang_token *token, bool of_prompt);
+    void (*flush)(answer *a); /* after each event */
+    void (*end)(answer *a);
+    void (*finish)(reply *r); /* streams: the last bytes; otherwise the whole reply */
+    void (*ping)(reply *r);
+    void (*release)(reply *r);                   /* frees what is in r->own */
+    void (*error)(reply *r, const api_error *e); /* NULL: data: {"error": ...} */
+} dialect;
+
+struct reply {
+    server *server;
+    http_exchange *x; /* NULL: the client has gone */
+    const dialect *dialect;
+    reply *previous, *next;
+    gen_request g;
+    tool_set tools;
+    jang_grammar *grammar;
+    uint64_t *requests; /* [g.n_prompts] the engine's ids */
+    answer *answers;    /* [n_answers] */
+    size_t n_answers, n_running;
+    bool sent; /* some byte of the answer is out */
+    bool failed, cancelled, timed_out;
+    bool streaming;
+    char id[48];
+    int64_t created;
+    double deadline, first_token;
+    bool reasoning_open;
+    jang_request_stats stats; /* sums over all answers */
+    int64_t n_prompt, n_cached, n_generated, n_thinking;
+    tbuf out;  /* the piece being written */
+    void *own; /* dialect's, freed with free */
+    bool include_usage;
+    json_t *extra; /* dialect's, owned */
+    size_t sequence;
+};
+
+/* Starts to generate; takes over g. On failure the error is replied and NULL returned. */
+reply *gen_start(server *s, http_exchange *x, const dialect *d, gen_request *g,
+                 const char *id_prefix);
+/* The client of x has gone. */
+void gen_gone(server *s, http_exchange *x);
+/* Hands events to their replies; keep-alives and timeouts. */
+void gen_take_events(server *s);
+void gen_tick(server *s, double now);
+/* Ends all that still run, with what they have. */
+void gen_end_all(server *s);
+
+/* Streams: writes "data: TEXT\n\n" from r->out and empties it; event may be NULL. */
+void sse_send(reply *r, const char *event);
+
+/* ---- Events between the threads ---- */
+
+event_queue *event_queue_new(void);
+void event_queue_free(event_queue *q);
+/* For jang_engine_options; user is the server. */
+void event_queue_put(void *user, const jang_event *event);
+/* Calls take for each event that waits. */
+void event_queue_drain(event_queue *q, void (*take_event)(void *user, const jang_event *event),
+                       void *user);
+
+/* ---- Routes ---- */
+
+typedef void (*route_fn)(server *s, http_exchange *x, const char *rest);
+
+struct route {
+    const char *method, *path; /* a path that ends in / takes a rest */
+    route_fn run;
+    api_family family;
+    bool open; /* needs no key */
+    bool while_loading;
+};
+
+const route *api_route_at(size_t i); /* NULL after the last */
+void api_handle(server *s, http_exchange *x);
+void api_refused(server *s, http_exchange *x, int status, const char *message);
+void metrics_observe(histogram *h, double seconds);
+void metrics_count(server *s, const char *path, int status);
+
+void openai_chat(server *s, http_exchange *x, const char *rest);
+void openai_apply_template(server *s, http_exchange *x, const char *rest);
+void openai_completions(server *s, http_exchange *x, const char *rest);
+void responses_create(server *s, http_exchange *x, const char *rest);
+void responses_get(server *s, http_exchange *x, const char *rest);
+void responses_delete(server *s, http_exchange *x, const char *rest);
+void responses_cancel(server *s, http_exchange *x, const char *rest);
+void stored_responses_free(server *s);
+void anthropic_messages(server *s, http_exchange *x, const char *rest);
+void anthropic_count_tokens(server *s, http_exchange *x, const char *rest);
+void info_models(server *s, http_exchange *x, const char *rest);
+void info_model(server *s, http_exchange *x, const char *rest);
+void info_health(server *s, http_exchange *x, const char *rest);
+void info_metrics(server *s, http_exchange *x, const char *rest);
+void info_slots(server *s, http_exchange *x, const char *rest);
+void info_cache(server *s, http_exchange *x, const char *rest);
+void info_cache_clear(server *s, http_exchange *x, const char *rest);
+void info_cache_warm(server *s, http_exchange *x, const char *rest);
+void info_tokenize(server *s, http_exchange *x, const char *rest);
+void info_detokenize(server *s, http_exchange *x, const char *rest);
+void info_page(server *s, http_exchange *x, const char *rest);
+
+/* Reads a chat body (also for apply-template). */
+bool openai_chat_read(server *s, gen_request *g, api_error *e);
+/* OpenAI's usage object. */
+void openai_usage(jw *w, const reply *r);
+
+#endif

@@ -1,0 +1,39 @@
+/* serve.h - the server as the command line sees it: options in, exit code out. */
+#ifndef JANG_SERVER_SERVE_H
+#define JANG_SERVER_SERVE_H
+
+#include "jang.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SERVE_LIST_MAX 16
+
+typedef struct serve_options {
+    const char *model;
+    const char *host;
+    int64_t port;
+    const char *keys[SERVE_LIST_MAX]; /* ended by NULL; none: no key is needed */
+    const char *alias;                /* the name shown; NULL: the directory's */
+    const char *cors;                 /* origins divided by commas, or *; NULL: localhost only */
+    const char *tool_format, *reasoning_format; /* NULL: found out */
+    bool strict_model, inline_reasoning, keep_volatile;
+    int64_t body_max, n_connections, rate; /* rate: requests a minute and key; 0: no limit */
+    double timeout, grace;
+    int64_t n_threads;
+    bool exact;
+    const char *draft;          /* a model that guesses ahead; NULL: none */
+    jang_engine_options engine; /* on_event and user are the server's own */
+    /* Called on the thread of serve_run. */
+    void (*log)(const char *line);
+    void (*ready)(const char *url, const jang_model_info *info, const char *id);
+} serve_options;
+
+/* Serves until SIGINT or SIGTERM. False: error takes one line. */
+bool serve_run(const serve_options *options, char *error, size_t error_bytes);
+
+/* Writes the names and versions of the libraries behind it. */
+void serve_libraries(char *text, size_t n_bytes);
+
+#endif

@@ -1,0 +1,204 @@
+/* tool_grammar.c - the grammar that makes a model call tools in its family's own format: required
+ * calls from the first token on, optional ones from the family's opening marker on. */
+#include "api.h"
+
+#include <string.h>
+
+typedef enum args_kind { ARGS_JSON, ARGS_TAGS } args_kind;
+
+/* How a format's calls are put together:
+ * begin (before name after ARGUMENTS close) divided by separator, end. */
+typedef struct call_shape {
+    const char *format;
+    const char *begin, *before, *after, *close, *separator, *end;
+    args_kind kind;
+    /* ARGS_TAGS */
+    const char *param, *param_after, *param_close;
+} call_shape;
+
+static const call_shape shapes[] = {
+    {"hermes", "", "<tool_call>\n{\"name\": \"", "\", \"arguments\": ", "}\n</tool_call>", "\n", "",
+     ARGS_JSON, NULL, NULL, NULL},
+    {"qwen3_coder", "", "<tool_call>\n<function=", ">\n", "</function>\n</tool_call>", "\n", "",
+     ARGS_TAGS, "<parameter=", ">\n", "\n</parameter>\n"},
+    {"seed", "", "<seed:tool_call>\n<function=", ">\n", "</function>\n</seed:tool_call>", "\n", "",
+     ARGS_TAGS, "<parameter=", ">", "</parameter>\n"},
+    {"glm", "", "<tool_call>", "\n", "</tool_call>", "\n", "", ARGS_TAGS, "<arg_key>",
+     "</arg_key>\n<arg_value>", "</arg_value>\n"},
+    {"minimax", "<minimax:tool_call>\n", "<invoke name=\"", "\">\n", "</invoke>\n", "",
+     "</minimax:tool_call>", ARGS_TAGS, "<parameter name=\"", "\">", "</parameter>\n"},
+    {"llama3", "", "{\"name\": \"", "\", \"parameters\": ", "}", "; ", "", ARGS_JSON, NULL, NULL,
+     NULL},
+    {"mistral", "[TOOL_CALLS][", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]", ARGS_JSON,
+     NULL, NULL, NULL},
+    {"deepseek_v3", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
+     "\n```json\n", "\n```<｜tool▁call▁end｜>", "\n", "<｜tool▁calls▁end｜>", ARGS_JSON, NULL, NULL,
+     NULL},
+    {"deepseek_v31", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>",
+     "<｜tool▁call▁end｜>", "", "<｜tool▁calls▁end｜>", ARGS_JSON, NULL, NULL, NULL},
+    {"kimi", "<|tool_calls_section_begin|>", "<|tool_call_begin|>functions.",
+     ":0<|tool_call_argument_begin|>", "<|tool_call_end|>", "", "<|tool_calls_section_end|>",
+     ARGS_JSON, NULL, NULL, NULL},
+    {"phi", "functools[", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]", ARGS_JSON, NULL,
+     NULL, NULL},
+    {"granite", "<|tool_call|>[", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]", ARGS_JSON,
+     NULL, NULL, NULL},
+    {"apriel", "<tool_calls>[", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]</tool_calls>",
+     ARGS_JSON, NULL, NULL, NULL},
+    {"cohere", "<|START_ACTION|>[\n    ", "{\"tool_name\": \"", "\", \"parameters\": ", "}",
+     ",\n    ", "\n]<|END_ACTION|>", ARGS_JSON, NULL, NULL, NULL},
+    {"harmony", "", "<|channel|>commentary to=functions.", " <|constrain|>json<|message|>",
+     "<|call|>", "<|start|>assistant", "", ARGS_JSON, NULL, NULL, NULL},
+};
+
+static const call_shape *find_shape(const char *format) {
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        if (!strcmp(shapes[i].format, format)) {
+            return &shapes[i];
+        }
+    }
+    return NULL;
+}
+
+static bool is_allowed(const json_t *allowed, const char *name) {
+    bool found = !allowed;
+    for (size_t i = 0; i < json_array_size(allowed); i++) {
+        found |= !strcmp(json_string_value(json_array_get(allowed, i)), name);
+    }
+    return found;
+}
+
+static json_t *loose_schema(json_t *schema, json_t *definitions) {
+    json_t *copy = schema ? json_copy(schema) : json_pack("{s:s}", "type", "object");
+    if (definitions && schema && !json_object_get(copy, "$defs")) {
+        json_object_set(copy, "$defs", definitions);
+    }
+    return json_pack("{s:o,s:b}", "schema", copy, "loose", 1);
+}
+
+/* A parameter between tags: text up to the closing tag where the schema says string, else JSON. */
+static json_t *tag_part(const call_shape *c, const char *name, json_t *schema,
+                        json_t *definitions) {
+    const char *type = json_string_value(json_object_get(schema, "type"));
+    json_t *opening = json_pack("s+++", c->param, name, c->param_after, "");
+    bool is_text = type && !strcmp(type, "string") && !json_object_get(schema, "enum");
+    if (is_text) {
+        return json_pack("[o,{s:[s]}]", opening, "any_until", c->param_close);
+    }
+    return json_pack("[o,o,s]", opening, loose_schema(schema, definitions), c->param_close);
+}
+
+static bool is_required(json_t *schema, const char *name) {
+    json_t *required = json_object_get(schema, "required");
+    for (size_t i = 0; i < json_array_size(required); i++) {
+        const char *one = json_string_value(json_array_get(required, i));
+        if (one && !strcmp(one, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static json_t *tags_part(const call_shape *c, json_t *schema) {
+    json_t *fields = json_array(), *definitions = json_object_get(schema, "$defs");
+    const char *name;
+    json_t *property;
+    json_object_foreach(json_object_get(schema, "properties"), name, property) {
+        json_array_append_new(fields, json_pack("{s:o,s:b}", "part",
+                                                tag_part(c, name, property, definitions),
+                                                "required", is_required(schema, name)));
+    }
+    return json_pack("{s:o}", "fields", fields);
+}
+
+static json_t *call_part(const call_shape *c, const tool_def *tool) {
+    json_t *args = c->kind == ARGS_JSON ? loose_schema(tool->parameters, NULL)
+                                        : tags_part(c, tool->parameters);
+    return json_pack("[s++,o,s]", c->before, tool->name, c->after, args, c->close);
+}
+
+/* All calls, from the first marker on. */
+static json_t *calls_part(const call_shape *c, const tool_set *tools, const json_t *allowed,
+                          bool parallel) {
+    json_t *choice = json_array();
+    for (size_t i = 0; i < tools->n; i++) {
+        if (is_allowed(allowed, tools->tools[i].name)) {
+            json_array_append_new(choice, call_part(c, &tools->tools[i]));
+        }
+    }
+    json_t *repeat = json_pack("{s:{s:o},s:i,s:s}", "repeat", "choice", choice, "min", 1,
+                               "separator", c->separator);
+    if (!parallel) {
+        json_object_set_new(repeat, "max", json_integer(1));
+    }
+    return json_pack("[s,o,s]", c->begin, repeat, c->end);
+}
+
+/* The marker that starts calls, and the rest of a part's first text behind it. */
+static bool cut_marker(json_t *part, const char *marker) {
+    json_t *first = json_array_get(part, 0);
+    while (json_is_array(first)) {
+        part = first;
+        first = json_array_get(part, 0);
+    }
+    const char *text = json_string_value(first);
+    size_t n = strlen(marker);
+    if (!text || strncmp(text, marker, n)) {
+        return false;
+    }
+    json_t *rest = json_string(text + n);
+    json_array_set_new(part, 0, rest);
+    return true;
+}
+
+/* Free text; behind each marker one of the calls, or what belongs to the section. */
+static json_t *lazy_part(const call_shape *c, const tool_format *format, const tool_set *tools,
+                         const json_t *allowed, bool parallel) {
+    const char *marker = format->openings[0];
+    if (!marker || (format->bare && !*c->begin)) {
+        return NULL;
+    }
+    json_t *then;
+    if (*c->begin) {
+        then = calls_part(c, tools, allowed, parallel);
+        if (!cut_marker(then, marker)) {
+            json_decref(then);
+            return NULL;
+        }
+    } else {
+        json_t *choice = json_array();
+        for (size_t i = 0; i < tools->n; i++) {
+            json_t *call =
+                is_allowed(allowed, tools->tools[i].name) ? call_part(c, &tools->tools[i]) : NULL;
+            if (call && cut_marker(call, marker)) {
+                json_array_append_new(choice, call);
+            } else {
+                json_decref(call);
+            }
+        }
+        if (!json_array_size(choice)) {
+            json_decref(choice);
+            return NULL;
+        }
+        then = json_pack("{s:o}", "choice", choice);
+    }
+    return json_pack("{s:[{s:s,s:o}],s:b}", "lazy", "marker", marker, "then", then, "again",
+                     *c->begin ? 0 : parallel);
+}
+
+bool tool_grammar(tbuf *out, const tool_format *format, const tool_set *tools,
+                  const json_t *allowed, tool_mode mode, bool parallel) {
+    const call_shape *c = find_shape(format->name);
+    if (!c || !tools->n) {
+        return false;
+    }
+    json_t *part = mode == TOOLS_REQUIRED ? calls_part(c, tools, allowed, parallel)
+                                          : lazy_part(c, format, tools, allowed, parallel);
+    if (!part) {
+        return false;
+    }
+    jw w = jw_start(out);
+    jw_value(&w, NULL, part);
+    json_decref(part);
+    return true;
+}
