@@ -187,7 +187,7 @@ typedef struct dialect {
     void (*call)(answer *a, size_t index);
     void (*args)(answer *a, size_t index, const char *json, size_t n_bytes);
     void (*token)(answer *a, const jang_token *token, bool of_prompt);
-    void (*flush)(answer *a); /* after each event */
+    void (*values)(answer *a, const float *values, size_t n); /* of an embedding, or scores */
     void (*end)(answer *a);
     void (*finish)(reply *r); /* streams: the last bytes; otherwise the whole reply */
     void (*ping)(reply *r);
@@ -274,6 +274,18 @@ void responses_cancel(server *s, http_exchange *x, const char *rest);
 void stored_responses_free(server *s);
 void anthropic_messages(server *s, http_exchange *x, const char *rest);
 void anthropic_count_tokens(server *s, http_exchange *x, const char *rest);
+void ollama_chat(server *s, http_exchange *x, const char *rest);
+void ollama_generate(server *s, http_exchange *x, const char *rest);
+void ollama_tags(server *s, http_exchange *x, const char *rest);
+void ollama_ps(server *s, http_exchange *x, const char *rest);
+void ollama_version(server *s, http_exchange *x, const char *rest);
+void ollama_show(server *s, http_exchange *x, const char *rest);
+void ollama_pull(server *s, http_exchange *x, const char *rest);
+void ollama_refuse(server *s, http_exchange *x, const char *rest);
+void embed_openai(server *s, http_exchange *x, const char *rest);
+void embed_ollama(server *s, http_exchange *x, const char *rest);
+void embed_ollama_one(server *s, http_exchange *x, const char *rest);
+void embed_rerank(server *s, http_exchange *x, const char *rest);
 void info_models(server *s, http_exchange *x, const char *rest);
 void info_model(server *s, http_exchange *x, const char *rest);
 void info_health(server *s, http_exchange *x, const char *rest);

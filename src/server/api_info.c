@@ -282,7 +282,7 @@ void info_page(server *s, http_exchange *x, const char *rest) {
             x, "Content-Security-Policy",
             "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
             "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'");
-        http_reply(x, 200, "text/html; charset=utf-8", page_html, page_html_bytes);
+        http_reply(x, 200, "text/html; charset=utf-8", (const char *)page_html, page_html_bytes);
     } else {
         http_reply(x, 200, "text/plain; charset=utf-8", word, sizeof word - 1);
     }

@@ -29,6 +29,21 @@ static const route routes[] = {
     {"POST", "/apply-template", openai_apply_template, API_OPENAI, false, false},
     {"POST", "/messages", anthropic_messages, API_ANTHROPIC, false, false},
     {"POST", "/messages/count_tokens", anthropic_count_tokens, API_ANTHROPIC, false, false},
+    {"POST", "/embeddings", embed_openai, API_OPENAI, false, false},
+    {"POST", "/rerank", embed_rerank, API_OPENAI, false, false},
+    {"POST", "/api/chat", ollama_chat, API_OLLAMA, false, false},
+    {"POST", "/api/generate", ollama_generate, API_OLLAMA, false, false},
+    {"POST", "/api/embed", embed_ollama, API_OLLAMA, false, false},
+    {"POST", "/api/embeddings", embed_ollama_one, API_OLLAMA, false, false},
+    {"GET", "/api/tags", ollama_tags, API_OLLAMA, false, false},
+    {"GET", "/api/ps", ollama_ps, API_OLLAMA, false, false},
+    {"GET", "/api/version", ollama_version, API_OLLAMA, false, true},
+    {"POST", "/api/show", ollama_show, API_OLLAMA, false, false},
+    {"POST", "/api/pull", ollama_pull, API_OLLAMA, false, false},
+    {"POST", "/api/create", ollama_refuse, API_OLLAMA, false, false},
+    {"POST", "/api/copy", ollama_refuse, API_OLLAMA, false, false},
+    {"POST", "/api/push", ollama_refuse, API_OLLAMA, false, false},
+    {"DELETE", "/api/delete", ollama_refuse, API_OLLAMA, false, false},
 };
 #define N_ROUTES (sizeof routes / sizeof routes[0])
 

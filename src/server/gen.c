@@ -440,6 +440,9 @@ static void take_event(void *user, const jang_event *e) {
         }
         break;
     case JANG_EVENT_RESULT:
+        if (live && r->own && r->dialect->values) {
+            r->dialect->values(a, e->values, e->n_values);
+        }
         break;
     case JANG_EVENT_END:
         if (!a->ended) {
@@ -447,9 +450,6 @@ static void take_event(void *user, const jang_event *e) {
             r->n_running--;
         }
         break;
-    }
-    if (r->x && !r->failed && r->streaming && e->kind != JANG_EVENT_END && r->dialect->flush) {
-        r->dialect->flush(a);
     }
     if (!r->n_running) {
         end_reply(r);
