@@ -653,11 +653,14 @@ typedef struct jang_convert_options {
     const char *profile; /* "JANG_4M", "4M", "mixed_3_6", "f16"/"bf16"/"f32"; NULL: see bits */
     int bits;            /* uniform width, where profile is NULL */
     int group_size;      /* 32, 64 or 128; 0: 64, or 32 where 64 divides no row */
-    const char *method;  /* "mse" (also NULL), "rtn" */
+    const char *method;  /* "mse" (also NULL), "rtn", "gptq": see docs/quantization.md */
     bool force;          /* replace what is in output */
     bool plan_only;      /* make the plan, write nothing */
     jang_progress_fn on_progress;
     void *user;
+    const char *calibration; /* text or .jsonl file; NULL: gptq takes the built-in text, mse none */
+    int64_t calibration_tokens; /* at most so many (32768) */
+    bool resume; /* gptq: keep finished matrices in OUTPUT.work, and go on from those there */
 } jang_convert_options;
 
 JANG_API jang_convert_options jang_convert_options_default(void);

@@ -17,14 +17,16 @@ typedef struct convert_arguments {
     int64_t bits;
     int group_size, method; /* indexes into the choices; -1: not given */
     int64_t n_threads;
-    bool plan_only, force;
+    bool plan_only, force, resume;
+    const char *calibration;
+    int64_t calibration_tokens;
 } convert_arguments;
 
-static const convert_arguments convert_defaults = {.group_size = -1};
+static const convert_arguments convert_defaults = {.group_size = -1, .calibration_tokens = 32768};
 
 static const char *const group_size_names[] = {"32", "64", "128", NULL};
 static const int group_sizes[] = {32, 64, 128};
-static const char *const method_names[] = {"mse", "rtn", NULL};
+static const char *const method_names[] = {"mse", "rtn", "gptq", NULL};
 
 static const opt_spec convert_options[] = {
     {.name = "model",
@@ -60,7 +62,25 @@ static const opt_spec convert_options[] = {
      .target = offsetof(convert_arguments, method),
      .choices = method_names,
      .help = "How codes are found: mse fits each group's grid (the default), rtn rounds to the "
-             "nearest as MLX does."},
+             "nearest as MLX does, gptq makes up for errors by what it sees on calibration text."},
+    {.name = "calibration",
+     .kind = OPT_TEXT,
+     .value = "FILE",
+     .target = offsetof(convert_arguments, calibration),
+     .help =
+         "Text, or .jsonl of {\"messages\": [...]} or {\"text\": ...}, that the model is run on. "
+         "mse then weighs errors by their inputs; gptq has a built-in text without it."},
+    {.name = "calibration-tokens",
+     .kind = OPT_INT,
+     .value = "N",
+     .target = offsetof(convert_arguments, calibration_tokens),
+     .min = 512,
+     .max = 1 << 24,
+     .help = "Tokens of it to use, at most."},
+    {.name = "resume",
+     .kind = OPT_FLAG,
+     .target = offsetof(convert_arguments, resume),
+     .help = "Keep what gptq has finished in DIR.work, and go on from what is there."},
     {.name = "group-size",
      .kind = OPT_CHOICE,
      .value = "N",
@@ -139,6 +159,9 @@ static int convert_with(jang_context *ctx, const convert_arguments *a) {
     o.bits = (int)a->bits;
     o.group_size = a->group_size >= 0 ? group_sizes[a->group_size] : 0;
     o.method = method_names[a->method];
+    o.calibration = a->calibration;
+    o.calibration_tokens = a->calibration_tokens;
+    o.resume = a->resume;
     o.force = a->force;
     o.plan_only = a->plan_only;
     o.on_progress = on_progress;

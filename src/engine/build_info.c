@@ -44,6 +44,9 @@ const char *jang_build_info(jang_context *ctx) {
     buf_printf(&b, "threads: %d\n", pool_threads(ctx_pool(ctx)));
     buf_printf(&b, "libraries: jansson %s, PCRE2 %s, utf8proc %s", jansson_version_str(), pcre2,
                utf8proc_version());
+#ifdef JANG_HAVE_OPENBLAS
+    buf_puts(&b, ", OpenBLAS (gptq's matrix products)");
+#endif
     if (buf_take(&b, slot, NULL) != JANG_OK) {
         buf_free(&b);
     }

@@ -7,6 +7,8 @@
 
 #include "base/json.h"
 #include "format/jang_config.h"
+#include "quant/calib_text.h"
+#include "quant/calibrate.h"
 #include "quant/layouts.h"
 #include "quant/names.h"
 #include "quant/output.h"
@@ -30,10 +32,12 @@ typedef struct conversion {
     bool norms_shifted; /* layouts.h */
     quant_plan plan;
     output_dir output;
+    float **importance; /* [plan.n_items]; NULL: no calibration */
+    work_dir work;
 } conversion;
 
 jang_convert_options jang_convert_options_default(void) {
-    return (jang_convert_options){.method = "mse"};
+    return (jang_convert_options){.method = "mse", .calibration_tokens = 32768};
 }
 
 /* ---- Before anything is read ---- */
@@ -359,6 +363,123 @@ static uint64_t texts_bytes(const conversion *c) {
     return sum;
 }
 
+/* ---- Calibration ---- */
+
+#define DAMPING 0.01
+
+static bool calibrates(const conversion *c) {
+    return c->profile.kind != PROFILE_FLOAT && (c->method->full || c->options->calibration);
+}
+
+/* Whether a model cannot run from the source as it is: GGUF's blocks, other makers' packings. */
+static bool needs_unpacking(const conversion *c) {
+    bool packed = checkpoint_get_kind(c->source) == CHECKPOINT_GGUF;
+    for (size_t i = 0; i < c->n_kept; i++) {
+        packed |= c->kept[i]->packing > PACKING_AFFINE;
+    }
+    return packed;
+}
+
+/* A copy of a block-quantized source in f16, which runs; beside the output. */
+static jang_status stage_source(checkpoint **run, char **path, conversion *c) {
+    const jang_convert_options *o = c->options;
+    buf name;
+    buf_init(&name, c->ctx, 1 << 16);
+    size_t n = strlen(o->output);
+    while (n > 1 && o->output[n - 1] == '/') {
+        n--;
+    }
+    buf_put(&name, o->output, n);
+    buf_puts(&name, ".source");
+    jang_status status = buf_take(&name, path, &n);
+    buf_free(&name);
+    if (status == JANG_OK) {
+        jang_convert_options f16 = {.source = o->source,
+                                    .output = *path,
+                                    .profile = "f16",
+                                    .force = true,
+                                    .on_progress = o->on_progress,
+                                    .user = o->user};
+        status = convert_run(NULL, c->ctx, &f16, c->shard_bytes);
+    }
+    return status == JANG_OK ? checkpoint_open(run, c->ctx, *path, 0) : status;
+}
+
+/* Everything that results of calibration depend on. */
+static jang_status open_work(conversion *c, const tok_ids *ids) {
+    uint64_t hash = 1469598103934665603u; /* FNV-1a */
+    for (size_t i = 0; i < ids->n; i++) {
+        hash = (hash ^ (uint32_t)ids->ids[i]) * 1099511628211u;
+    }
+    buf key;
+    buf_init(&key, c->ctx, 1 << 20);
+    buf_printf(&key, "%s %s %s %llu %s %s %d %zu tokens %016llx\n", jang_version(),
+               c->options->source, checkpoint_path(c->source),
+               (unsigned long long)checkpoint_bytes(c->source), c->method->name, c->plan.profile,
+               c->plan.group, ids->n, (unsigned long long)hash);
+    jang_status status = buf_status(&key);
+    if (status == JANG_OK) {
+        status =
+            work_open(&c->work, c->ctx, c->options->output, &c->plan, key.data, c->options->resume);
+    }
+    buf_free(&key);
+    return status;
+}
+
+static jang_status calibrate_on(conversion *c, const tok_ids *ids, checkpoint *run) {
+    c->importance = ctx_zero(c->ctx, c->plan.n_items + 1, sizeof *c->importance);
+    if (!c->importance) {
+        return ctx_fail_memory(c->ctx, c->plan.n_items * sizeof *c->importance);
+    }
+    jang_status status = c->method->full ? open_work(c, ids) : JANG_OK;
+    if (status != JANG_OK) {
+        return status;
+    }
+    calibration k = {.ctx = c->ctx,
+                     .source = c->source,
+                     .run = run,
+                     .plan = &c->plan,
+                     .ids = ids->ids,
+                     .n_ids = ids->n,
+                     .n_seq = CALIB_SEQ_TOKENS,
+                     .damping = DAMPING,
+                     .work = c->method->full ? &c->work : NULL,
+                     .importance = c->importance,
+                     .on_progress = c->options->on_progress,
+                     .user = c->options->user};
+    return calibrate(&k);
+}
+
+static jang_status run_calibration(conversion *c) {
+    const jang_convert_options *o = c->options;
+    if (o->calibration_tokens < CALIB_SEQ_TOKENS) {
+        return ctx_fail(c->ctx, JANG_ERR_ARGUMENT,
+                        "%lld calibration tokens; at least %d are needed",
+                        (long long)o->calibration_tokens, CALIB_SEQ_TOKENS);
+    }
+    tok_ids ids = {0};
+    checkpoint *run = c->source;
+    char *path = NULL;
+    jang_status status =
+        calib_tokens(&ids, c->ctx, c->source, o->calibration, (size_t)o->calibration_tokens);
+    if (status == JANG_OK && needs_unpacking(c)) {
+        run = NULL;
+        status = stage_source(&run, &path, c);
+    }
+    if (status == JANG_OK) {
+        status = calibrate_on(c, &ids, run);
+    }
+    if (path) {
+        checkpoint_close(run);
+        if (directory_remove(c->ctx, path) != JANG_OK) {
+            ctx_log(c->ctx, "%s could not be removed", path);
+        }
+        ctx_free(c->ctx, path);
+    }
+    tok_ids_free(c->ctx, &ids);
+    return status;
+}
+
 static jang_status write_output(conversion *c) {
     const jang_convert_options *o = c->options;
     jang_status status = output_begin(&c->output, c->ctx, o->output, o->force, o->source,
@@ -369,6 +490,8 @@ static jang_status write_output(conversion *c) {
     pipeline_options p = {.source = c->source,
                           .plan = &c->plan,
                           .quantize = c->quantize,
+                          .importance = (const float *const *)c->importance,
+                          .work = c->work.ctx ? &c->work : NULL,
                           .directory = c->output.temp_path,
                           .shard_bytes = c->shard_bytes,
                           .on_progress = o->on_progress,
@@ -409,6 +532,9 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
     if (status == JANG_OK && plan_json) {
         status = plan_text(&text, &c);
     }
+    if (status == JANG_OK && !options->plan_only && calibrates(&c)) {
+        status = run_calibration(&c);
+    }
     if (status == JANG_OK && !options->plan_only) {
         status = write_output(&c);
     }
@@ -417,6 +543,11 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
         text = NULL;
     }
     ctx_free(ctx, text);
+    for (size_t i = 0; c.importance && i < c.plan.n_items; i++) {
+        ctx_free(ctx, c.importance[i]);
+    }
+    ctx_free(ctx, c.importance);
+    work_close(&c.work, status == JANG_OK || !options->resume);
     output_end(&c.output);
     plan_free(&c.plan);
     ctx_free(ctx, c.kept);

@@ -102,6 +102,26 @@ static task_result fail_task(task *t, jang_status status) {
     return TASK_FAILED;
 }
 
+static const float *importance_of(const pipeline *p, const plan_item *item) {
+    return p->options->importance ? p->options->importance[item - p->plan->items] : NULL;
+}
+
+/* Copies rows that calibration has finished; false if there are none. */
+static bool copy_finished(pipeline *p, const plan_item *item, const task *t, thread_buffers *b) {
+    work_view v;
+    size_t number = (size_t)(item - p->plan->items);
+    if (!p->options->work || !work_get(&v, p->options->work, number)) {
+        return false;
+    }
+    size_t rows = (size_t)item->part->rows, first = (size_t)t->first, n = (size_t)t->n;
+    size_t width = plan_item_weight_bytes(item) / rows;
+    size_t scales = plan_item_scale_bytes(item) / rows;
+    memcpy(b->weights, v.weights + first * width, n * width);
+    memcpy(b->stored_scales, v.scales + first * scales, n * scales);
+    memcpy(b->stored_biases, v.biases + first * scales, n * scales);
+    return true;
+}
+
 static task_result quantize_step(pipeline *p, const plan_item *item, thread_buffers *b,
                                  int64_t n_rows, int64_t at_row) {
     int64_t columns = item->part->columns, n_groups = columns / item->group;
@@ -113,7 +133,8 @@ static task_result quantize_step(pipeline *p, const plan_item *item, thread_buff
                          .codes = b->codes,
                          .scales = b->scales,
                          .biases = b->biases,
-                         .type = item->type};
+                         .type = item->type,
+                         .importance = importance_of(p, item)};
     if (!p->options->quantize(&block)) {
         return TASK_NOT_FINITE;
     }
@@ -134,6 +155,9 @@ static task_result quantize_step(pipeline *p, const plan_item *item, thread_buff
 /* Reads and converts the task's rows into the thread's buffers. */
 static task_result convert_rows(pipeline *p, const plan_item *item, task *t, thread_buffers *b) {
     const model_part *part = item->part;
+    if (copy_finished(p, item, t, b)) {
+        return TASK_DONE;
+    }
     int64_t step = p->step_weights / (part->columns ? part->columns : 1);
     for (int64_t done = 0; done < t->n;) {
         int64_t n = t->n - done < step ? t->n - done : step;

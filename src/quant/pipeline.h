@@ -8,6 +8,7 @@
 
 #include "quant/plan.h"
 #include "quant/quantizer.h"
+#include "quant/work.h"
 
 #define PIPELINE_SHARD_BYTES 5000000000u
 
@@ -15,8 +16,10 @@ typedef struct pipeline_options {
     const checkpoint *source;
     quant_plan *plan;
     quant_fn quantize;
-    const char *directory; /* where the shards go; there is nothing in it yet */
-    uint64_t shard_bytes;  /* at most this much of tensors a file, unless one alone is more */
+    const float *const *importance; /* [n_items] of columns, each may be NULL; NULL: none */
+    const work_dir *work;           /* matrices that are finished already; NULL: none */
+    const char *directory;          /* where the shards go; there is nothing in it yet */
+    uint64_t shard_bytes; /* at most this much of tensors a file, unless one alone is more */
     jang_progress_fn on_progress;
     void *user;
 } pipeline_options;

@@ -9,6 +9,7 @@
 
 static const quantizer methods[] = {
     {"rtn",
+     false,
      {[CPU_SCALAR] = rtn_quantize__scalar,
 #if defined(__x86_64__)
       [CPU_AVX2] = rtn_quantize__avx2,
@@ -16,6 +17,15 @@ static const quantizer methods[] = {
 #endif
      }},
     {"mse",
+     false,
+     {[CPU_SCALAR] = mse_quantize__scalar,
+#if defined(__x86_64__)
+      [CPU_AVX2] = mse_quantize__avx2,
+      [CPU_AVX512] = mse_quantize__avx512
+#endif
+     }},
+    {"gptq",
+     true,
      {[CPU_SCALAR] = mse_quantize__scalar,
 #if defined(__x86_64__)
       [CPU_AVX2] = mse_quantize__avx2,

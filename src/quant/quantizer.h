@@ -32,6 +32,8 @@ typedef bool (*quant_fn)(const quant_block *block);
 
 typedef struct quantizer {
     const char *name;
+    bool
+        full; /* matrices whose inputs calibration sees are quantized by gptq.h; fn does the rest */
     quant_fn fn[CPU_N_ISA]; /* NULL: not made for this instruction set; CPU_SCALAR is always set */
 } quantizer;
 

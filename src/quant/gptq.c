@@ -1,0 +1,453 @@
+/* gptq.c - quantizing matrices against the second moments of their inputs. */
+#include "quant/gptq.h"
+
+#include "base/pool.h"
+#include "quant/blas.h"
+#include "quant/lattice.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TASK_ROWS 64 /* four blocks of lanes */
+#define N_POLISH 2   /* passes over the row after the first */
+#define MAX_DAMPING 10.0
+
+static float *square_new(ctx_t *ctx, int64_t n) {
+    return ctx_zero(ctx, (size_t)n, (size_t)n * sizeof(float));
+}
+
+jang_status gptq_site_new(gptq_site *out, ctx_t *ctx, int64_t n_in) {
+    gptq_site s = {.n_in = n_in, .h = square_new(ctx, n_in), .z = square_new(ctx, n_in)};
+    s.factor = ctx_array(ctx, (size_t)n_in, (size_t)n_in * sizeof(float));
+    s.order = ctx_array(ctx, (size_t)n_in / 32 + 1, sizeof *s.order);
+    if (!s.h || !s.z || !s.factor || !s.order) {
+        gptq_site_free(&s, ctx);
+        return ctx_fail_memory(ctx, 3 * (size_t)(n_in * n_in) * sizeof(float));
+    }
+    *out = s;
+    return JANG_OK;
+}
+
+void gptq_site_free(gptq_site *s, ctx_t *ctx) {
+    ctx_free(ctx, s->h);
+    ctx_free(ctx, s->z);
+    ctx_free(ctx, s->factor);
+    ctx_free(ctx, s->order);
+    *s = (gptq_site){0};
+}
+
+void gptq_site_add(gptq_site *s, ctx_t *ctx, const float *xq, const float *xf, int64_t stride,
+                   int64_t n_tok) {
+    gemm_call g = {.m = s->n_in,
+                   .n = s->n_in,
+                   .k = n_tok,
+                   .trans_a = true,
+                   .a = xq,
+                   .b = xq,
+                   .lda = stride,
+                   .ldb = stride,
+                   .c = s->h,
+                   .ldc = s->n_in,
+                   .alpha = 1,
+                   .beta = 1};
+    blas_gemm_spread(ctx, &g);
+    g.a = xf;
+    g.c = s->z;
+    blas_gemm_spread(ctx, &g);
+    s->n_tok += n_tok;
+}
+
+/* ---- Order and damping ---- */
+
+typedef struct ranked {
+    double size;
+    int64_t group;
+} ranked;
+
+static int compare_ranked(const void *a, const void *b) {
+    const ranked *p = a, *q = b;
+    if (p->size != q->size) {
+        return p->size > q->size ? -1 : 1;
+    }
+    return p->group < q->group ? -1 : 1;
+}
+
+static jang_status order_groups(gptq_site *s, ctx_t *ctx) {
+    int64_t n = s->n_in / s->group;
+    ranked *r = ctx_array(ctx, (size_t)n, sizeof *r);
+    if (!r) {
+        return ctx_fail_memory(ctx, (size_t)n * sizeof *r);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        r[i] = (ranked){0, i};
+        for (int64_t k = i * s->group; k < (i + 1) * s->group; k++) {
+            r[i].size += (double)s->h[k * s->n_in + k];
+        }
+    }
+    qsort(r, (size_t)n, sizeof *r, compare_ranked);
+    for (int64_t i = 0; i < n; i++) {
+        s->order[i] = r[i].group;
+    }
+    ctx_free(ctx, r);
+    return JANG_OK;
+}
+
+/* Copies a row's groups into the order they are decided in, or back. */
+static void permute_row(const gptq_site *s, float *to, const float *from, bool back) {
+    size_t bytes = (size_t)s->group * sizeof *to;
+    for (int64_t i = 0; i < s->n_in / s->group; i++) {
+        int64_t here = i * s->group, there = s->order[i] * s->group;
+        memcpy(to + (back ? there : here), from + (back ? here : there), bytes);
+    }
+}
+
+/* Rows and columns of a square matrix into that order; factor is scratch. */
+static void permute_square(gptq_site *s, float *a) {
+    int64_t n = s->n_in;
+    memcpy(s->factor, a, (size_t)(n * n) * sizeof *a);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t from = s->order[i / s->group] * s->group + i % s->group;
+        permute_row(s, a + i * n, s->factor + from * n, false);
+    }
+}
+
+static double mean_diagonal(const gptq_site *s) {
+    double sum = 0;
+    for (int64_t i = 0; i < s->n_in; i++) {
+        sum += (double)s->h[i * s->n_in + i];
+    }
+    return sum / (double)s->n_in;
+}
+
+static void add_diagonal(float *a, int64_t n, float x) {
+    for (int64_t i = 0; i < n; i++) {
+        a[i * n + i] += x;
+    }
+}
+
+jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping) {
+    s->group = group;
+    double mean = mean_diagonal(s);
+    if (!isfinite(mean)) {
+        return ctx_fail(ctx, JANG_ERR_FORMAT, "the calibration inputs are not finite");
+    }
+    jang_status status = order_groups(s, ctx);
+    if (status != JANG_OK) {
+        return status;
+    }
+    permute_square(s, s->h);
+    permute_square(s, s->z);
+    /* Damping stands for inputs that were not seen: the same in both models. */
+    float add = (float)(mean > 0 ? damping * mean : 1.0);
+    add_diagonal(s->h, s->n_in, add);
+    add_diagonal(s->z, s->n_in, add);
+    s->damping = damping;
+    return JANG_OK;
+}
+
+/* ---- Targets ---- */
+
+/* Factors H, or H with its rows and columns reversed, into factor; damps more where H is not
+ * positive definite. */
+static jang_status factor_h(gptq_site *s, ctx_t *ctx, bool reversed) {
+    int64_t n = s->n_in;
+    for (;;) {
+        for (int64_t i = 0; i < n; i++) {
+            for (int64_t j = 0; reversed && j < n; j++) {
+                s->factor[i * n + j] = s->h[(n - 1 - i) * n + n - 1 - j];
+            }
+        }
+        if (!reversed) {
+            memcpy(s->factor, s->h, (size_t)(n * n) * sizeof(float));
+        }
+        if (blas_cholesky(ctx, s->factor, n)) {
+            return JANG_OK;
+        }
+        double more = s->damping > 0 ? s->damping * 9 : 0.01;
+        if (s->damping > MAX_DAMPING) {
+            return ctx_fail(ctx, JANG_ERR_FORMAT,
+                            "the second moments of the calibration inputs cannot be factored");
+        }
+        float add = (float)(more * mean_diagonal(s) / (1 + s->damping));
+        add_diagonal(s->h, n, add);
+        add_diagonal(s->z, n, add);
+        s->damping += more;
+    }
+}
+
+/* W += W (Z - H) H^-1, for w in the order of decision. */
+static jang_status move_matrix(const gptq_site *s, ctx_t *ctx, gptq_matrix *m) {
+    int64_t n = s->n_in;
+    float *d = ctx_array(ctx, (size_t)m->n_out, (size_t)n * sizeof *d);
+    if (!d) {
+        return ctx_fail_memory(ctx, (size_t)(m->n_out * n) * sizeof *d);
+    }
+    gemm_call g = {.m = m->n_out,
+                   .n = n,
+                   .k = n,
+                   .a = m->w,
+                   .b = s->z,
+                   .lda = n,
+                   .ldb = n,
+                   .c = d,
+                   .ldc = n,
+                   .alpha = 1};
+    blas_gemm_spread(ctx, &g);
+    blas_solve(ctx, d, m->n_out, s->factor, n);
+    for (int64_t i = 0; i < m->n_out * n; i++) {
+        m->w[i] += d[i];
+    }
+    ctx_free(ctx, d);
+    return JANG_OK;
+}
+
+static jang_status permute_matrix(const gptq_site *s, ctx_t *ctx, float *w, int64_t n_out,
+                                  bool back) {
+    float *row = ctx_array(ctx, (size_t)s->n_in, sizeof *row);
+    if (!row) {
+        return ctx_fail_memory(ctx, (size_t)s->n_in * sizeof *row);
+    }
+    for (int64_t i = 0; i < n_out; i++) {
+        memcpy(row, w + i * s->n_in, (size_t)s->n_in * sizeof *row);
+        permute_row(s, w + i * s->n_in, row, back);
+    }
+    ctx_free(ctx, row);
+    return JANG_OK;
+}
+
+/* Turns factor, L of the reversed H, into U in the upper triangle, and each group's columns above
+ * its block into U_prev,g U_gg^-1: what errors before it add to the group's target. */
+static void make_feedback(gptq_site *s) {
+    int64_t n = s->n_in;
+    float *u = s->factor;
+    for (int64_t i = 0; i < (n * n + 1) / 2; i++) { /* reversing both axes reverses the array */
+        float x = u[i];
+        u[i] = u[n * n - 1 - i];
+        u[n * n - 1 - i] = x;
+    }
+    for (int64_t from = s->group; from < n; from += s->group) {
+        const float *block = u + from * n + from;
+        for (int64_t r = 0; r < from; r++) {
+            float *x = u + r * n + from;
+            for (int64_t c = 0; c < s->group; c++) {
+                x[c] /= block[c * n + c];
+                for (int64_t k = c + 1; k < s->group; k++) {
+                    x[k] -= x[c] * block[c * n + k];
+                }
+            }
+        }
+    }
+}
+
+jang_status gptq_aim(gptq_site *s, ctx_t *ctx, gptq_matrix *matrices, int n) {
+    jang_status status = factor_h(s, ctx, false);
+    for (int64_t i = 0; i < s->n_in * s->n_in; i++) {
+        s->z[i] -= s->h[i];
+    }
+    for (int i = 0; i < n && status == JANG_OK; i++) {
+        status = permute_matrix(s, ctx, matrices[i].w, matrices[i].n_out, false);
+        if (status == JANG_OK) {
+            status = move_matrix(s, ctx, &matrices[i]);
+        }
+    }
+    if (status == JANG_OK) {
+        status = factor_h(s, ctx, true);
+    }
+    if (status == JANG_OK) {
+        make_feedback(s);
+    }
+    return status;
+}
+
+/* ---- Codes ---- */
+
+typedef struct gptq_job {
+    const gptq_site *s;
+    gptq_matrix *m;
+    const lattice_fns *fns;
+    float *metrics; /* [n_groups][group, group]: U_gg U_gg' */
+    float *blocks;  /* ... H_gg */
+    float *scratch; /* of each thread: errors and targets */
+    lattice *lattices;
+} gptq_job;
+
+static void make_metrics(gptq_job *j) {
+    const gptq_site *s = j->s;
+    int64_t n = s->n_in, g = s->group;
+    for (int64_t at = 0; at < n; at += g) {
+        const float *u = s->factor + at * n + at;
+        float *m = j->metrics + at * g, *h = j->blocks + at * g;
+        for (int64_t a = 0; a < g; a++) {
+            for (int64_t b = 0; b <= a; b++) {
+                double sum = 0;
+                for (int64_t k = a; k < g; k++) {
+                    sum += (double)u[a * n + k] * (double)u[b * n + k];
+                }
+                m[a * g + b] = m[b * g + a] = (float)sum;
+                h[a * g + b] = h[b * g + a] = s->h[(at + a) * n + at + b];
+            }
+        }
+    }
+}
+
+/* Rows of a task at work. */
+typedef struct row_block {
+    const gptq_job *job;
+    int64_t first, n_rows;
+    float *errors, *target; /* [TASK_ROWS, n_in], [TASK_ROWS, group] */
+    lattice *l;
+} row_block;
+
+/* Writes a lattice's outcome for rows [r, r + n): codes, grids, and the errors of these columns. */
+static void take_result(const row_block *b, int64_t r, int64_t n, int64_t at) {
+    const gptq_site *s = b->job->s;
+    gptq_matrix *m = b->job->m;
+    int64_t group = s->group, to = s->order[at / group], n_groups = s->n_in / group;
+    for (int64_t k = 0; k < n; k++) {
+        int64_t row = b->first + r + k;
+        float scale = b->l->scale[k], bias = b->l->bias[k];
+        m->scales[row * n_groups + to] = scale;
+        m->biases[row * n_groups + to] = bias;
+        for (int64_t i = 0; i < group; i++) {
+            float q = b->l->q[i][k];
+            m->codes[row * s->n_in + to * group + i] = (uint8_t)q;
+            b->errors[(r + k) * s->n_in + at + i] =
+                m->w[row * s->n_in + at + i] - (q * scale + bias);
+        }
+    }
+}
+
+/* Lanes beyond the last row repeat it. */
+static int64_t lane_row(int64_t r, int64_t n_rows, int64_t lane) {
+    return r + lane < n_rows ? r + lane : n_rows - 1;
+}
+
+static void solve_group(const row_block *b, int64_t at) {
+    const gptq_job *job = b->job;
+    const gptq_site *s = job->s;
+    int64_t n = s->n_in, group = s->group;
+    for (int64_t r = 0; r < b->n_rows; r++) {
+        memcpy(b->target + r * group, job->m->w + (b->first + r) * n + at,
+               (size_t)group * sizeof(float));
+    }
+    gemm_call g = {.m = b->n_rows,
+                   .n = group,
+                   .k = at,
+                   .a = b->errors,
+                   .lda = n,
+                   .b = s->factor + at,
+                   .ldb = n,
+                   .c = b->target,
+                   .ldc = group,
+                   .alpha = 1,
+                   .beta = 1};
+    if (at > 0) {
+        blas_gemm(&g);
+    }
+    b->l->m = job->metrics + at * group;
+    for (int64_t r = 0; r < b->n_rows; r += LATTICE_ROWS) {
+        for (int64_t i = 0; i < group; i++) {
+            for (int k = 0; k < LATTICE_ROWS; k++) {
+                b->l->t[i][k] = b->target[lane_row(r, b->n_rows, k) * group + i];
+            }
+        }
+        job->fns->solve(b->l);
+        take_result(b, r, b->n_rows - r < LATTICE_ROWS ? b->n_rows - r : LATTICE_ROWS, at);
+    }
+}
+
+static void load_result(const row_block *b, int64_t r, int64_t at) {
+    const gptq_site *s = b->job->s;
+    const gptq_matrix *m = b->job->m;
+    int64_t group = s->group, from = s->order[at / group], n_groups = s->n_in / group;
+    for (int k = 0; k < LATTICE_ROWS; k++) {
+        int64_t lane = lane_row(r, b->n_rows, k), row = b->first + lane;
+        b->l->scale[k] = m->scales[row * n_groups + from];
+        b->l->bias[k] = m->biases[row * n_groups + from];
+        for (int64_t i = 0; i < group; i++) {
+            b->l->q[i][k] = (float)m->codes[row * s->n_in + from * group + i];
+            b->l->h[i][k] = b->target[lane * group + i];
+        }
+    }
+}
+
+/* Improves a group against the errors of the whole row. */
+static void polish_group(const row_block *b, int64_t at) {
+    const gptq_job *job = b->job;
+    const gptq_site *s = job->s;
+    int64_t n = s->n_in, group = s->group;
+    gemm_call g = {.m = b->n_rows,
+                   .n = group,
+                   .k = n,
+                   .a = b->errors,
+                   .lda = n,
+                   .b = s->h + at,
+                   .ldb = n,
+                   .c = b->target,
+                   .ldc = group,
+                   .alpha = 1};
+    blas_gemm(&g);
+    b->l->m = job->blocks + at * group;
+    for (int64_t r = 0; r < b->n_rows; r += LATTICE_ROWS) {
+        load_result(b, r, at);
+        job->fns->polish(b->l, 1);
+        take_result(b, r, b->n_rows - r < LATTICE_ROWS ? b->n_rows - r : LATTICE_ROWS, at);
+    }
+}
+
+static void quantize_rows(void *arg, int task, int thread) {
+    const gptq_job *job = arg;
+    const gptq_site *s = job->s;
+    int64_t n = s->n_in, left = job->m->n_out - (int64_t)task * TASK_ROWS;
+    float *scratch = job->scratch + (int64_t)thread * TASK_ROWS * (n + s->group);
+    row_block b = {job,     (int64_t)task * TASK_ROWS, left < TASK_ROWS ? left : TASK_ROWS,
+                   scratch, scratch + TASK_ROWS * n,   &job->lattices[thread]};
+    b.l->group = s->group;
+    b.l->bits = job->m->bits;
+    b.l->type = job->m->type;
+    for (int64_t at = 0; at < n; at += s->group) {
+        solve_group(&b, at);
+    }
+    for (int i = 0; i < N_POLISH; i++) {
+        for (int64_t at = 0; at < n; at += s->group) {
+            polish_group(&b, at);
+        }
+    }
+    for (int64_t r = 0; r < b.n_rows; r++) { /* w becomes what the codes say */
+        float *w = job->m->w + (b.first + r) * n, *row = b.errors + r * n;
+        for (int64_t i = 0; i < n; i++) {
+            row[i] = w[i] - row[i];
+        }
+        permute_row(s, w, row, true);
+    }
+}
+
+jang_status gptq_quantize(const gptq_site *s, ctx_t *ctx, gptq_matrix *m) {
+    cpu_isa isa;
+    jang_status status = cpu_choose(&isa, ctx);
+    if (status != JANG_OK) {
+        return status;
+    }
+    size_t n_threads = (size_t)pool_threads(ctx_pool(ctx));
+    size_t square = (size_t)(s->n_in * s->group) * sizeof(float);
+    size_t rows = (size_t)(TASK_ROWS * (s->n_in + s->group)) * sizeof(float);
+    gptq_job job = {.s = s,
+                    .m = m,
+                    .fns = lattice_functions(isa),
+                    .metrics = ctx_alloc(ctx, square),
+                    .blocks = ctx_alloc(ctx, square),
+                    .scratch = ctx_array(ctx, n_threads, rows),
+                    .lattices = ctx_alloc_aligned(ctx, n_threads * sizeof(lattice), 64)};
+    if (!job.metrics || !job.blocks || !job.scratch || !job.lattices) {
+        status = ctx_fail_memory(ctx, square + n_threads * rows);
+    } else {
+        make_metrics(&job);
+        pool_run(ctx_pool(ctx), quantize_rows, &job, (int)((m->n_out + TASK_ROWS - 1) / TASK_ROWS));
+    }
+    ctx_free(ctx, job.metrics);
+    ctx_free(ctx, job.blocks);
+    ctx_free(ctx, job.scratch);
+    ctx_free_aligned(ctx, job.lattices);
+    return status;
+}

@@ -1,0 +1,56 @@
+/* gptq.h - codes of a matrix that disturb its outputs least, given what its inputs are like.
+ *
+ * With H = X'X over calibration inputs, the error e of a row costs e H e'. With H = U U', U upper
+ * triangular, the cost is a sum over columns in which column k's term depends on the errors of
+ * columns up to k only; so columns are decided in order, each aimed at what makes up for the errors
+ * before it (GPTQ, arXiv:2210.17323, in the form of QuIP's LDLQ, arXiv:2307.13304). Here a step is
+ * a group: its codes, scale and bias are found together (lattice.h) in the group's metric
+ * U_gg U_gg'. Groups go in the order of their inputs' size. Then, group by group, codes and grids
+ * are improved against the whole row's error until the sweeps are done.
+ *
+ * The target: inputs of a quantized model differ from the original's. Z = X_f'X_q, with X_f the
+ * inputs in the original model, moves the weights to W Z H^-1, which gives the original's outputs
+ * from the quantized model's inputs in the least squares sense (GPTAQ, arXiv:2504.02692). */
+#ifndef JANG_QUANT_GPTQ_H
+#define JANG_QUANT_GPTQ_H
+
+#include "base/cpu.h"
+#include "base/tensor.h"
+
+/* What is known of one input; owned arrays are freed by gptq_site_free. */
+typedef struct gptq_site {
+    int64_t n_in;
+    float *h, *z;   /* [n_in, n_in] sums over tokens: X_q'X_q and X_f'X_q */
+    int64_t n_tok;  /* tokens seen */
+    float *factor;  /* [n_in, n_in], made by prepare */
+    int64_t *order; /* [n_in / group] groups in the order they are decided */
+    int group;      /* set by prepare */
+    double damping; /* share of the mean diagonal that was added */
+} gptq_site;
+
+JANG_MUST_CHECK jang_status gptq_site_new(gptq_site *out, ctx_t *ctx, int64_t n_in);
+void gptq_site_free(gptq_site *s, ctx_t *ctx);
+
+/* Adds n_tok inputs: the quantized model's xq and the original's xf, [n_tok, n_in] with strides. */
+void gptq_site_add(gptq_site *s, ctx_t *ctx, const float *xq, const float *xf, int64_t stride,
+                   int64_t n_tok);
+
+/* Orders the groups and damps H. JANG_ERR_FORMAT: the inputs are not finite. */
+JANG_MUST_CHECK jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping);
+
+/* A matrix that has this input: w [n_out, n_in]. */
+typedef struct gptq_matrix {
+    float *w; /* moved to its target by gptq_aim; after gptq_quantize the weights as quantized */
+    int64_t n_out;
+    int bits;
+    dtype type;
+    uint8_t *codes;         /* [n_out, n_in] */
+    float *scales, *biases; /* [n_out, n_in / group] */
+} gptq_matrix;
+
+/* Moves all matrices to their targets, then factors H for gptq_quantize. */
+JANG_MUST_CHECK jang_status gptq_aim(gptq_site *s, ctx_t *ctx, gptq_matrix *matrices, int n);
+
+JANG_MUST_CHECK jang_status gptq_quantize(const gptq_site *s, ctx_t *ctx, gptq_matrix *matrix);
+
+#endif

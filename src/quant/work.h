@@ -1,0 +1,46 @@
+/* work.h - finished matrices of a conversion that calibrates, one file each, until they are written
+ * into the shards.
+ *
+ * Calibration goes through the model layer by layer, the output is written in another order; and a
+ * conversion that was killed goes on from the files that are there (--resume). A file appears whole
+ * or not at all. The directory lies beside the output: OUTPUT.work. */
+#ifndef JANG_QUANT_WORK_H
+#define JANG_QUANT_WORK_H
+
+#include "quant/plan.h"
+
+typedef struct work_dir {
+    ctx_t *ctx;
+    char *path;
+    const quant_plan *plan;
+    struct work_file *files; /* [plan->n_items] */
+} work_dir;
+
+/* Opens OUTPUT.work, made if it is not there. key is everything the results depend on; where the
+ * directory holds another key's results they are removed, or, with resume, JANG_ERR_ARGUMENT. */
+JANG_MUST_CHECK jang_status work_open(work_dir *out, ctx_t *ctx, const char *output,
+                                      const quant_plan *plan, const char *key, bool resume);
+/* remove: deletes the directory. */
+void work_close(work_dir *w, bool remove);
+
+/* A matrix as it will be stored. codes [rows, columns], scales and biases [rows, columns / group],
+ * representable in type. */
+typedef struct work_matrix {
+    const uint8_t *codes;
+    const float *scales, *biases;
+    dtype type;
+} work_matrix;
+
+JANG_MUST_CHECK jang_status work_put(work_dir *w, size_t item, const work_matrix *m);
+
+/* What is stored of an item: weights, scales, biases as in the shards; false if it is not there. */
+typedef struct work_view {
+    const uint8_t *weights, *scales, *biases;
+    dtype type;
+} work_view;
+bool work_get(work_view *out, const work_dir *w, size_t item);
+
+/* Rows as f32 [rows, columns] of an item that is there. */
+void work_rows_f32(float *out, const work_dir *w, size_t item);
+
+#endif

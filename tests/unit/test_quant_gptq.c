@@ -1,0 +1,297 @@
+/* test_quant_gptq.c - quantizing against second moments of inputs: the dense solvers, the cost
+ * compared with methods that do not see the inputs, and whole conversions that calibrate. */
+#include "base/file.h"
+#include "base/half.h"
+#include "quant/blas.h"
+#include "quant/convert.h"
+#include "quant/gptq.h"
+#include "quant/quantizer.h"
+#include "support.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MODELS TEST_DATA "/models/"
+
+/* ---- Solvers ---- */
+
+#define N 150 /* no multiple of a block */
+#define M 70
+
+/* A positive definite matrix with condition of about 1e3: X'X of correlated inputs. */
+static void make_inputs(float *x, int n_tok, int n, uint64_t seed) {
+    test_rng rng = {seed};
+    for (int t = 0; t < n_tok; t++) {
+        float common = rng_normal(&rng);
+        for (int i = 0; i < n; i++) {
+            x[t * n + i] = (rng_normal(&rng) + common) * (i % 17 == 0 ? 4.0f : 0.5f);
+        }
+    }
+}
+
+static void test_blas_solves_what_it_factors(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    float *x = calloc(400 * N, sizeof *x), *h = calloc(N * N, sizeof *h);
+    float *l = calloc(N * N, sizeof *l), *y = calloc(M * N, sizeof *y), *z = calloc(M * N, 4);
+    make_inputs(x, 400, N, 7);
+    gemm_call g = {.m = N,
+                   .n = N,
+                   .k = 400,
+                   .trans_a = true,
+                   .a = x,
+                   .b = x,
+                   .c = h,
+                   .lda = N,
+                   .ldb = N,
+                   .ldc = N,
+                   .alpha = 1};
+    blas_gemm_spread(ctx, &g);
+    for (int i = 0; i < N; i++) { /* a few elements by definition */
+        int j = (i * 31) % N;
+        double sum = 0;
+        for (int t = 0; t < 400; t++) {
+            sum += (double)x[t * N + i] * (double)x[t * N + j];
+        }
+        assert_float_equal(h[i * N + j], (float)sum, 1e-2f + 1e-5f * fabsf((float)sum));
+    }
+    memcpy(l, h, N * N * sizeof *l);
+    assert_true(blas_cholesky(ctx, l, N));
+    for (int i = 0; i < M * N; i++) {
+        z[i] = (float)(i % 23) - 11.0f;
+    }
+    g = (gemm_call){
+        .m = M, .n = N, .k = N, .a = z, .b = h, .c = y, .lda = N, .ldb = N, .ldc = N, .alpha = 1};
+    blas_gemm_spread(ctx, &g);
+    blas_solve(ctx, y, M, l, N);
+    for (int i = 0; i < M * N; i++) {
+        assert_float_equal(y[i], z[i], 2e-2f);
+    }
+    h[0] = -1;
+    assert_false(blas_cholesky(ctx, h, N));
+    free(x);
+    free(h);
+    free(l);
+    free(y);
+    free(z);
+    jang_context_free(ctx);
+}
+
+/* ---- Matrices ---- */
+
+#define N_IN 192
+#define N_OUT 70
+#define N_TOK 512
+
+/* Squared error of the outputs: |X (W - V)'|^2. */
+static double output_error(const float *x, const float *w, const float *v) {
+    double sum = 0;
+    for (int t = 0; t < N_TOK; t++) {
+        for (int o = 0; o < N_OUT; o++) {
+            double e = 0;
+            for (int i = 0; i < N_IN; i++) {
+                e += (double)x[t * N_IN + i] * (double)(w[o * N_IN + i] - v[o * N_IN + i]);
+            }
+            sum += e * e;
+        }
+    }
+    return sum;
+}
+
+static void round_to_nearest(ctx_t *ctx, float *v, const float *w, int bits) {
+    const quantizer *q = NULL;
+    assert_ok(ctx, quantizer_find(&q, ctx, "rtn"));
+    static uint8_t codes[N_OUT * N_IN];
+    static float scales[N_OUT * N_IN / 32], biases[N_OUT * N_IN / 32];
+    quant_block b = {w, N_OUT, N_IN, bits, 64, codes, scales, biases, DT_F16, NULL};
+    assert_true(quantizer_function(q, CPU_SCALAR)(&b));
+    for (int i = 0; i < N_OUT * N_IN; i++) {
+        v[i] = (float)codes[i] * scales[i / 64] + biases[i / 64];
+    }
+}
+
+static void quantize(ctx_t *ctx, gptq_matrix *m, const float *xq, const float *xf) {
+    gptq_site s;
+    assert_ok(ctx, gptq_site_new(&s, ctx, N_IN));
+    gptq_site_add(&s, ctx, xq, xf, N_IN, N_TOK);
+    assert_ok(ctx, gptq_prepare(&s, ctx, 64, 0.01));
+    assert_ok(ctx, gptq_aim(&s, ctx, m, 1));
+    assert_ok(ctx, gptq_quantize(&s, ctx, m));
+    gptq_site_free(&s, ctx);
+}
+
+static void test_gptq_disturbs_outputs_less(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    static float x[N_TOK * N_IN], w[N_OUT * N_IN], v[N_OUT * N_IN], ours[N_OUT * N_IN];
+    static uint8_t codes[N_OUT * N_IN];
+    static float scales[N_OUT * N_IN / 64], biases[N_OUT * N_IN / 64];
+    make_inputs(x, N_TOK, N_IN, 3);
+    test_rng rng = {5};
+    for (int i = 0; i < N_OUT * N_IN; i++) {
+        w[i] = 0.05f * rng_normal(&rng);
+    }
+    for (int bits = 2; bits <= 4; bits++) {
+        memcpy(ours, w, sizeof w);
+        gptq_matrix m = {ours, N_OUT, bits, DT_F16, codes, scales, biases};
+        quantize(ctx, &m, x, x);
+        round_to_nearest(ctx, v, w, bits);
+        double a = output_error(x, w, ours), r = output_error(x, w, v);
+        if (!(a < 0.35 * r)) {
+            fail_msg("%d bits: output error %g, round to nearest %g", bits, a, r);
+        }
+        for (int i = 0; i < N_OUT * N_IN; i++) { /* the weights are what the file will say */
+            float s = scales[i / 64], b = biases[i / 64];
+            assert_true(codes[i] < 1 << bits);
+            assert_float_equal(s, f16_to_f32(f32_to_f16(s)), 0);
+            assert_float_equal(ours[i], (float)codes[i] * s + b, 1e-5f);
+        }
+    }
+    jang_context_free(ctx);
+}
+
+/* Where the quantized model's inputs are half the original's, the weights must double. */
+static void test_gptq_aims_at_the_original_outputs(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    static float x[N_TOK * N_IN], half[N_TOK * N_IN], w[N_OUT * N_IN], ours[N_OUT * N_IN];
+    static uint8_t codes[N_OUT * N_IN];
+    static float scales[N_OUT * N_IN / 64], biases[N_OUT * N_IN / 64];
+    make_inputs(x, N_TOK, N_IN, 9);
+    test_rng rng = {1};
+    for (int i = 0; i < N_TOK * N_IN; i++) {
+        half[i] = x[i] / 2;
+    }
+    for (int i = 0; i < N_OUT * N_IN; i++) {
+        w[i] = 0.05f * rng_normal(&rng);
+        ours[i] = w[i];
+    }
+    gptq_matrix m = {ours, N_OUT, 8, DT_F16, codes, scales, biases};
+    quantize(ctx, &m, half, x);
+    for (int i = 0; i < N_OUT * N_IN; i++) {
+        ours[i] /= 2;
+    }
+    /* damping holds the weights back where inputs are small */
+    double error = output_error(x, w, ours), size;
+    static const float zero[N_OUT * N_IN];
+    size = output_error(x, w, zero);
+    assert_true(error < 0.01 * size);
+    jang_context_free(ctx);
+}
+
+/* ---- Conversions ---- */
+
+static char *write_text(const char *dir, const char *name, const char *text) {
+    char *path = malloc(512);
+    snprintf(path, 512, "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+    return path;
+}
+
+static jang_convert_options options_of(const char *source, const char *output) {
+    jang_convert_options o = jang_convert_options_default();
+    o.source = source;
+    o.output = output;
+    o.bits = 3;
+    o.group_size = 32;
+    o.method = "gptq";
+    o.calibration_tokens = 1024;
+    o.force = true;
+    return o;
+}
+
+static void same_file(ctx_t *ctx, const char *a, const char *b, const char *name) {
+    char *pa = path_join(ctx, a, name), *pb = path_join(ctx, b, name), *da, *db;
+    size_t na, nb;
+    assert_ok(ctx, file_read(&da, &na, ctx, pa, 1 << 24));
+    assert_ok(ctx, file_read(&db, &nb, ctx, pb, 1 << 24));
+    assert_int_equal(na, nb);
+    assert_memory_equal(da, db, na);
+    ctx_free(ctx, da);
+    ctx_free(ctx, db);
+    ctx_free(ctx, pa);
+    ctx_free(ctx, pb);
+}
+
+/* Cancels after some calls. */
+static bool stop_later(void *user, const jang_progress *p) {
+    (void)p;
+    return --*(int *)user > 0;
+}
+
+static void test_gptq_goes_on_where_it_stopped(void **state) {
+    (void)state;
+    static const char *const models[] = {"llama-f32", "smollm-tied-bf16", "../format/llama.gguf"};
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir();
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        char source[512], whole[512], broken[512];
+        snprintf(source, sizeof source, MODELS "%s", models[i]);
+        snprintf(whole, sizeof whole, "%s/whole%zu", dir, i);
+        snprintf(broken, sizeof broken, "%s/broken%zu", dir, i);
+        jang_convert_options o = options_of(source, whole);
+        assert_ok(ctx, jang_convert(NULL, ctx, &o));
+        int calls = 3;
+        o.output = broken;
+        o.resume = true;
+        o.on_progress = stop_later;
+        o.user = &calls;
+        assert_int_equal(jang_convert(NULL, ctx, &o), JANG_ERR_CANCELLED);
+        o.on_progress = NULL;
+        assert_ok(ctx, jang_convert(NULL, ctx, &o));
+        same_file(ctx, whole, broken, "model.safetensors");
+        char work[600];
+        snprintf(work, sizeof work, "%s.work", broken);
+        assert_false(file_exists(work));
+    }
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
+static void test_gptq_refuses_bad_calibration(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir();
+    char output[512];
+    snprintf(output, sizeof output, "%s/out", dir);
+    jang_convert_options o = options_of(MODELS "llama-f32", output);
+    static const struct {
+        const char *name, *text, *message;
+    } cases[] = {
+        {"short.txt", "too short", "too few"},
+        {"bad.jsonl", "{\"text\": \"a\"}\n\n{\"words\": 1}\n", "line 3"},
+        {"broken.jsonl", "{\"text\": \n", "line 1"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *path = write_text(dir, cases[i].name, cases[i].text);
+        o.calibration = path;
+        assert_int_not_equal(jang_convert(NULL, ctx, &o), JANG_OK);
+        assert_non_null(strstr(jang_context_error(ctx), cases[i].message));
+        free(path);
+    }
+    o.calibration = "no-such-file";
+    assert_int_equal(jang_convert(NULL, ctx, &o), JANG_ERR_IO);
+    o.calibration = NULL;
+    o.calibration_tokens = 10;
+    assert_int_equal(jang_convert(NULL, ctx, &o), JANG_ERR_ARGUMENT);
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_blas_solves_what_it_factors),
+        cmocka_unit_test(test_gptq_disturbs_outputs_less),
+        cmocka_unit_test(test_gptq_aims_at_the_original_outputs),
+        cmocka_unit_test(test_gptq_goes_on_where_it_stopped),
+        cmocka_unit_test(test_gptq_refuses_bad_calibration),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
