@@ -204,6 +204,7 @@ struct reply {
     tool_set tools;
     jang_grammar *grammar;
     uint64_t *requests; /* [g.n_prompts] the engine's ids */
+    size_t n_submitted; /* prompts that the engine has; embeddings and scores wait their turn */
     answer *answers;    /* [n_answers] */
     size_t n_answers, n_running;
     bool sent; /* some byte of the answer is out */

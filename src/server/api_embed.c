@@ -223,7 +223,29 @@ static bool add_ids(server *s, gen_request *g, const json_in *in, const char *ke
     return true;
 }
 
-static void read_inputs(server *s, gen_request *g, const json_in *in, const char *key) {
+/* How the model's makers pool, as sentence-transformers writes it down; else the last token. */
+static jang_pooling model_pooling(const server *s) {
+    static const struct {
+        const char *key;
+        jang_pooling pooling;
+    } modes[] = {{"pooling_mode_mean_tokens", JANG_POOL_MEAN},
+                 {"pooling_mode_cls_token", JANG_POOL_FIRST}};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/1_Pooling/config.json", s->info->path);
+    json_t *config = json_load_file(path, 0, NULL);
+    jang_pooling pooling = JANG_POOL_LAST;
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
+        if (json_is_true(json_object_get(config, modes[i].key))) {
+            pooling = modes[i].pooling;
+        }
+    }
+    json_decref(config);
+    return pooling;
+}
+
+/* truncate: what is too long for the context is cut, not refused. */
+static void read_inputs(server *s, gen_request *g, const json_in *in, const char *key,
+                        bool truncate) {
     json_t *input = in_get(g->body, key);
     bool is_list = json_is_array(input) && !json_is_integer(json_array_get(input, 0));
     size_t n = is_list ? json_array_size(input) : 1;
@@ -232,6 +254,7 @@ static void read_inputs(server *s, gen_request *g, const json_in *in, const char
         return;
     }
     make_room(g, in->error, n);
+    size_t most = truncate ? (size_t)s->n_context - 1 : SIZE_MAX;
     for (size_t i = 0; !in->error->status && i < n; i++) {
         json_t *one = is_list ? json_array_get(input, i) : input;
         if (json_is_string(one) && json_string_length(one)) {
@@ -241,6 +264,8 @@ static void read_inputs(server *s, gen_request *g, const json_in *in, const char
         } else {
             in_wrong(in, key, "a text, token ids, or a list of up to 2048 of either", one);
         }
+        size_t *length = &g->prompt_lengths[i];
+        *length = *length > most ? most : *length;
     }
 }
 
@@ -290,8 +315,13 @@ static void embed(server *s, http_exchange *x, embed_kind kind) {
     api_check_model(s, &e, body);
     in_choice(&in, body, "encoding_format", encodings, &encoding);
     in_int(&in, body, "dimensions", 1, s->info->n_embd, &dimensions);
-    read_inputs(s, &g, &in, kind == EMBED_OLLAMA_ONE ? "prompt" : "input");
+    bool truncate = ollama;
+    if (ollama) {
+        in_bool(&in, body, "truncate", &truncate);
+    }
+    read_inputs(s, &g, &in, kind == EMBED_OLLAMA_ONE ? "prompt" : "input", truncate);
     g.r.task = JANG_TASK_EMBED;
+    g.r.pooling = model_pooling(s);
     if (v) {
         v->kind = kind;
         v->base64 = encoding == 1;
@@ -329,10 +359,14 @@ static int32_t first_id(server *s, const char *word) {
 
 static bool add_question(server *s, gen_request *g, api_error *e, const char *query,
                          const char *document) {
+    /* as Qwen's rerankers were trained; other models understand it too */
     static const char rule[] =
-        "Judge whether the document answers the query. Reply with yes or no only.";
+        "Judge whether the Document meets the requirements based on the Query and the Instruct "
+        "provided. Note that the answer can only be \"yes\" or \"no\".";
+    static const char task[] =
+        "Given a web search query, retrieve relevant passages that answer the query";
     tbuf text = {0};
-    tbuf_printf(&text, "Query: %s\n\nDocument: %s", query, document);
+    tbuf_printf(&text, "<Instruct>: %s\n<Query>: %s\n<Document>: %s", task, query, document);
     gen_request q = {.is_chat = true, .body = g->body};
     q.kwargs = json_pack("{s:b}", "enable_thinking", 0);
     q.messages = json_pack("[{s:s,s:s},{s:s,s:s}]", "role", "system", "content", rule, "role",

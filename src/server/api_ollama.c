@@ -2,6 +2,8 @@
  * instead of events, arguments of calls as objects, times in nanoseconds. */
 #include "openai_write.h"
 
+#include "sha256.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +23,12 @@ static void read_options(gen_request *g, const json_in *top, json_t *body) {
     in_real(&in, o, "repeat_penalty", 0, 10, &p->repetition_penalty);
     in_real(&in, o, "frequency_penalty", -2, 2, &p->frequency_penalty);
     in_real(&in, o, "presence_penalty", -2, 2, &p->presence_penalty);
-    if (in_int(&in, o, "top_k", 0, INT32_MAX, &n)) {
-        p->top_k = (int32_t)n;
+    if (in_int(&in, o, "top_k", -1, INT32_MAX, &n)) {
+        p->top_k = n < 0 ? 0 : (int32_t)n;
     }
     if (in_int(&in, o, "repeat_last_n", -1, INT32_MAX, &n)) {
         p->repetition_context = n < 0 ? 0 : (int32_t)n;
+        p->repetition_penalty = n == 0 ? 1 : p->repetition_penalty; /* none to look at */
     }
     if (in_int(&in, o, "seed", INT64_MIN, INT64_MAX, &n)) {
         p->seed = (uint64_t)n;
@@ -37,10 +40,13 @@ static void read_options(gen_request *g, const json_in *top, json_t *body) {
 }
 
 static void read_think(gen_request *g, const json_in *in, json_t *body) {
+    static const char *const levels[] = {"low", "medium", "high", NULL};
     json_t *think = in_get(body, "think");
-    const char *word = json_string_value(think);
-    if (word) {
-        gen_set_effort(g, word);
+    int level = 0;
+    if (json_is_string(think)) {
+        if (in_choice(in, body, "think", levels, &level)) {
+            gen_set_effort(g, levels[level]);
+        }
     } else if (json_is_boolean(think)) {
         gen_set_kwarg(g, "enable_thinking", json_boolean(json_is_true(think)));
         gen_set_kwarg(g, "thinking", json_boolean(json_is_true(think)));
@@ -92,15 +98,49 @@ static void read_messages(gen_request *g, const json_in *in, json_t *list) {
     json_decref(out);
 }
 
+static void read_tools(gen_request *g, const json_in *in) {
+    json_t *tools = in_array(in, g->body, "tools");
+    for (size_t i = 0; i < json_array_size(tools); i++) {
+        json_t *f = json_object_get(json_array_get(tools, i), "function");
+        json_t *name = json_object_get(f, "name"), *parameters = in_get(f, "parameters");
+        bool named = json_is_string(name);
+        if (!named || (parameters && !json_is_object(parameters))) {
+            char path[64];
+            snprintf(path, sizeof path, "tools[%zu].function.%s", i, named ? "parameters" : "name");
+            in_wrong(in, path, named ? "an object" : "a string", named ? parameters : name);
+            return;
+        }
+    }
+    g->tools = json_array_size(tools) ? json_incref(tools) : NULL;
+    gen_read_tool_choice(g, in, NULL);
+}
+
+/* Whether a name is this model's; the tag :latest does not count. */
+static bool names_model(const server *s, const char *name) {
+    size_t n = strlen(name), k = strlen(":latest");
+    n -= n > k && !strcmp(name + n - k, ":latest") ? k : 0;
+    return strlen(s->id) == n && !strncmp(s->id, name, n);
+}
+
+static void read_logprobs(gen_request *g, const json_in *in) {
+    int64_t top = 0;
+    in_bool(in, g->body, "logprobs", &g->logprobs);
+    in_int(in, g->body, "top_logprobs", 0, 20, &top);
+    g->logprobs |= top > 0;
+    g->r.n_logprobs = g->logprobs ? (int32_t)top : -1;
+}
+
 static void read_common(server *s, gen_request *g, const json_in *in) {
+    const char *name = json_string_value(in_get(g->body, "model"));
     g->stream = true;
-    api_check_model(s, in->error, g->body);
+    if (!name || !names_model(s, name)) {
+        api_check_model(s, in->error, g->body);
+    }
     read_options(g, in, g->body);
     read_think(g, in, g->body);
     read_format(g, in, g->body);
     in_bool(in, g->body, "stream", &g->stream);
-    in_bool(in, g->body, "logprobs", &g->logprobs);
-    g->r.n_logprobs = g->logprobs ? 0 : -1;
+    read_logprobs(g, in);
 }
 
 /* ---- Writing ---- */
@@ -287,7 +327,10 @@ static const dialect ollama_dialect = {
 
 /* ---- Routes that generate ---- */
 
-static void reply_loaded(server *s, http_exchange *x, bool generate) {
+/* Nothing to answer: the model is loaded, as ever; a keep_alive of 0 would unload it elsewhere. */
+static void reply_loaded(server *s, http_exchange *x, json_t *body, bool generate) {
+    json_t *keep = in_get(body, "keep_alive");
+    bool unload = json_is_integer(keep) && json_integer_value(keep) == 0;
     tbuf out = {0};
     jw w = jw_start(&out);
     jw_open(&w, NULL, '{');
@@ -302,8 +345,9 @@ static void reply_loaded(server *s, http_exchange *x, bool generate) {
         jw_close(&w);
     }
     jw_bool(&w, "done", true);
-    jw_text(&w, "done_reason", "load");
+    jw_text(&w, "done_reason", unload ? "unload" : "load");
     jw_close(&w);
+    json_decref(body);
     api_reply_json(s, x, 200, &out);
 }
 
@@ -333,19 +377,14 @@ void ollama_chat(server *s, http_exchange *x, const char *rest) {
     }
     json_t *list = in_array(&in, body, "messages");
     if (!e.status && !json_array_size(list)) {
-        json_decref(body);
-        reply_loaded(s, x, false);
+        reply_loaded(s, x, body, false);
         return;
     }
     gen_request g;
     gen_request_init(&g, s, body);
     g.is_chat = true;
     read_common(s, &g, &in);
-    json_t *tools = in_array(&in, body, "tools");
-    if (json_array_size(tools)) {
-        g.tools = json_incref(tools);
-    }
-    gen_read_tool_choice(&g, &in, NULL);
+    read_tools(&g, &in);
     read_messages(&g, &in, list);
     start(s, x, &g, &e, false);
 }
@@ -379,13 +418,15 @@ void ollama_generate(server *s, http_exchange *x, const char *rest) {
         api_fail(&e, 422, "unsupported", "suffix",
                  "suffix: this model does not fill in the middle");
     }
+    if (json_array_size(in_get(body, "images"))) {
+        api_fail(&e, 422, "unsupported", "images", "images: this model reads text only");
+    }
     if (in_get(body, "template") || json_array_size(in_get(body, "context"))) {
         api_fail(&e, 422, "unsupported", NULL,
                  "template and context are not supported: use /api/chat");
     }
     if (!e.status && !*prompt) {
-        json_decref(body);
-        reply_loaded(s, x, true);
+        reply_loaded(s, x, body, true);
         return;
     }
     gen_request g;
@@ -424,6 +465,38 @@ static void put_details(jw *w, const server *s) {
     jw_close(w);
 }
 
+static bool hash_file(const char *path, const char *name, char digest[65]) {
+    char full[4096];
+    unsigned char block[16384];
+    snprintf(full, sizeof full, "%s%s%s", path, *name ? "/" : "", name);
+    FILE *f = fopen(full, "rb");
+    if (!f) {
+        return false;
+    }
+    sha256 h;
+    sha256_init(&h);
+    size_t n, total = 0;
+    while (total < (size_t)64 << 20 && (n = fread(block, 1, sizeof block, f)) > 0) {
+        sha256_add(&h, block, n);
+        total += n;
+    }
+    bool ok = !ferror(f) && total > 0;
+    fclose(f);
+    sha256_hex(&h, digest);
+    return ok;
+}
+
+/* SHA-256 of the list of weights; of the config where there is none, of the beginning where the
+ * model is one file. */
+static void put_digest(jw *w, const server *s) {
+    static const char *const names[] = {"model.safetensors.index.json", "config.json", ""};
+    char digest[65] = "";
+    for (size_t i = 0; i < 3 && !hash_file(s->info->path, names[i], digest); i++) {
+        digest[0] = 0;
+    }
+    jw_text(w, "digest", digest);
+}
+
 static void reply_list(server *s, http_exchange *x, bool running) {
     tbuf out = {0};
     jw w = jw_start(&out);
@@ -434,7 +507,7 @@ static void reply_list(server *s, http_exchange *x, bool running) {
     jw_text(&w, "model", s->id);
     put_time(&w, "modified_at", (time_t)s->created);
     jw_int(&w, "size", (int64_t)s->info->weight_bytes);
-    jw_text(&w, "digest", s->fingerprint);
+    put_digest(&w, s);
     put_details(&w, s);
     if (running) {
         put_time(&w, "expires_at", (time_t)api_unix_time() + 365 * 86400);
@@ -464,13 +537,6 @@ void ollama_version(server *s, http_exchange *x, const char *rest) {
     api_reply_json(s, x, 200, &out);
 }
 
-/* Whether a name is this model's; the tag :latest does not count. */
-static bool names_model(const server *s, const char *name) {
-    size_t n = strlen(name), k = strlen(":latest");
-    n -= n > k && !strcmp(name + n - k, ":latest") ? k : 0;
-    return strlen(s->id) == n && !strncmp(s->id, name, n);
-}
-
 static bool known_model(server *s, http_exchange *x, json_t *body) {
     api_error e = {0};
     json_in in = {&e, ""};
@@ -486,6 +552,18 @@ static bool known_model(server *s, http_exchange *x, json_t *body) {
     return false;
 }
 
+static void put_parameters(jw *w, const server *s) {
+    const jang_sampling *p = &s->defaults.sampling;
+    tbuf file = {0}, text = {0};
+    tbuf_printf(&file, "FROM %s\n", s->id);
+    tbuf_printf(&text, "temperature %g\ntop_k %d\ntop_p %g\nmin_p %g", (double)p->temperature,
+                (int)p->top_k, (double)p->top_p, (double)p->min_p);
+    jw_text(w, "modelfile", tbuf_text(&file));
+    jw_text(w, "parameters", tbuf_text(&text));
+    tbuf_free(&file);
+    tbuf_free(&text);
+}
+
 void ollama_show(server *s, http_exchange *x, const char *rest) {
     (void)rest;
     json_t *body = api_read_body(s, x, API_OLLAMA);
@@ -498,8 +576,7 @@ void ollama_show(server *s, http_exchange *x, const char *rest) {
     jw w = jw_start(&out);
     const char *text = jang_chat_template(s->tok);
     jw_open(&w, NULL, '{');
-    jw_text(&w, "modelfile", "");
-    jw_text(&w, "parameters", "");
+    put_parameters(&w, s);
     jw_text(&w, "template", text ? text : "");
     put_details(&w, s);
     jw_open(&w, "model_info", '{');
@@ -518,6 +595,7 @@ void ollama_show(server *s, http_exchange *x, const char *rest) {
     if (s->reasoning) {
         jw_text(&w, NULL, "thinking");
     }
+    jw_text(&w, NULL, "embedding");
     jw_close(&w);
     put_time(&w, "modified_at", (time_t)s->created);
     jw_close(&w);

@@ -180,7 +180,7 @@ static bool submit(server *s, reply *r, api_error *e) {
         q.thinking.close = s->reasoning->close;
         q.thinking.is_open = r->reasoning_open;
     }
-    for (size_t i = 0; i < r->g.n_prompts; i++) {
+    for (size_t i = r->n_submitted; i < r->g.n_prompts; i++) {
         jang_message why = {""};
         q.prompt = r->g.prompts[i];
         q.n_prompt = r->g.prompt_lengths[i];
@@ -197,10 +197,14 @@ static bool submit(server *s, reply *r, api_error *e) {
                 status = jang_engine_submit(&r->requests[i], s->engine, &q, &why);
             }
         }
+        if (status == JANG_ERR_BUSY && r->n_running && q.task != JANG_TASK_GENERATE) {
+            return true; /* the others follow as these end */
+        }
         if (status != JANG_OK) {
             return submit_error(e, status, &why, r);
         }
         r->n_running += (size_t)q.n;
+        r->n_submitted = i + 1;
     }
     return true;
 }
@@ -412,6 +416,15 @@ static void end_reply(reply *r) {
     reply_free(r);
 }
 
+/* Gives the engine the prompts that its queue had no room for. */
+static void submit_more(reply *r) {
+    api_error e = {0};
+    if (r->n_submitted < r->g.n_prompts && r->x && !r->failed && !r->cancelled &&
+        !submit(r->server, r, &e)) {
+        reply_fail(r, &e);
+    }
+}
+
 static void take_event(void *user, const jang_event *e) {
     (void)user;
     reply *r = e->user;
@@ -448,6 +461,7 @@ static void take_event(void *user, const jang_event *e) {
         if (!a->ended) {
             end_answer(a, e);
             r->n_running--;
+            submit_more(r);
         }
         break;
     }
