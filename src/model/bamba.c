@@ -5,6 +5,7 @@
  * where position_embedding_type is "rope"; its MLP holds gate and up in one matrix.
  * Reference: transformers, models/{bamba,granitemoehybrid}. */
 #include "model/beside.h"
+#include "model/granite.h"
 #include "model/mamba2.h"
 #include "model/moe.h"
 
@@ -165,31 +166,6 @@ static jang_status read_types(bamba *b, json_at at, int64_t n_layer) {
     return status;
 }
 
-static jang_status read_multipliers(decoder_config *c, json_at at) {
-    double divisor;
-    const struct {
-        const char *key;
-        double *out;
-    } keys[] = {
-        {"embedding_multiplier", &c->embed_scale},
-        {"residual_multiplier", &c->residual_scale},
-        {"attention_multiplier", &c->attention.scale},
-        {"logits_scaling", &divisor},
-    };
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        jang_status status = json_get_double(keys[i].out, at, keys[i].key, 1);
-        if (status == JANG_OK && !(*keys[i].out > 0)) {
-            status =
-                ctx_fail(at.ctx, JANG_ERR_FORMAT, "%s: %s must be above 0", at.what, keys[i].key);
-        }
-        if (status != JANG_OK) {
-            return status;
-        }
-    }
-    c->logit_scale = 1 / divisor;
-    return JANG_OK;
-}
-
 /* RoPE where the config asks for it by name. */
 static jang_status read_positions(decoder_config *c, json_at at) {
     const char *type;
@@ -274,7 +250,7 @@ static jang_status granite_hybrid_open(model *m, loader *l) {
         status = read_types(&b, l->config, c.n_layer);
     }
     if (status == JANG_OK) {
-        status = read_multipliers(&c, l->config);
+        status = granite_read_multipliers(&c, l->config);
     }
     if (status == JANG_OK) {
         status = read_positions(&c, l->config);

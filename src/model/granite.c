@@ -17,8 +17,9 @@ jang_status granite_read_multipliers(decoder_config *c, json_at config) {
     };
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         jang_status status = json_get_double(keys[i].out, config, keys[i].key, 1);
-        if (status == JANG_OK && *keys[i].out == 0) {
-            status = ctx_fail(config.ctx, JANG_ERR_FORMAT, "%s: %s is 0", config.what, keys[i].key);
+        if (status == JANG_OK && !(*keys[i].out > 0)) {
+            status = ctx_fail(config.ctx, JANG_ERR_FORMAT, "%s: %s must be above 0", config.what,
+                              keys[i].key);
         }
         if (status != JANG_OK) {
             return status;

@@ -2,7 +2,7 @@
  *
  * The embedding, the residual additions and attention's scores are multiplied, the logits divided;
  * the router takes a softmax over the chosen. Reference: transformers, models/granitemoe. */
-#include "model/decoder.h"
+#include "model/granite.h"
 #include "model/moe.h"
 
 static const moe_names names = {
@@ -14,31 +14,6 @@ static const moe_names names = {
     .fused_out = "block_sparse_moe.output_linear.weight",
     .out_order = FUSED_ROWS,
 };
-
-static jang_status read_multipliers(decoder_config *c, json_at at) {
-    double divisor = 1;
-    const struct {
-        const char *key;
-        double *out;
-    } keys[] = {
-        {"embedding_multiplier", &c->embed_scale},
-        {"residual_multiplier", &c->residual_scale},
-        {"attention_multiplier", &c->attention.scale},
-        {"logits_scaling", &divisor},
-    };
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        jang_status status = json_get_double(keys[i].out, at, keys[i].key, 1);
-        if (status == JANG_OK && *keys[i].out == 0) {
-            status = ctx_fail(at.ctx, JANG_ERR_UNSUPPORTED, "%s: %s must not be 0", at.what,
-                              keys[i].key);
-        }
-        if (status != JANG_OK) {
-            return status;
-        }
-    }
-    c->logit_scale = 1 / divisor;
-    return JANG_OK;
-}
 
 static jang_status granitemoe_open(model *m, loader *l) {
     static const decoder_defaults defaults = {.n_context = 2048, .rope_theta = 10000};
@@ -55,7 +30,7 @@ static jang_status granitemoe_open(model *m, loader *l) {
                       .n_ff = c.mlp.n_ff,
                       .act = c.mlp.act,
                       .route = {.score = ROUTE_SOFTMAX_CHOSEN, .scale = 1}};
-    status = read_multipliers(&c, l->config);
+    status = granite_read_multipliers(&c, l->config);
     if (status == JANG_OK) {
         status = moe_read_counts(&moe, l->config, expert_keys, "num_experts_per_tok", 8, 2);
     }
