@@ -154,9 +154,22 @@ static void test_model_hostile_recurrent(void **state) {
     }
 }
 
+static void test_model_hostile_experts(void **state) {
+    (void)state;
+    static const char *const names[] = {
+        "qwen3moe-mixed-f16",    "qwen2moe-renorm-f16", "gptoss-bf16",
+        "deepseek2-groups-bf16", "deepseek3-bf16",      "mlx-deepseek2-8bit-g32",
+        "ernie45moe-bf16",       "phimoe-bf16",         "minimaxm2-bf16",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        try_own_keys(names[i]);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model_hostile_recurrent),
+        cmocka_unit_test(test_model_hostile_experts),
         cmocka_unit_test(test_model_hostile_window),
         cmocka_unit_test(test_model_hostile_quantized),
     };

@@ -104,11 +104,18 @@ static void test_model_memory_recurrent(void **state) {
     torture_model("kimi_linear-bf16", "ref");
 }
 
+static void test_model_memory_experts(void **state) {
+    (void)state;
+    torture_model("mlx-deepseek3-6bit-g32", "cpu");
+    torture_model("gptoss-bf16", "ref");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model_memory_cpu),
         cmocka_unit_test(test_model_memory_ref),
         cmocka_unit_test(test_model_memory_recurrent),
+        cmocka_unit_test(test_model_memory_experts),
     };
     torture_json();
     return cmocka_run_group_tests(tests, NULL, NULL);
