@@ -246,6 +246,7 @@ void gen_read_tool_choice(gen_request *g, const json_in *in, json_t *choice) {
     } else if (json_is_object(choice) && name_of(choice)) {
         allow(g, in, name_of(choice));
         g->tool_mode = TOOLS_REQUIRED;
+        g->parallel_tools = false; /* one tool is named, one call is meant */
     } else {
         in_wrong(in, "tool_choice", what, choice);
     }

@@ -68,7 +68,8 @@ class Server:
         text = r.read()
         c.close()
         kind = r.getheader("Content-Type") or ""
-        return r.status, r.headers, json.loads(text) if "json" in kind and text else text.decode()
+        is_json = "application/json" in kind and text
+        return r.status, r.headers, json.loads(text) if is_json else text.decode()
 
     def post(self, path, **body):
         return self.ask("POST", path, body)

@@ -296,7 +296,8 @@ def test_bias_and_min_tokens(s):
 
 def test_required_tool_is_called(s):
     for choice in ["required", {"type": "function", "function": {"name": "get_weather"}}]:
-        body = chat(s, tools=[WEATHER], tool_choice=choice, max_tokens=100)
+        body = chat(s, tools=[WEATHER], tool_choice=choice, max_tokens=100,
+                    parallel_tool_calls=False)
         c = body["choices"][0]
         assert c["finish_reason"] == "tool_calls", c
         call = c["message"]["tool_calls"][0]
@@ -305,7 +306,7 @@ def test_required_tool_is_called(s):
 
 
 def test_tool_deltas_join_to_the_whole(s):
-    request = {"messages": HI, "temperature": 0, "tools": [WEATHER], "tool_choice": "required", "max_tokens": 100}
+    request = {"messages": HI, "temperature": 0, "tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 100}
     whole = s.post(CHAT, **request)[2]["choices"][0]["message"]["tool_calls"][0]["function"]
     events = s.stream(CHAT, {**request, "stream": True})
     deltas = [d["tool_calls"][0] for _, c in events[:-1] for d in [c["choices"][0]["delta"]] if "tool_calls" in d]
@@ -407,7 +408,7 @@ def test_messages_stream(s):
 
 def test_messages_tools(s):
     tools = [{"name": "get_weather", "input_schema": WEATHER["function"]["parameters"]}, {"type": "web_search_1", "name": "w"}]
-    request = {"messages": HI, "max_tokens": 100, "temperature": 0, "tools": tools, "tool_choice": {"type": "any"}}
+    request = {"messages": HI, "max_tokens": 100, "temperature": 0, "tools": tools, "tool_choice": {"type": "any", "disable_parallel_tool_use": True}}
     body = s.post("/v1/messages", **request)[2]
     block = body["content"][-1]
     assert body["stop_reason"] == "tool_use" and block["id"].startswith("toolu_") and "city" in block["input"]
@@ -464,7 +465,8 @@ def test_responses_stream(s):
 def test_responses_tools(s):
     tool = {"type": "function", **WEATHER["function"]}
     events = s.stream("/v1/responses", {"input": "Hi", "tools": [tool, {"type": "web_search"}], "temperature": 0,
-                                        "tool_choice": "required", "stream": True, "max_output_tokens": 100})
+                                        "tool_choice": "required", "stream": True, "max_output_tokens": 100,
+                                        "parallel_tool_calls": False})
     item = events[-1][1]["response"]["output"][0]
     assert item["type"] == "function_call" and item["name"] == "get_weather", item
     pieces = "".join(d["delta"] for e, d in events if e == "response.function_call_arguments.delta")
