@@ -12,6 +12,11 @@ static const char message_mark[] = "<|message|>";
 static const char *const ends[] = {"<|end|>", "<|call|>", "<|return|>", "<|start|>"};
 #define N_ENDS (sizeof ends / sizeof ends[0])
 
+/* The first place of a mark in the pending text, which may hold any bytes. */
+static const char *find_mark(const msg_parser *p, const char *mark) {
+    return p->pending.n ? memmem(p->pending.data, p->pending.n, mark, strlen(mark)) : NULL;
+}
+
 /* Whether a text can begin a header: one of its words, or part of one. */
 static scan_result looks_like_header(const msg_parser *p, bool final) {
     static const char *const words[] = {"<|start|>", "<|channel|>", " to=", "to=", "assistant"};
@@ -63,13 +68,13 @@ static void read_header(msg_parser *p, size_t n_header) {
 static bool step_header(msg_parser *p, bool final) {
     size_t n_blank = strspn(p->pending.data, "\n");
     tbuf_drop(&p->pending, n_blank);
-    const char *mark = p->pending.n ? strstr(p->pending.data, message_mark) : NULL;
+    const char *mark = find_mark(p, message_mark);
     scan_result r = p->pending.n ? looks_like_header(p, final) : SCAN_MORE;
     if (mark && r == SCAN_OK && mark - p->pending.data < HEADER_MAX) {
         read_header(p, (size_t)(mark - p->pending.data));
         return true;
     }
-    if (r == SCAN_BAD || final || p->pending.n > HEADER_MAX) {
+    if (r == SCAN_BAD || final || p->pending.n > HEADER_MAX + sizeof message_mark) {
         p->body = BODY_TEXT; /* no header: plain text */
         p->mode = MODE_BODY;
         bool is_rest = final && r != SCAN_BAD;
@@ -85,7 +90,7 @@ static bool step_header(msg_parser *p, bool final) {
 static const char *find_end(const msg_parser *p, size_t *n_mark) {
     const char *first = NULL;
     for (size_t i = 0; i < N_ENDS; i++) {
-        const char *at = strstr(p->pending.data, ends[i]);
+        const char *at = find_mark(p, ends[i]);
         if (at && (!first || at < first)) {
             first = at;
             *n_mark = i == N_ENDS - 1 ? 0 : strlen(ends[i]);
