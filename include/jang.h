@@ -211,6 +211,8 @@ typedef struct jang_model jang_model;
 typedef struct jang_model_options {
     bool exact;          /* f32 activations in quantized products instead of 8-bit ones */
     const char *backend; /* NULL: "cpu"; "ref" is the slow, plain one */
+    bool prefault;       /* read all weights into memory at once, not as they are needed */
+    bool lock;           /* ... and keep them there; fails where the system allows less */
 } jang_model_options;
 
 JANG_API jang_model_options jang_model_options_default(void);

@@ -13,6 +13,11 @@ typedef struct file_map {
 JANG_MUST_CHECK jang_status file_map_open(file_map *out, ctx_t *ctx, const char *path);
 void file_map_close(file_map *map);
 
+/* Reads all of a mapping into memory; path for messages. */
+JANG_MUST_CHECK jang_status file_map_prefault(const file_map *map, ctx_t *ctx, const char *path);
+/* The same, and keeps it there until it is closed. Needs leave to lock so much (RLIMIT_MEMLOCK). */
+JANG_MUST_CHECK jang_status file_map_lock(const file_map *map, ctx_t *ctx, const char *path);
+
 /* Tells the system that a mapping will be read from front to back once (a conversion's source). */
 void file_map_sequential(const file_map *map);
 /* Lets go of the cached pages of a part already used. Offsets are rounded inwards to pages. */

@@ -17,7 +17,7 @@
 typedef struct bench_arguments {
     const char *model;
     int64_t n_prompt, n_generate, n_repeat, n_threads;
-    bool json, exact;
+    bool json, exact, prefault, lock;
 } bench_arguments;
 
 static const bench_arguments bench_defaults = {.n_prompt = 512, .n_generate = 128, .n_repeat = 5};
@@ -50,6 +50,8 @@ static const opt_spec bench_options[] = {
      .target = offsetof(bench_arguments, exact),
      .help = "Keep activations in f32 inside quantized products."},
     THREADS_OPTION(bench_arguments),
+    PREFAULT_OPTION(bench_arguments),
+    LOCK_OPTION(bench_arguments),
     {.name = "json",
      .kind = OPT_FLAG,
      .target = offsetof(bench_arguments, json),
@@ -242,7 +244,11 @@ static int bench_run(const void *arguments) {
     int code = CLI_FAILED;
     interrupt_catch();
     job.ctx = open_context(a->n_threads);
-    job.model = job.ctx ? open_model(job.ctx, a->model, a->exact) : NULL;
+    jang_model_options options = jang_model_options_default();
+    options.exact = a->exact;
+    options.prefault = a->prefault;
+    options.lock = a->lock;
+    job.model = job.ctx ? open_model_as(job.ctx, a->model, &options) : NULL;
     if (job.model) {
         print_model_line(job.model);
         code = bench_model(&job, a);

@@ -17,7 +17,7 @@ typedef struct run_arguments {
     int64_t n_max, n_context, n_threads;
     int64_t top_k, seed;       /* -1: not given */
     double temp, top_p, min_p; /* -1: not given */
-    bool raw, exact;
+    bool raw, exact, prefault, lock;
 } run_arguments;
 
 static const run_arguments run_defaults = {
@@ -93,6 +93,8 @@ static const opt_spec run_options[] = {
      .target = offsetof(run_arguments, exact),
      .help = "Keep activations in f32 inside quantized products (slower)."},
     THREADS_OPTION(run_arguments),
+    PREFAULT_OPTION(run_arguments),
+    LOCK_OPTION(run_arguments),
 };
 
 /* The model's own defaults, and over them what was given. */
@@ -161,7 +163,11 @@ static int run_run(const void *arguments) {
     conversation c = {.n_max = (size_t)a->n_max, .raw = a->raw, .out = stdout};
     int code = CLI_FAILED;
     c.ctx = open_context(a->n_threads);
-    c.model = c.ctx ? open_model(c.ctx, a->model, a->exact) : NULL;
+    jang_model_options options = jang_model_options_default();
+    options.exact = a->exact;
+    options.prefault = a->prefault;
+    options.lock = a->lock;
+    c.model = c.ctx ? open_model_as(c.ctx, a->model, &options) : NULL;
     if (!c.model) {
         goto done;
     }

@@ -33,8 +33,12 @@ jang_context *open_context(int64_t n_threads) {
 jang_model *open_model(jang_context *ctx, const char *path, bool exact) {
     jang_model_options options = jang_model_options_default();
     options.exact = exact;
+    return open_model_as(ctx, path, &options);
+}
+
+jang_model *open_model_as(jang_context *ctx, const char *path, const jang_model_options *options) {
     jang_model *model = NULL;
-    jang_status status = jang_model_open(&model, ctx, path, &options);
+    jang_status status = jang_model_open(&model, ctx, path, options);
     if (status != JANG_OK) {
         library_failed(ctx, status);
         return NULL;

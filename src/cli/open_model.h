@@ -11,6 +11,7 @@ jang_context *open_context(int64_t n_threads);
 
 /* Opens a model. NULL after having printed why. */
 jang_model *open_model(jang_context *ctx, const char *path, bool exact);
+jang_model *open_model_as(jang_context *ctx, const char *path, const jang_model_options *options);
 
 /* Prints the context's last error; returns CLI_FAILED. */
 int library_failed(jang_context *ctx, jang_status status);
@@ -24,6 +25,18 @@ void print_model_line(const jang_model *model);
         .name = "threads", .letter = 't', .kind = OPT_INT, .value = "N",                           \
         .target = offsetof(type, n_threads), .max = 256,                                           \
         .help = "Threads to compute with; 0: one per core."                                        \
+    }
+
+/* The options of commands that run a model long enough; their structs have bool prefault, lock. */
+#define PREFAULT_OPTION(type)                                                                      \
+    {                                                                                              \
+        .name = "prefault", .kind = OPT_FLAG, .target = offsetof(type, prefault),                  \
+        .help = "Read all weights before the start, not as they are needed."                       \
+    }
+#define LOCK_OPTION(type)                                                                          \
+    {                                                                                              \
+        .name = "mlock", .kind = OPT_FLAG, .target = offsetof(type, lock),                         \
+        .help = "The same, and keep them in memory; fails where ulimit -l forbids it."             \
     }
 
 /* Names of the ways to store keys and values, ended by NULL, and what they stand for. */

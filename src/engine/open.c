@@ -135,6 +135,9 @@ static jang_status open_parts(jang_model *m, const char *path, const jang_model_
                           "--profile JANG_4M --output DIR",
                           path, path);
     }
+    if (status == JANG_OK && (o->prefault || o->lock)) {
+        status = checkpoint_prefault(m->checkpoint, o->lock);
+    }
     if (status == JANG_OK) {
         status = ops_open(&m->ops, m->ctx, o->backend, &options);
     }

@@ -57,6 +57,8 @@ JANG_MUST_CHECK jang_status checkpoint_rows_f32(float *out, const checkpoint *c,
  * of the file. Other types are JANG_ERR_UNSUPPORTED. */
 JANG_MUST_CHECK jang_status checkpoint_elements_f32(float *out, const checkpoint *c,
                                                     const tensor_view *t, int64_t at, int64_t n);
+/* Reads all weights into memory; lock: keeps them there until the checkpoint is closed. */
+JANG_MUST_CHECK jang_status checkpoint_prefault(const checkpoint *c, bool lock);
 /* Tells the system that these rows' bytes are not needed again. */
 void checkpoint_drop_rows(const checkpoint *c, const tensor_view *t, int64_t first, int64_t n);
 

@@ -125,6 +125,16 @@ static const file_map *map_of(const checkpoint *c, const uint8_t *data) {
     return NULL;
 }
 
+jang_status checkpoint_prefault(const checkpoint *c, bool lock) {
+    jang_status status = JANG_OK;
+    for (size_t i = 0; status == JANG_OK && i < c->n_files; i++) {
+        const file_map *map = &c->files[i].map;
+        status =
+            lock ? file_map_lock(map, c->ctx, c->path) : file_map_prefault(map, c->ctx, c->path);
+    }
+    return status;
+}
+
 void checkpoint_drop_rows(const checkpoint *c, const tensor_view *t, int64_t first, int64_t n) {
     const file_map *map = map_of(c, t->data);
     int64_t n_rows = tensor_rows(t);
