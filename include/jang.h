@@ -257,7 +257,13 @@ JANG_API JANG_MUST_CHECK jang_status jang_inspect(char **json, size_t *n_bytes, 
 
 typedef struct jang_session jang_session;
 
-typedef enum jang_kv_type { JANG_KV_F16 = 0, JANG_KV_F32 = 1 } jang_kv_type;
+/* Q8, Q4: integers of 8 or 4 bits, with a scale for each token and head. */
+typedef enum jang_kv_type {
+    JANG_KV_F16 = 0,
+    JANG_KV_F32 = 1,
+    JANG_KV_Q8 = 2,
+    JANG_KV_Q4 = 3
+} jang_kv_type;
 
 typedef struct jang_session_options {
     int32_t n_context;    /* most tokens to hold; 0: the model's own limit */

@@ -43,7 +43,7 @@ static jang_status check_options(jang_engine_options *o, const jang_model *m) {
         {"n_queue", o->n_queue, 0, 1 << 20},
         {"n_context", o->n_context, 1, limit},
         {"prefill_chunk", o->prefill_chunk, 1, 1 << 16},
-        {"kv_type", (int64_t)o->kv_type, JANG_KV_F16, JANG_KV_F32},
+        {"kv_type", (int64_t)o->kv_type, JANG_KV_F16, JANG_KV_Q4},
         {"n_draft", o->n_draft, 1, DRAFT_MAX},
     };
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
@@ -89,7 +89,7 @@ static jang_status count_pages(int32_t *n_pages, const jang_engine *e) {
 
 static jang_status make_cache(jang_engine *e) {
     model *m = e->model->model, *draft = e->o.draft ? e->o.draft->model : NULL;
-    kv_type type = e->o.kv_type == JANG_KV_F32 ? KV_F32 : KV_F16;
+    kv_type type = (kv_type)e->o.kv_type; /* the same numbers */
     int32_t n_pages = 0;
     jang_status status = model_cache_new(&e->cache, m, type);
     if (status == JANG_OK && draft) {

@@ -25,7 +25,7 @@ static jang_status check_options(jang_session_options *o, const jang_model *m) {
     if (o->n_batch < 1 || o->n_batch > 1 << 16) {
         return ctx_fail(m->ctx, JANG_ERR_ARGUMENT, "n_batch %d; 1 to 65536 is allowed", o->n_batch);
     }
-    if (o->kv_type != JANG_KV_F16 && o->kv_type != JANG_KV_F32) {
+    if ((unsigned)o->kv_type > JANG_KV_Q4) {
         return ctx_fail(m->ctx, JANG_ERR_ARGUMENT, "kv_type %d is unknown", (int)o->kv_type);
     }
     return JANG_OK;
@@ -61,7 +61,7 @@ jang_status jang_session_new(jang_session **out, jang_model *m,
         return ctx_fail_memory(m->ctx, n_vocab * sizeof *s->logits);
     }
     snapshots_init(&s->snapshots, state_bytes(m->model));
-    kv_type type = o.kv_type == JANG_KV_F32 ? KV_F32 : KV_F16;
+    kv_type type = (kv_type)o.kv_type; /* the same numbers */
     status = model_cache_new(&s->cache, m->model, type);
     if (status != JANG_OK) {
         jang_session_free(s);

@@ -293,6 +293,27 @@ size_t host_row_bytes(const ops_weight *w) {
            2 * n_groups * (size_t)dtype_table[w->d.scale_type].block_bytes;
 }
 
+void host_kv_round(int8_t *codes, float *params, const float *x, int n, kv_type type) {
+    float low = x[0], high = x[0], wrong = 0;
+    for (int i = 0; i < n; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+        wrong += x[i] - x[i]; /* NaN where x is not finite */
+    }
+    float top = high > -low ? high : -low;
+    float scale = type == KV_Q8 ? top / 127.0f : (high - low) / 15.0f;
+    float from = type == KV_Q8 ? 0 : low;
+    bool usable = wrong == 0 && scale >= 0x1p-100f && scale < INFINITY;
+    float inverse = usable ? 1.0f / scale : 0;
+    for (int i = 0; i < n; i++) {
+        codes[i] = usable ? (int8_t)lrintf((x[i] - from) * inverse) : 0;
+    }
+    params[0] = usable ? scale : wrong == 0 && scale < 1 ? 0 : NAN;
+    if (type == KV_Q4) {
+        params[1] = low;
+    }
+}
+
 static bool is_head_size(int n) {
     return n >= 2 && n <= OPS_HEAD_MAX && n % 2 == 0;
 }
@@ -321,6 +342,7 @@ jang_status host_kv_layout(host_kv_layer **out, ops *o, const kv_desc *desc) {
         size_t row = none ? 0 : (size_t)d.n_kv_head * (size_t)(d.k_dim + d.v_dim);
         layers[i].d = d;
         layers[i + 1].at = layers[i].at + row * OPS_PAGE_TOKENS;
+        layers[i + 1].heads = layers[i].heads + (none ? 0 : (size_t)d.n_kv_head);
     }
     *out = layers;
     return JANG_OK;

@@ -172,8 +172,13 @@ float *host_state_begin(state_at at, const batch_seq *seq);
 /* A layer of a cache, as host backends lay it into a page. */
 typedef struct host_kv_layer {
     kv_layer d;
-    size_t at; /* elements of the layers before it */
+    size_t at;    /* elements of the layers before it */
+    size_t heads; /* and their kv heads */
 } host_kv_layer;
+
+/* Rounds x [n] to integers of 8 or 4 bits: x = params[0] * code (Q8), or params[0] * code +
+ * params[1] (Q4, code 0 .. 15). With an infinity or NaN in x, params[0] is NaN. */
+void host_kv_round(int8_t *codes, float *params, const float *x, int n, kv_type type);
 
 /* Checks a cache's sizes and lays out a page: out [n_layer + 1], the last of which begins where a
  * page ends. Freed by the caller with ctx_free. */

@@ -262,6 +262,8 @@ static void test_cpu_attention_options_agree_with_ref(void **state) {
             s.type = i % 2 ? KV_F16 : KV_F32;
             compare_with_ref(s, 1);
             compare_with_ref(s, s.a.kv.k_dim > 100 ? 9 : 100);
+            s.type = i % 2 ? KV_Q4 : KV_Q8;
+            compare_with_ref(s, s.a.kv.k_dim > 100 ? 9 : 100);
         }
     }
 }
@@ -298,6 +300,8 @@ static void test_cpu_attention_does_not_depend_on_steps(void **state) {
             check_chunks(make_setup((cpu_isa)isa, 3, 1, 64, 0, KV_F16), 200);
             check_chunks(make_setup((cpu_isa)isa, 4, 2, 80, 40, KV_F16), 150);
             check_chunks(make_setup((cpu_isa)isa, 2, 2, 22, 0, KV_F32), 130);
+            check_chunks(make_setup((cpu_isa)isa, 2, 1, 40, 0, KV_Q8), 130);
+            check_chunks(make_setup((cpu_isa)isa, 2, 1, 22, 30, KV_Q4), 130);
             for (size_t i = 0; i + 1 < sizeof options / sizeof *options; i++) {
                 setup s = options[i];
                 s.isa = (cpu_isa)isa;

@@ -1,7 +1,9 @@
 /* cpu_attention.c - the cache of keys and values, and attention over it.
  *
  * A page holds [layer][kv head], each K [k_dim][64 tokens] and V [64 tokens][v_dim]: scores of 64
- * tokens come from whole vectors of K, sums of values from whole vectors of V.
+ * tokens come from whole vectors of K, sums of values from whole vectors of V. Of types with
+ * integers, the tokens' scales and minima follow: of the keys [64] each, then of the values; such a
+ * page becomes f32 in the thread's memory before its queries meet it.
  *
  * The queries of one sequence that share a kv head, up to 64 of them, go through its pages
  * together. Positions are cut into pieces of 1024 at fixed places; each piece is an online softmax
@@ -21,7 +23,7 @@
 struct ops_kv {
     kv_type type;
     host_kv_layer *layers; /* [n_layer + 1] */
-    size_t page_elements;
+    size_t page_bytes;
     int32_t n_pages;
     host_block **pages;
 };
@@ -46,19 +48,28 @@ typedef struct attn_scratch {
 /* ---- The cache --------------------------------------------------------------------------------
  */
 
-static size_t element_bytes(const ops_kv *kv) {
-    return kv->type == KV_F16 ? sizeof(uint16_t) : sizeof(float);
+/* Bytes of a page before a layer. */
+static size_t page_bytes(const ops_kv *kv, const host_kv_layer *l) {
+    return l->at * (size_t)kv_type_bits(kv->type) / 8 + l->heads * kv_head_bytes(kv->type, 0, 0);
 }
 
 static uint8_t *keys_at(const ops_kv *kv, int32_t page, int layer, int head) {
     const host_kv_layer *l = &kv->layers[layer];
-    size_t one = OPS_PAGE_TOKENS * (size_t)(l->d.k_dim + l->d.v_dim);
-    return kv->pages[page]->data + (l->at + (size_t)head * one) * element_bytes(kv);
+    return kv->pages[page]->data + page_bytes(kv, l) +
+           (size_t)head * kv_head_bytes(kv->type, l->d.k_dim, l->d.v_dim);
 }
 
 static uint8_t *values_at(const ops_kv *kv, int32_t page, int layer, int head) {
     size_t keys = OPS_PAGE_TOKENS * (size_t)kv->layers[layer].d.k_dim;
-    return keys_at(kv, page, layer, head) + keys * element_bytes(kv);
+    return keys_at(kv, page, layer, head) + keys * (size_t)kv_type_bits(kv->type) / 8;
+}
+
+/* Scales of the keys, their minima, scales of the values, their minima, as far as the type has
+ * them. */
+static float *params_at(const ops_kv *kv, int32_t page, int layer, int head) {
+    size_t values = OPS_PAGE_TOKENS * (size_t)kv->layers[layer].d.v_dim;
+    return (float *)(void *)(values_at(kv, page, layer, head) +
+                             values * (size_t)kv_type_bits(kv->type) / 8);
 }
 
 static void free_attn_scratch(attn_scratch *a, ctx_t *ctx) {
@@ -139,7 +150,7 @@ jang_status cpu_kv_new(ops_kv **out, ops *o, const kv_desc *desc) {
     }
     kv->type = desc->type;
     kv->layers = layers;
-    kv->page_elements = layers[desc->n_layer].at;
+    kv->page_bytes = page_bytes(kv, &layers[desc->n_layer]);
     *out = kv;
     return JANG_OK;
 }
@@ -166,8 +177,7 @@ jang_status cpu_kv_grow(ops *o, ops_kv *kv, int32_t n_pages) {
     }
     kv->pages = pages;
     for (; kv->n_pages < n_pages; kv->n_pages++) {
-        jang_status status =
-            host_block_new(&pages[kv->n_pages], o, kv->page_elements * element_bytes(kv));
+        jang_status status = host_block_new(&pages[kv->n_pages], o, kv->page_bytes);
         if (status) {
             return status;
         }
@@ -181,7 +191,7 @@ void cpu_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to) {
 }
 
 size_t cpu_kv_page_bytes(const ops_kv *kv) {
-    return kv->page_elements * element_bytes(kv);
+    return kv->page_bytes;
 }
 
 void cpu_kv_save(ops *o, const ops_kv *kv, int32_t page, void *data) {
@@ -202,6 +212,43 @@ typedef struct store_job {
     ops_mat k, v;
 } store_job;
 
+/* Code i of a row of n, in its byte or half of one. */
+static void put_code(uint8_t *row, int i, int n, int8_t code, kv_type type) {
+    if (type == KV_Q8) {
+        row[i] = (uint8_t)code;
+        return;
+    }
+    int shift = i < n / 2 ? 0 : 4;
+    uint8_t *at = &row[i % (n / 2)];
+    *at = (uint8_t)((*at & (0xf0 >> shift)) | (code << shift));
+}
+
+/* Rounds one token's key and value and puts their codes and scales into the page. */
+static void store_codes(const store_job *job, int head, int32_t page, int at, const float *k,
+                        const float *v) {
+    const ops_kv *kv = job->kv;
+    kv_layer d = kv->layers[job->layer].d;
+    int n_params = kv_type_params(kv->type), per_byte = 8 / kv_type_bits(kv->type);
+    uint8_t *keys = keys_at(kv, page, job->layer, head);
+    uint8_t *values = values_at(kv, page, job->layer, head);
+    float *params = params_at(kv, page, job->layer, head), own[2];
+    int8_t codes[OPS_HEAD_MAX];
+    host_kv_round(codes, own, k, d.k_dim, kv->type);
+    for (int i = 0; i < d.k_dim; i++) {
+        put_code(keys + i * (OPS_PAGE_TOKENS / per_byte), at, OPS_PAGE_TOKENS, codes[i], kv->type);
+    }
+    for (int i = 0; i < n_params; i++) {
+        params[i * OPS_PAGE_TOKENS + at] = own[i];
+    }
+    host_kv_round(codes, own, v, d.v_dim, kv->type);
+    for (int i = 0; i < d.v_dim; i++) {
+        put_code(values + at * (d.v_dim / per_byte), i, d.v_dim, codes[i], kv->type);
+    }
+    for (int i = 0; i < n_params; i++) {
+        params[(n_params + i) * OPS_PAGE_TOKENS + at] = own[i];
+    }
+}
+
 /* Puts one token's keys into their column of the page, and its values into their row. */
 static void store_token(const store_job *job, int head, int32_t t) {
     const ops_kv *kv = job->kv;
@@ -212,7 +259,9 @@ static void store_token(const store_job *job, int head, int32_t t) {
     const float *v = host_row(job->v, t) + (int64_t)head * n_v;
     void *keys = keys_at(kv, page, job->layer, head);
     void *values = values_at(kv, page, job->layer, head);
-    if (kv->type == KV_F16) {
+    if (kv_type_params(kv->type)) {
+        store_codes(job, head, page, at, k, v);
+    } else if (kv->type == KV_F16) {
         uint16_t half[OPS_HEAD_MAX];
         job->c->kernels->floats->to_f16(half, k, n_k);
         for (int i = 0; i < n_k; i++) {
@@ -338,6 +387,22 @@ static void sight(const attn_job *job, const attn_part *p, int32_t r, int32_t *f
     *from = job->d->window > 0 && *to > job->d->window ? *to - job->d->window : 0;
 }
 
+/* A page of integers to f32, in the thread's memory. */
+static void unpack_page(const attn_job *job, const attn_part *p, attn_thread *t, int32_t page) {
+    const ops_kv *kv = job->kv;
+    int n = kv_type_params(kv->type);
+    const float *params = params_at(kv, page, job->layer, p->kv_head);
+    kv_codes codes = {.k = keys_at(kv, page, job->layer, p->kv_head),
+                      .v = values_at(kv, page, job->layer, p->kv_head),
+                      .k_scale = params,
+                      .k_min = n > 1 ? params + OPS_PAGE_TOKENS : NULL,
+                      .v_scale = params + n * OPS_PAGE_TOKENS,
+                      .v_min = n > 1 ? params + 3 * OPS_PAGE_TOKENS : NULL,
+                      .k_dim = job->d->kv.k_dim,
+                      .v_dim = job->d->kv.v_dim};
+    job->c->kernels->floats->unpack_kv(t->k, t->v, &codes);
+}
+
 /* One page for the queries of the part; rows->from and to are filled here. */
 static void attend_page(const attn_job *job, const attn_part *p, attn_thread *t,
                         const attn_rows *rows, int32_t page) {
@@ -355,7 +420,10 @@ static void attend_page(const attn_job *job, const attn_part *p, attn_thread *t,
     kv_page view = {.k = keys_at(job->kv, where, job->layer, p->kv_head),
                     .v = values_at(job->kv, where, job->layer, p->kv_head),
                     .half = job->kv->type == KV_F16};
-    if (view.half && p->n_row >= CONVERT_ROWS) {
+    if (kv_type_params(job->kv->type)) {
+        unpack_page(job, p, t, where);
+        view = (kv_page){.k = t->k, .v = t->v};
+    } else if (view.half && p->n_row >= CONVERT_ROWS) {
         k->from_f16(t->k, view.k, (int64_t)OPS_PAGE_TOKENS * job->d->kv.k_dim);
         k->from_f16(t->v, view.v, (int64_t)OPS_PAGE_TOKENS * job->d->kv.v_dim);
         view = (kv_page){.k = t->k, .v = t->v};

@@ -80,6 +80,15 @@ typedef struct kv_page {
     bool half;
 } kv_page;
 
+/* Keys and values of one page as integers of 8 or 4 bits, laid out as in kv_page; of 4 bits each
+ * row has its first half in the lower halves of its bytes, the second in the upper. Scales and
+ * minima are the tokens' [OPS_PAGE_TOKENS]; minima are NULL for 8 bits. */
+typedef struct kv_codes {
+    const uint8_t *k, *v;
+    const float *k_scale, *k_min, *v_scale, *v_min;
+    int k_dim, v_dim;
+} kv_codes;
+
 /* Rows of queries that go through the cache together; the row's own state beside it. */
 typedef struct attn_rows {
     int n_row, k_dim, v_dim;
@@ -169,6 +178,8 @@ typedef struct float_kernels {
     void (*scale)(float *y, const float *x, int64_t n, float scale);
     void (*to_f16)(uint16_t *y, const float *x, int64_t n);
     void (*from_f16)(float *y, const uint16_t *x, int64_t n);
+    /* A page of codes as f32, in the layout of kv_page. */
+    void (*unpack_kv)(float *k, float *v, const kv_codes *codes);
     /* One page of online softmax attention: updates acc, max and sum of every row that sees some
      * of it. A row starts with acc 0, max -infinity, sum 0. */
     void (*attend_page)(const attn_rows *rows, const kv_page *page);

@@ -21,6 +21,7 @@ const float_kernels floats_neon = {
     .scale = kern_scale,
     .to_f16 = kern_to_f16,
     .from_f16 = kern_from_f16,
+    .unpack_kv = kern_unpack_kv,
     .attend_page = kern_attend_page,
     .attend_merge = kern_attend_merge,
     .conv = kern_conv,

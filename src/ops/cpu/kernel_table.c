@@ -10,6 +10,7 @@ static const cpu_kernels table[] = {
 #elif defined(__aarch64__)
     {CPU_NEON, "cpu neon", &affine_scalar, &floats_neon},
     {CPU_NEON_DOT, "cpu neon-dot", &affine_neon_dot, &floats_neon},
+    {CPU_NEON_I8MM, "cpu neon-i8mm", &affine_neon_i8mm, &floats_neon},
 #endif
 };
 

@@ -324,3 +324,38 @@ static void kern_from_f16(float *y, const uint16_t *x, int64_t n) {
         v_store_n(y + i, v_f16_n(x + i, (int)(n - i)), (int)(n - i));
     }
 }
+
+/* y = codes * scale + min of n numbers; 4 bits: n / 2 bytes. Constants where it is inlined: which
+ * of scale and min are arrays [n], which one number for all. */
+static inline __attribute__((always_inline)) void unpack_row(float *restrict y,
+                                                             const uint8_t *restrict codes, int n,
+                                                             const float *restrict scale,
+                                                             const float *restrict min, bool each) {
+    if (!min) {
+        for (int i = 0; i < n; i++) {
+            y[i] = scale[each ? i : 0] * (float)(int8_t)codes[i];
+        }
+        return;
+    }
+    int half = n / 2;
+    for (int i = 0; i < half; i++) {
+        y[i] = scale[each ? i : 0] * (float)(codes[i] & 15) + min[each ? i : 0];
+    }
+    for (int i = 0; i < half; i++) {
+        int j = each ? half + i : 0;
+        y[half + i] = scale[j] * (float)(codes[i] >> 4) + min[j];
+    }
+}
+
+static void kern_unpack_kv(float *k, float *v, const kv_codes *c) {
+    const int k_bytes = c->k_min ? OPS_PAGE_TOKENS / 2 : OPS_PAGE_TOKENS;
+    const int v_bytes = c->v_min ? c->v_dim / 2 : c->v_dim;
+    for (int64_t d = 0; d < c->k_dim; d++) {
+        unpack_row(k + d * OPS_PAGE_TOKENS, c->k + d * k_bytes, OPS_PAGE_TOKENS, c->k_scale,
+                   c->k_min, true);
+    }
+    for (int64_t t = 0; t < OPS_PAGE_TOKENS; t++) {
+        unpack_row(v + t * c->v_dim, c->v + t * v_bytes, c->v_dim, c->v_scale + t,
+                   c->v_min ? c->v_min + t : NULL, false);
+    }
+}

@@ -1,7 +1,8 @@
 /* ref_attention.c - keys and values, and attention over them.
  *
  * A page holds, layer by layer, K [token of the page][n_kv_head * k_dim] and V [token of the
- * page][n_kv_head * v_dim] in f16 or f32. */
+ * page][n_kv_head * v_dim] in f16 or f32. Types of fewer bits are rounded as they say, head by
+ * head, and kept as f32. */
 #include "ops/ref/ref.h"
 
 #include "base/half.h"
@@ -127,9 +128,19 @@ void ref_kv_load(ops *o, ops_kv *kv, int32_t page, const void *data) {
     memcpy(kv->pages[page]->data, data, ref_kv_page_bytes(kv));
 }
 
-static void put_row(const ops_kv *kv, uint8_t *row, const float *x, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        kv_put(kv, row, i, x[i]);
+/* n_head heads of n numbers. */
+static void put_row(const ops_kv *kv, uint8_t *row, const float *x, int n_head, int n) {
+    for (int64_t h = 0; h < n_head; h++) {
+        int8_t codes[OPS_HEAD_MAX] = {0};
+        float params[2] = {0, 0};
+        if (kv_type_params(kv->type)) {
+            host_kv_round(codes, params, x + h * n, n, kv->type);
+        }
+        for (int i = 0; i < n; i++) {
+            bool rounded = kv_type_params(kv->type) > 0;
+            float value = rounded ? params[0] * (float)codes[i] + params[1] : x[h * n + i];
+            kv_put(kv, row, h * n + i, value);
+        }
     }
 }
 
@@ -139,8 +150,8 @@ void ref_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat
     for (int32_t t = 0; t < batch->n_tok; t++) {
         const batch_seq *seq = &batch->seqs[batch->seq_of[t]];
         int32_t pos = batch->pos[t];
-        put_row(kv, keys_of(kv, layer, seq, pos), host_row(k, t), (int64_t)d.n_kv_head * d.k_dim);
-        put_row(kv, values_of(kv, layer, seq, pos), host_row(v, t), (int64_t)d.n_kv_head * d.v_dim);
+        put_row(kv, keys_of(kv, layer, seq, pos), host_row(k, t), d.n_kv_head, d.k_dim);
+        put_row(kv, values_of(kv, layer, seq, pos), host_row(v, t), d.n_kv_head, d.v_dim);
     }
 }
 
