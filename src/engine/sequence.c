@@ -99,9 +99,18 @@ static void go_back_to_snapshot(jang_engine *e, answer *a, const page_key *root)
     }
 }
 
+/* Where the chain of a sequence's keys begins. Long prompts may turn by other frequencies than
+ * short ones, so that their pages are no good for each other. */
+static page_key root_key(const jang_engine *e, const answer *a) {
+    page_key root = page_key_root(e->secret, a->r->d.cache_salt);
+    int32_t long_from = model_get_facts(e->model->model)->long_from;
+    return long_from && a->n_prompt > long_from ? page_key_hash(e->secret, &root, sizeof root)
+                                                : root;
+}
+
 /* The last token is always computed, for its logits. */
 void sequence_match(jang_engine *e, answer *a) {
-    const page_key root = page_key_root(e->secret, a->r->d.cache_salt);
+    const page_key root = root_key(e, a);
     a->key = root;
     a->n_known = 0;
     int32_t n_full = (a->n_ids - 1) / OPS_PAGE_TOKENS, n_disk = 0;

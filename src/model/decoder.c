@@ -307,6 +307,18 @@ static jang_status load_ropes(decoder *d, loader *l, const decoder_config *c) {
     return status;
 }
 
+/* Tokens up to which a sequence keeps to the first of two sets of frequencies; 0: there is one. */
+static int32_t longest_short_form(const decoder *d) {
+    int32_t least = 0;
+    for (int i = 0; i < DECODER_ROPES; i++) {
+        const rope_desc *r = &d->ropes[i];
+        if (r->long_freq && (least == 0 || r->long_from < least)) {
+            least = r->long_from;
+        }
+    }
+    return least;
+}
+
 static jang_status load_all(decoder *d, loader *l, const decoder_config *c) {
     d->layers = ctx_zero(l->ctx, (size_t)c->n_layer, sizeof *d->layers);
     d->kv_layers = ctx_zero(l->ctx, (size_t)c->n_layer, sizeof *d->kv_layers);
@@ -367,6 +379,7 @@ jang_status decoder_open(model *m, loader *l, decoder_config *c) {
         .kv_layers = d->kv_layers,
         .bounded = c->positions_name != NULL,
         .tied = c->tied,
+        .long_from = longest_short_form(d),
     };
 done:
     decoder_config_free(c, m->ctx);

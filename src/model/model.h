@@ -19,6 +19,7 @@ typedef struct model_facts {
     bool bounded;               /* positions from n_context on have no embedding */
     const int64_t *state_sizes; /* [n_state] numbers of each part of a slot; the family's own */
     int n_state;                /* 0: no recurrent state */
+    int32_t long_from;          /* longer sequences turn by other RoPE frequencies; 0: none do */
     bool tied;                  /* the embedding is the output matrix */
 } model_facts;
 

@@ -121,6 +121,7 @@ typedef struct gen_request {
     bool logprobs; /* tell them */
     double timeout;
     bool stream;
+    int32_t max_context; /* the request's own limit; 0: the server's */
 } gen_request;
 
 /* Defaults; takes over the body. */

@@ -36,6 +36,9 @@ static void read_options(gen_request *g, const json_in *top, json_t *body) {
     if (in_int(&in, o, "num_predict", -2, INT32_MAX, &n)) {
         g->r.n_max = n < 0 ? -1 : (int32_t)n;
     }
+    if (in_int(&in, o, "num_ctx", 1, INT32_MAX, &n)) {
+        g->max_context = (int32_t)n;
+    }
     gen_read_stop(g, &in, o, "stop");
 }
 

@@ -185,11 +185,17 @@ static bool submit(server *s, reply *r, api_error *e) {
         q.prompt = r->g.prompts[i];
         q.n_prompt = r->g.prompt_lengths[i];
         jang_status status = JANG_ERR_FULL;
-        if (q.n_prompt + 1 > (size_t)s->n_context) {
+        int32_t own = r->g.max_context, limit = own && own < s->n_context ? own : s->n_context;
+        if (q.n_prompt + 1 > (size_t)limit) {
             snprintf(why.text, sizeof why.text,
-                     "the prompt has %zu tokens, and the context of the model is %d", q.n_prompt,
-                     (int)s->n_context);
+                     "the prompt has %zu tokens, and the context %s is %d", q.n_prompt,
+                     limit == s->n_context ? "of the model" : "asked for", (int)limit);
         } else {
+            int32_t room = limit - (int32_t)q.n_prompt;
+            q.n_max = r->g.r.n_max;
+            if (own && q.task == JANG_TASK_GENERATE && (q.n_max < 0 || q.n_max > room)) {
+                q.n_max = room;
+            }
             status = jang_engine_submit(&r->requests[i], s->engine, &q, &why);
             if (status == JANG_ERR_UNSUPPORTED && r->g.tool_mode == TOOLS_AUTO &&
                 !r->g.has_grammar) {

@@ -57,6 +57,18 @@ def test_version_and_lists(s):
     assert running["digest"] == model["digest"] and running["context_length"] > 0
 
 
+def test_num_ctx_is_a_limit(s):
+    """It bounds prompt and answer together, and never cuts the prompt."""
+    raw = {"model": "x", "prompt": "Once upon a time there was", "raw": True, "stream": False}
+    free = ask(s, "/api/generate", **raw, options={**COLD, "num_predict": 40})
+    n = free["prompt_eval_count"]
+    short = ask(s, "/api/generate", **raw, options={**COLD, "num_predict": 40, "num_ctx": n + 3})
+    assert short["eval_count"] == 3 and short["done_reason"] == "length"
+    assert free["response"].startswith(short["response"])
+    error = ask(s, "/api/generate", 400, **raw, options={**COLD, "num_ctx": n})["error"]
+    assert f"the context asked for is {n}" in error
+
+
 def test_show(s):
     name = s.ask("GET", "/api/tags")[2]["models"][0]["name"]
     for asked in [name, name + ":latest"]:
