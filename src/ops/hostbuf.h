@@ -189,7 +189,9 @@ static inline const ops_weight *host_rope_freq(const rope_desc *rope, const ops_
                                                int64_t token) {
     const batch_seq *seq = &batch->seqs[batch->seq_of[token]];
     int32_t n = seq->n_past + seq->n_tok;
-    n = seq->n_known > n ? seq->n_known : n;
+    if (seq->n_known) {
+        n = batch->pos[token] + 1 > seq->n_known ? batch->pos[token] + 1 : seq->n_known;
+    }
     return rope->long_freq && n > rope->long_from ? rope->long_freq : rope->inv_freq;
 }
 

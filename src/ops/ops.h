@@ -77,8 +77,9 @@ typedef struct batch_seq {
     int32_t n_past;       /* tokens of it in the cache already: the first row's position */
     const int32_t *pages; /* pages[p / OPS_PAGE_TOKENS] holds position p, for all up to the last */
     int32_t state;        /* its slot of recurrent state, where the model has any */
-    int32_t n_known;      /* its tokens known so far, those of later steps too, if these are more
-                             than n_past + n_tok: long prompts in several steps; else 0 */
+    int32_t n_known;      /* length of the prompt, whatever steps it is cut into: a token belongs
+                             to a sequence of so many, or of all up to itself where that is more
+                             (RoPE by length); 0: this step ends the prompt */
 } batch_seq;
 
 typedef struct batch_desc {

@@ -80,12 +80,14 @@ static asked *make_requests(const jang_model *m) {
     a->bias = (jang_bias){40, 3};
     a->stops[0] = "a";
     a->stops[1] = "zz";
+    int32_t room = jang_model_get_info(m)->n_context - 40;
+    int64_t longest = room < LONGEST ? room : LONGEST;
     for (int i = 0; i < N_ASKED; i++) {
         jang_request *r = &a->r[i];
         *r = jang_request_default(m);
         random_ids(a->prompts[i], LONGEST, (uint64_t)i / 4); /* families of four share */
         r->prompt = a->prompts[i];
-        r->n_prompt = (size_t)(1 + rng_below(&rng, i % 3 ? LONGEST : 30));
+        r->n_prompt = (size_t)(1 + rng_below(&rng, i % 3 ? longest : 30));
         r->n_max = (int32_t)(1 + rng_below(&rng, 40));
         r->sampling = (jang_sampling){.temperature = i % 4 ? 1.3F : 0,
                                       .top_p = i % 5 == 1 ? 0.8F : 1,
@@ -246,6 +248,31 @@ static void test_engine_hybrids_depend_on_the_request_alone(void **state) {
         jang_model_free(m);
         jang_context_free(ctx);
     }
+}
+
+/* RoPE by the length of the sequence: prompts and answers pass the 32 tokens where it changes, in
+ * whatever steps, beside guesses, and beside pages of shorter prompts. */
+static void test_engine_long_rope_depends_on_the_request_alone(void **state) {
+    (void)state;
+    ctx_t *ctx = context_with(1);
+    jang_model *m;
+    assert_ok(ctx, jang_model_open(&m, ctx, test_path(TEST_MODELS, "phi3-longrope-bf16"), NULL));
+    asked *a = make_requests(m);
+    got *expected = ask_alone(ctx, m, a);
+    for (int32_t chunk = 17; chunk <= 512; chunk += 495) {
+        jang_engine_options o = options();
+        o.prefill_chunk = chunk;
+        o.on_event = got_event;
+        jang_engine *e;
+        assert_ok(ctx, jang_engine_new(&e, m, &o));
+        check_all(ctx, e, a, expected, 1);
+        check_all(ctx, e, a, expected, 27);
+        jang_engine_free(e);
+    }
+    got_free(expected, N_ASKED);
+    free(a);
+    jang_model_free(m);
+    jang_context_free(ctx);
 }
 
 /* ---- Caching ---- */
@@ -590,6 +617,7 @@ int main(void) {
         cmocka_unit_test(test_engine_generates_as_a_session_does),
         cmocka_unit_test(test_engine_answers_depend_on_the_request_alone),
         cmocka_unit_test(test_engine_hybrids_depend_on_the_request_alone),
+        cmocka_unit_test(test_engine_long_rope_depends_on_the_request_alone),
         cmocka_unit_test(test_engine_reuses_whole_pages),
         cmocka_unit_test(test_engine_caches_what_it_generates),
         cmocka_unit_test(test_lookup_repeats_what_followed),
