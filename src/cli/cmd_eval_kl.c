@@ -1,7 +1,6 @@
 /* cmd_eval_kl.c - jang eval kl: how far models are from a reference, token by token. */
 #include "command.h"
 #include "eval_measure.h"
-#include "interrupt.h"
 #include "open_model.h"
 #include "terminal.h"
 
@@ -61,12 +60,7 @@ static int kl_run(const void *arguments) {
         .exact = a->exact,
         .kv_type = kv_types[a->kv_type],
     };
-    interrupt_catch();
-    eval_measure m;
-    bool ok = measure_open(&m, &options) && measure_run(&m);
-    ok = ok && (a->json ? measure_print_json(&m) : measure_print(&m));
-    measure_close(&m);
-    return ok ? CLI_DONE : CLI_FAILED;
+    return measure_command(&options, a->json);
 }
 
 const cli_command cmd_eval_kl = {

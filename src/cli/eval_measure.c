@@ -1,6 +1,7 @@
 /* eval_measure.c - runs models over texts and gathers what their logits say. */
 #include "eval_measure.h"
 
+#include "command.h"
 #include "interrupt.h"
 #include "open_model.h"
 #include "terminal.h"
@@ -357,7 +358,7 @@ json_t *measure_json(eval_measure *m) {
     return all;
 }
 
-bool measure_print_json(eval_measure *m) {
+static bool print_json(eval_measure *m) {
     json_t *all = measure_json(m);
     bool ok = all && json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(7)) == 0;
     json_decref(all);
@@ -367,4 +368,13 @@ bool measure_print_json(eval_measure *m) {
     }
     putchar('\n');
     return true;
+}
+
+int measure_command(const eval_measure_options *options, bool json) {
+    interrupt_catch();
+    eval_measure m;
+    bool ok = measure_open(&m, options) && measure_run(&m);
+    ok = ok && (json ? print_json(&m) : measure_print(&m));
+    measure_close(&m);
+    return ok ? CLI_DONE : CLI_FAILED;
 }

@@ -55,7 +55,8 @@ bool measure_print(eval_measure *m);
 
 /* All figures as JSON: an array of an object for each model. NULL when out of memory. */
 json_t *measure_json(eval_measure *m);
-bool measure_print_json(eval_measure *m);
+/* The whole of a command that measures: opens, runs, prints, closes; returns its exit code. */
+int measure_command(const eval_measure_options *options, bool json);
 
 /* The options that ppl, kl and compare share; their structs have these fields. */
 #define EVAL_TEXT_OPTIONS(type)                                                                    \
