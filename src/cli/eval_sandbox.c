@@ -71,17 +71,15 @@ static bool leave_network(void) {
 }
 #endif
 
-static void set_limit(int what, rlim_t value) {
-    const struct rlimit limit = {value, value};
-    (void)setrlimit(what, &limit);
-}
-
 static void set_limits(const sandbox_limits *limits) {
-    set_limit(RLIMIT_CPU, (rlim_t)limits->seconds + 1);
-    set_limit(RLIMIT_AS, (rlim_t)limits->memory_bytes);
-    set_limit(RLIMIT_FSIZE, 16 << 20);
-    set_limit(RLIMIT_NOFILE, 64);
-    set_limit(RLIMIT_CORE, 0);
+    const struct rlimit cpu = {(rlim_t)limits->seconds + 1, (rlim_t)limits->seconds + 1};
+    const struct rlimit memory = {(rlim_t)limits->memory_bytes, (rlim_t)limits->memory_bytes};
+    const struct rlimit size = {16 << 20, 16 << 20}, files = {64, 64}, core = {0, 0};
+    (void)setrlimit(RLIMIT_CPU, &cpu);
+    (void)setrlimit(RLIMIT_AS, &memory);
+    (void)setrlimit(RLIMIT_FSIZE, &size);
+    (void)setrlimit(RLIMIT_NOFILE, &files);
+    (void)setrlimit(RLIMIT_CORE, &core);
 }
 
 /* Becomes the program. Only calls that are allowed between fork and exec. */

@@ -181,8 +181,8 @@ void event_result(jang_engine *e, answer *a, const float *values, size_t n) {
 
 void event_end(jang_engine *e, answer *a) {
     double now = clock_seconds();
-    double answered = a->answered ? a->answered : now;
-    if (a->started) {
+    double answered = a->answered > 0 ? a->answered : now;
+    if (a->started > 0) {
         a->stats.prompt_seconds = answered - a->started;
         a->stats.generate_seconds = now - answered;
     }

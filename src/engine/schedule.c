@@ -168,7 +168,7 @@ jang_status schedule_intake(jang_engine *e) {
 /* An answer waits for its request's first one, whose prompt it shares. */
 static bool may_start(const jang_engine *e, const answer *a) {
     int32_t n = (int32_t)e->running.n + e->n_held;
-    bool shares = a->index > 0 && a->stats.n_generated == 0 && !a->started;
+    bool shares = a->index > 0 && a->stats.n_generated == 0 && a->started <= 0;
     return !(shares && !a->r->has_prompt) && n < e->o.n_parallel;
 }
 
@@ -180,7 +180,7 @@ static bool has_pages(const jang_engine *e, const answer *a) {
 }
 
 static void begin(jang_engine *e, answer *a) {
-    a->started = a->started ? a->started : clock_seconds();
+    a->started = a->started > 0 ? a->started : clock_seconds();
     e->stats.n_hits += (uint64_t)a->n_known;
     e->stats.n_misses += (uint64_t)((a->n_ids - 1) / OPS_PAGE_TOKENS - a->n_known);
     if (!a->r->is_started) {
@@ -230,7 +230,7 @@ void schedule_admit(jang_engine *e) {
 static answer *find_waiting(const jang_engine *e, const request *r) {
     for (size_t i = 0; i < e->waiting.n; i++) {
         answer *a = e->waiting.items[i];
-        if (a->r == r && a->index > 0 && !a->started) {
+        if (a->r == r && a->index > 0 && a->started <= 0) {
             return a;
         }
     }

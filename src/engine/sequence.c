@@ -135,7 +135,7 @@ void sequence_match(jang_engine *e, answer *a) {
         go_back_to_snapshot(e, a, &root);
     }
     a->n_done = a->n_known * OPS_PAGE_TOKENS;
-    a->stats.n_cached_disk += a->started ? 0 : n_disk * OPS_PAGE_TOKENS;
+    a->stats.n_cached_disk += a->started > 0 ? 0 : n_disk * OPS_PAGE_TOKENS;
 }
 
 jang_status sequence_grow(jang_engine *e, answer *a, int32_t n_tok) {

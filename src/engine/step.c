@@ -134,7 +134,7 @@ static void flush_draws(jang_engine *e) {
             answer_fail(a, status, jang_context_error(e->ctx));
             continue;
         }
-        a->answered = a->answered ? a->answered : now;
+        a->answered = a->answered > 0 ? a->answered : now;
         a->n_done += a->n_accepted;
         a->stats.n_draft += a->n_draft;
         a->stats.n_draft_accepted += a->n_accepted;

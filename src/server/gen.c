@@ -299,7 +299,7 @@ static void take_tokens(answer *a, const jang_event *e, bool of_prompt) {
 static void take_text(answer *a, const jang_event *e) {
     reply *r = a->reply;
     double now = http_now();
-    if (!r->first_token) {
+    if (r->first_token <= 0) {
         r->first_token = now;
         if (r->x) {
             metrics_observe(&r->server->metrics.first_token, now - http_started(r->x));
@@ -398,7 +398,7 @@ static void fail_late(reply *r) {
 
 static void end_reply(reply *r) {
     server *s = r->server;
-    if (r->x && r->timed_out && !r->first_token) {
+    if (r->x && r->timed_out && r->first_token <= 0) {
         fail_late(r);
     }
     http_exchange *x = r->x;
