@@ -151,9 +151,12 @@ scan_result fmt_tags(const tool_format *f, scanner *s, const tool_set *tools, ca
     }
     bool in_section = r == SCAN_OK;
     for (size_t n = 0;; n++) {
+        if (n && !in_section) {
+            return SCAN_OK; /* blanks behind it are the text's */
+        }
         scan_space(s);
-        r = n && in_section ? scan_closer(s, closer) : SCAN_BAD;
-        if (r == SCAN_OK || (n && !in_section)) {
+        r = n ? scan_closer(s, closer) : SCAN_BAD;
+        if (r == SCAN_OK) {
             return SCAN_OK;
         }
         scan_result opened = scan_literal(s, f->call_open);
