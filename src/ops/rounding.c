@@ -1,7 +1,9 @@
 /* rounding.c - limits of the scales of rounded inputs. */
 #include "ops/rounding.h"
 
-float rounding_limit(const float *x, int64_t n, bool fine) {
+float rounding_limit(const float *x, int64_t n, rounding_care care) {
+    static const float limits[] = {
+        [ROUND_PLAIN] = 2.5f, [ROUND_FINE] = 0.5f, [ROUND_FINEST] = 0.05f};
     float sums[16] = {0};
     for (int64_t i = 0; i < n; i += 16) {
         for (int j = 0; j < 16; j++) {
@@ -12,5 +14,5 @@ float rounding_limit(const float *x, int64_t n, bool fine) {
     for (int j = 0; j < 8; j++) {
         sum += sums[j] + sums[j + 8];
     }
-    return (fine ? ROUND_FINE : ROUND_PLAIN) * sqrtf(sum / (float)n);
+    return limits[care] * sqrtf(sum / (float)n);
 }

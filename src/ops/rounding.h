@@ -17,20 +17,18 @@
 
 #include <math.h>
 
-/* Limits in root mean squares of the row. A plain one leaves a few elements in a hundred with a
- * high part, a fine one most. Mean KL of SmolLM2 in nats with fine attention and output: JANG_4M
- * 4.0e-4, JANG_3M 6.7e-4, 8 bits 3.2e-4. */
-#define ROUND_PLAIN 2.5f
-#define ROUND_FINE 0.5f
+/* How carefully a weight's inputs are rounded: by limits in root mean squares of the row. A plain
+ * one leaves a few elements in a hundred with a high part, a fine one most, the finest nearly all.
+ * Mean KL of SmolLM2 in nats with fine attention and output: JANG_4M 4.0e-4, JANG_3M 6.7e-4, 8 bits
+ * 3.2e-4. Models of 2 bits stand on an edge: JANG_2S has 3.6e-3 with a limit of 0.5. */
+typedef enum rounding_care { ROUND_PLAIN, ROUND_FINE, ROUND_FINEST } rounding_care;
 
-/* Whether a weight's inputs want care. Those of 2 bits do: models of so few bits stand on an edge.
- */
-static inline bool rounding_is_fine(const weight_desc *d) {
-    return d->fine || d->bits == 2;
+static inline rounding_care rounding_care_of(const weight_desc *d) {
+    return d->bits == 2 ? ROUND_FINEST : d->fine ? ROUND_FINE : ROUND_PLAIN;
 }
 
 /* The limit of a row x [n], n a multiple of 16; not finite where x is not. */
-float rounding_limit(const float *x, int64_t n, bool fine);
+float rounding_limit(const float *x, int64_t n, rounding_care care);
 
 /* Largest q: 127 * 256. */
 #define ROUND_RANGE 256.0f

@@ -27,10 +27,10 @@ static void test_rounding_limit_follows_the_row(void **state) {
     for (int i = 0; i < N; i++) {
         x[i] = i % 2 ? -3.0F : 3.0F;
     }
-    assert_true(rounding_limit(x, N, false) == 7.5F);
-    assert_true(rounding_limit(x, N, true) == 1.5F);
+    assert_true(rounding_limit(x, N, ROUND_PLAIN) == 7.5F);
+    assert_true(rounding_limit(x, N, ROUND_FINE) == 1.5F);
     x[5] = INFINITY;
-    assert_true(!isfinite(rounding_limit(x, N, false)));
+    assert_true(!isfinite(rounding_limit(x, N, ROUND_PLAIN)));
 }
 
 static void test_rounding_scale_is_bounded(void **state) {

@@ -169,7 +169,7 @@ static void run_piece(void *arg, int piece, int thread) {
 
 void cpu_quantize(const cpu_ops *c, const q8_rows *out, int64_t row, const float *x,
                   const weight_desc *d, q8_order order) {
-    float limit = rounding_limit(x, d->n_in, rounding_is_fine(d));
+    float limit = rounding_limit(x, d->n_in, rounding_care_of(d));
     c->kernels->affine->quantize(out, row, x, d->n_in, d->bits, d->group, limit, order);
 }
 
@@ -239,7 +239,7 @@ int cpu_form_key(const cpu_ops *c, const weight_desc *d) {
         return 0;
     }
     int order = c->kernels->affine->orders[d->bits];
-    return (d->group * 16 + order) * 2 + rounding_is_fine(d) + 1;
+    return (d->group * 16 + order) * 3 + (int)rounding_care_of(d) + 1;
 }
 
 void cpu_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {

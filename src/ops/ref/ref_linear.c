@@ -78,7 +78,7 @@ static float bias_of(const weight_desc *d, int64_t row) {
 /* y += W x for x [n_in] rounded. */
 static void add_rounded(ref_ops *r, const ops_weight *w, const float *x, float *y) {
     int group = w->d.group;
-    float limit = rounding_limit(x, w->d.n_in, rounding_is_fine(&w->d));
+    float limit = rounding_limit(x, w->d.n_in, rounding_care_of(&w->d));
     for (int64_t g = 0; g < w->d.n_in / group; g++) {
         quantize_group(r->codes + g * group, &r->scales[g], &r->sums[g], x + g * group, group,
                        limit);
