@@ -57,7 +57,7 @@ def main():
         with suite.case(title):
             ours = suite.directory / f"ours-{i}"
             theirs = suite.directory / f"theirs-{i}"
-            convert(MODELS / name, ours, *options)
+            convert(MODELS / name, ours, "--method", "rtn", *options)
             mlx_convert(str(MODELS / name), str(theirs), quantize=True, **mlx_options)
             found = differing(tensors_of(ours), tensors_of(theirs), name.endswith("f32"))
             suite.check(f"{title}: as mlx-lm's", not found, found)
