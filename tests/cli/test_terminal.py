@@ -210,6 +210,7 @@ class Suite:
         t.say("/stats")
         third = t.wait(r"prompt: (\d+) tokens")
         assert third[1] == first[1], "nothing of the conversation is left"
+        t.wait(PROMPT)  # before the editor reads, the terminal would take the end of input itself
         t.type("\x04")
         assert t.end() == 0
 
