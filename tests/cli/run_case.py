@@ -9,7 +9,7 @@ A case is a text file:
     needs FILE           skip the case unless the file is there; `needs no-root`: unless run by a
                          user whom permissions hold back
     $ command            given to sh in a fresh directory; `jang` and the examples are on PATH,
-                         $MODELS is tests/golden/models
+                         $MODELS is tests/models of the build
     > line               expected line of standard output
     ! line               expected line of standard error
     = 2                  expected exit status; 0 where it is not given
@@ -157,15 +157,15 @@ def rewrite(path, steps):
 
 
 def main():
-    here = pathlib.Path(__file__).resolve().parent
     parser = argparse.ArgumentParser()
     parser.add_argument("--jang", type=pathlib.Path, required=True)
     parser.add_argument("--examples", type=pathlib.Path)
-    parser.add_argument("--models", type=pathlib.Path, default=here.parent / "golden/models")
+    parser.add_argument("--models", type=pathlib.Path, help="default: tests/models beside jang")
     parser.add_argument("--update", action="store_true")
     parser.add_argument("cases", nargs="+", type=pathlib.Path)
     options = parser.parse_args()
     options.jang = options.jang.resolve()
+    options.models = options.models or options.jang.parent / "tests/models"
     failed = skipped = 0
     for path in options.cases:
         try:

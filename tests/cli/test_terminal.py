@@ -408,11 +408,11 @@ def attempt(suite, name):
 
 def main():
     parser = argparse.ArgumentParser()
-    here = pathlib.Path(__file__).resolve().parent
     parser.add_argument("--jang", type=pathlib.Path, required=True)
-    parser.add_argument("--models", type=pathlib.Path, default=here.parent / "golden/models")
+    parser.add_argument("--models", type=pathlib.Path, help="default: tests/models beside jang")
     parser.add_argument("only", nargs="*")
     options = parser.parse_args()
+    options.models = options.models or options.jang.resolve().parent / "tests/models"
     suite = Suite(options)
     version = subprocess.run([suite.jang, "--version"], capture_output=True, text=True, check=True)
     has_libedit = "line editing: libedit" in version.stdout

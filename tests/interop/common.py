@@ -20,8 +20,9 @@ import numpy as np  # noqa: E402
 mx.set_default_device(mx.cpu)
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MODELS = ROOT / "tests/golden/models"
+GOLDEN = ROOT / "tests/golden"
 JANG = os.environ.get("JANG", str(ROOT / "build/release/jang"))
+MODELS = pathlib.Path(JANG).resolve().parent / "tests/models"  # golden/models, with weights
 
 
 class Suite:

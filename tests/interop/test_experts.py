@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from common import MODELS, Suite, convert, error, logits, mlx_logits, mlx_open
+from common import GOLDEN, MODELS, Suite, convert, error, logits, mlx_logits, mlx_open
 
 # Families that mlx-lm computes as transformers does, as far as the first tokens go: it leaves out
 # windows, of ERNIE 4.5 the bias that chooses, of OLMoE clip_qkv, of gpt-oss the limit of SwiGLU, of
@@ -63,7 +63,7 @@ def main():
                 in_mlx(suite, name, profile, name in AGREE)
         with suite.case(name):
             keeps_values(suite, name)
-    for path in sorted((MODELS.parent / "packed").iterdir()):
+    for path in sorted((GOLDEN / "packed").iterdir()):
         with suite.case(path.name):
             packed_source(suite, path)
     suite.finish()

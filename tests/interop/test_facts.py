@@ -6,9 +6,7 @@ import json
 import re
 import struct
 
-from common import MODELS, Suite, jang
-
-GOLDEN = MODELS.parent
+from common import GOLDEN, Suite, jang
 
 
 def all_names(name, n_layers):

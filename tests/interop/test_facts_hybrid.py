@@ -7,9 +7,9 @@ import json
 import math
 import struct
 
-from common import MODELS, Suite, jang
+from common import GOLDEN, Suite, jang
 
-FACTS = MODELS.parent / "facts/hybrid.json"
+FACTS = GOLDEN / "facts/hybrid.json"
 LEFT_OUT = ("model.visual.",)
 
 

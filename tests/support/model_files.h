@@ -6,7 +6,7 @@
 #include "support.h"
 
 /* Directory of the small models (scripts/fixtures/models.py). */
-#define MODELS TEST_DATA "/models/"
+#define MODELS TEST_MODELS "/"
 
 /* A context with this many threads. */
 ctx_t *context_with(int n_threads);

@@ -108,18 +108,26 @@ static void check_conversion(ctx_t *ctx, const char *source_path, const char *ma
 
 static void test_convert_writes_what_the_method_gives(void **state) {
     (void)state;
-    static const char *const models[] = {
-        "llama-bf16",          "llama-f16",          "llama-f32",           "smollm-tied-bf16",
-        "qwen2-tied-bf16",     "llama-sharded-bf16", "mistral-window-bf16", "mistral-head32-f32",
-        "qwen3-bf16",          "mlx-llama-4bit-g64", "mlx-llama-mixed-3-6", "../format/llama.gguf",
-        "../format/qwen2.gguf"};
+    static const char *const models[] = {"llama-bf16",
+                                         "llama-f16",
+                                         "llama-f32",
+                                         "smollm-tied-bf16",
+                                         "qwen2-tied-bf16",
+                                         "llama-sharded-bf16",
+                                         "mistral-window-bf16",
+                                         "mistral-head32-f32",
+                                         "qwen3-bf16",
+                                         "mlx-llama-4bit-g64",
+                                         "mlx-llama-mixed-3-6",
+                                         TEST_DATA "/format/llama.gguf",
+                                         TEST_DATA "/format/qwen2.gguf"};
     static const char *const profiles[] = {"JANG_4M", "2S", "mixed_3_6", NULL};
     ctx_t *ctx = test_context();
     char *dir = test_temp_dir();
     for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
         for (size_t p = 0; p < sizeof profiles / sizeof *profiles; p++) {
             char source[512], output[512];
-            snprintf(source, sizeof source, MODELS "%s", models[m]);
+            snprintf(source, sizeof source, "%s%s", models[m][0] == '/' ? "" : MODELS, models[m]);
             snprintf(output, sizeof output, "%s/%zu-%zu", dir, m, p);
             jang_convert_options o = options_of(source, output, profiles[p]);
             o.bits = profiles[p] ? 0 : 5;

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MODELS TEST_DATA "/models/"
+#define MODELS TEST_MODELS "/"
 
 /* ---- Solvers ---- */
 
@@ -226,12 +226,13 @@ static bool stop_later(void *user, const jang_progress *p) {
 
 static void test_gptq_goes_on_where_it_stopped(void **state) {
     (void)state;
-    static const char *const models[] = {"llama-f32", "smollm-tied-bf16", "../format/llama.gguf"};
+    static const char *const models[] = {"llama-f32", "smollm-tied-bf16",
+                                         TEST_DATA "/format/llama.gguf"};
     ctx_t *ctx = test_context();
     char *dir = test_temp_dir();
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         char source[512], whole[512], broken[512];
-        snprintf(source, sizeof source, MODELS "%s", models[i]);
+        snprintf(source, sizeof source, "%s%s", models[i][0] == '/' ? "" : MODELS, models[i]);
         snprintf(whole, sizeof whole, "%s/whole%zu", dir, i);
         snprintf(broken, sizeof broken, "%s/broken%zu", dir, i);
         jang_convert_options o = options_of(source, whole);
