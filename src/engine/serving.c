@@ -322,7 +322,8 @@ static void publish(jang_engine *e) {
         s->disk_pages = disk_cache_pages(e->disk);
         s->disk_errors = disk_cache_errors(e->disk);
     }
-    inbox_publish(&e->in, s, e->slots, collect_slots(e));
+    size_t n_slots = collect_slots(e); /* may move them */
+    inbox_publish(&e->in, s, e->slots, n_slots);
 }
 
 void jang_engine_get_stats(jang_engine_stats *out, jang_engine *e) {

@@ -110,7 +110,7 @@ static void add_top(tbuf *out, const jang_token *token) {
     jw_open(&w, NULL, '{');
     for (size_t i = 0; i < token->n_top; i++) {
         tbuf name = {0};
-        utf8_add(&name, token->top[i].bytes, token->top[i].n_bytes);
+        tbuf_add_utf8(&name, token->top[i].bytes, token->top[i].n_bytes);
         jw_real(&w, tbuf_text(&name), (double)token->top[i].logprob);
         tbuf_free(&name);
     }
@@ -128,7 +128,7 @@ static size_t count_characters(const char *text, size_t n) {
 static void completion_token(answer *a, const jang_token *token, bool of_prompt) {
     (void)of_prompt;
     tbuf text = {0};
-    utf8_add(&text, token->chosen.bytes, token->chosen.n_bytes);
+    tbuf_add_utf8(&text, token->chosen.bytes, token->chosen.n_bytes);
     for (size_t i = 0; i < 4; i++) {
         comma(&a->tokens[i]);
     }

@@ -2,6 +2,8 @@
  * allowed. */
 #include "json_in.h"
 
+#include "text_buf.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +12,19 @@
 
 #define DEPTH_MAX 256
 
+/* Copies what fits; what is no character, or was cut inside one, becomes U+FFFD or is left out. */
+static void put_line(char *out, size_t n_bytes, const char *text) {
+    tbuf whole = {0};
+    tbuf_add_utf8(&whole, text, strlen(text));
+    size_t n = whole.n < n_bytes ? whole.n : n_bytes - 1;
+    while (n < whole.n && (whole.data[n] & 0xC0) == 0x80) {
+        n--;
+    }
+    memcpy(out, tbuf_text(&whole), n);
+    out[n] = 0;
+    tbuf_free(&whole);
+}
+
 bool api_fail(api_error *e, int status, const char *code, const char *param, const char *format,
               ...) {
     if (e->status) {
@@ -17,19 +32,13 @@ bool api_fail(api_error *e, int status, const char *code, const char *param, con
     }
     e->status = status;
     e->code = code;
-    snprintf(e->param, sizeof e->param, "%s", param ? param : "");
+    put_line(e->param, sizeof e->param, param ? param : "");
+    char line[sizeof e->message];
     va_list args;
     va_start(args, format);
-    vsnprintf(e->message, sizeof e->message, format, args);
+    vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    /* a character must not be cut in two */
-    size_t n = strlen(e->message);
-    if (n == sizeof e->message - 1) {
-        while (n && (e->message[n - 1] & 0xC0) == 0x80) {
-            n--;
-        }
-        e->message[n ? n - 1 : 0] = 0;
-    }
+    put_line(e->message, sizeof e->message, line);
     return false;
 }
 

@@ -33,43 +33,9 @@ void openai_timings(jw *w, const reply *r) {
     jw_close(w);
 }
 
-/* Length of the character at text; 0 if it is not whole and valid. */
-static size_t character(const unsigned char *text, size_t n) {
-    size_t k = text[0] < 0x80   ? 1
-               : text[0] < 0xC2 ? 0
-               : text[0] < 0xE0 ? 2
-               : text[0] < 0xF0 ? 3
-               : text[0] < 0xF5 ? 4
-                                : 0;
-    if (!k || k > n) {
-        return 0;
-    }
-    for (size_t i = 1; i < k; i++) {
-        if ((text[i] & 0xC0) != 0x80) {
-            return 0;
-        }
-    }
-    bool bad = (text[0] == 0xE0 && text[1] < 0xA0) || (text[0] == 0xED && text[1] > 0x9F) ||
-               (text[0] == 0xF0 && text[1] < 0x90) || (text[0] == 0xF4 && text[1] > 0x8F);
-    return bad ? 0 : k;
-}
-
-void utf8_add(tbuf *out, const char *text, size_t n_bytes) {
-    const unsigned char *p = (const unsigned char *)text;
-    for (size_t i = 0; i < n_bytes;) {
-        size_t k = character(p + i, n_bytes - i);
-        if (k) {
-            tbuf_add(out, text + i, k);
-        } else {
-            tbuf_puts(out, "\xEF\xBF\xBD");
-        }
-        i += k ? k : 1;
-    }
-}
-
 static void logprob_members(jw *w, const jang_logprob *t) {
     tbuf text = {0};
-    utf8_add(&text, t->bytes, t->n_bytes);
+    tbuf_add_utf8(&text, t->bytes, t->n_bytes);
     jw_bytes(w, "token", tbuf_text(&text), text.n);
     tbuf_free(&text);
     jw_real(w, "logprob", (double)t->logprob);

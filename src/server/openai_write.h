@@ -10,7 +10,5 @@ void openai_timings(jw *w, const reply *r);
 void openai_logprob(tbuf *out, const jang_token *token);
 /* stop, length or tool_calls. */
 const char *openai_finish(const answer *a);
-/* Appends text; bytes that are no character become U+FFFD. */
-void utf8_add(tbuf *out, const char *text, size_t n_bytes);
 
 #endif

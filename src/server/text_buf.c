@@ -75,6 +75,40 @@ void tbuf_printf(tbuf *b, const char *format, ...) {
     b->n += (size_t)n;
 }
 
+/* Length of the character at text; 0 if it is not whole and valid. */
+static size_t character(const unsigned char *text, size_t n) {
+    size_t k = text[0] < 0x80   ? 1
+               : text[0] < 0xC2 ? 0
+               : text[0] < 0xE0 ? 2
+               : text[0] < 0xF0 ? 3
+               : text[0] < 0xF5 ? 4
+                                : 0;
+    if (!k || k > n) {
+        return 0;
+    }
+    for (size_t i = 1; i < k; i++) {
+        if ((text[i] & 0xC0) != 0x80) {
+            return 0;
+        }
+    }
+    bool bad = (text[0] == 0xE0 && text[1] < 0xA0) || (text[0] == 0xED && text[1] > 0x9F) ||
+               (text[0] == 0xF0 && text[1] < 0x90) || (text[0] == 0xF4 && text[1] > 0x8F);
+    return bad ? 0 : k;
+}
+
+void tbuf_add_utf8(tbuf *out, const char *text, size_t n_bytes) {
+    const unsigned char *p = (const unsigned char *)text;
+    for (size_t i = 0; i < n_bytes;) {
+        size_t k = character(p + i, n_bytes - i);
+        if (k) {
+            tbuf_add(out, text + i, k);
+        } else {
+            tbuf_puts(out, "\xEF\xBF\xBD");
+        }
+        i += k ? k : 1;
+    }
+}
+
 void tbuf_drop(tbuf *b, size_t n_bytes) {
     if (n_bytes && b->data) {
         n_bytes = n_bytes < b->n ? n_bytes : b->n;

@@ -19,6 +19,8 @@ void tbuf_add(tbuf *b, const void *data, size_t n_bytes);
 void tbuf_puts(tbuf *b, const char *text);
 void tbuf_putc(tbuf *b, char c);
 __attribute__((format(printf, 2, 3))) void tbuf_printf(tbuf *b, const char *format, ...);
+/* Adds text; bytes that are no character become U+FFFD. */
+void tbuf_add_utf8(tbuf *b, const char *text, size_t n_bytes);
 /* Removes the first n_bytes. */
 void tbuf_drop(tbuf *b, size_t n_bytes);
 /* Shortens to n_bytes. */
