@@ -360,6 +360,24 @@ static void add_local(const local *x, uint64_t *bits, size_t n_words) {
     }
 }
 
+/* The bytes that some of the n heads from first on can take. */
+static void find_alive(const gr_run *r, size_t first, size_t n, bool alive[256]) {
+    int change[257] = {0}; /* of how many ranges hold a byte, from the byte before */
+    for (size_t i = first; i < first + n; i++) {
+        const gr_place_info *info = r->p->list[r->heads[i].place];
+        for (uint32_t k = 0; k < info->n_ranges; k++) {
+            const gr_node *node = &r->p->a->nodes[info->nodes[k]];
+            change[node->lo]++;
+            change[node->hi + 1]--;
+        }
+    }
+    int n_holding = 0;
+    for (unsigned b = 0; b < 256; b++) {
+        n_holding += change[b];
+        alive[b] = n_holding > 0;
+    }
+}
+
 /* Goes on after a return from head's rule, below each of the exits. */
 static jang_status walk_exits(walk *w, const local *x, gr_head head) {
     gr_run *r = w->run;
@@ -368,12 +386,8 @@ static jang_status walk_exits(walk *w, const local *x, gr_head head) {
     gr_run_add(r, first, (gr_head){f.place, f.need, f.room, f.parent});
     gr_run_close(r, first);
     w->levels[0] = (level){first, r->n_heads - first, r->n_frames};
-    bool alive[256] = {false};
-    for (size_t i = first; i < first + w->levels[0].n; i++) {
-        for (unsigned b = 0; b < 256; b++) {
-            alive[b] |= gr_place_after(r->p, r->heads[i].place, (uint8_t)b) > GR_NO_PLACE;
-        }
-    }
+    bool alive[256];
+    find_alive(r, first, w->levels[0].n, alive);
     for (uint32_t i = 0; i < x->n_exits && w->levels[0].n; i++) {
         walk_below(w, x->exits[i], alive);
     }
@@ -406,7 +420,7 @@ jang_status gr_mask_heads(gr_run *run, size_t first, size_t n, grammar_vocab *v,
         status = get_local(&x, common ? v->common : own, v, run, head);
         if (status == JANG_OK) {
             add_local(x, bits, grammar_mask_words(v->n_vocab));
-            if (head.frame) {
+            if (head.frame && x->n_exits) {
                 status = walk_exits(&w, x, head);
             }
         }

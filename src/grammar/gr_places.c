@@ -158,6 +158,7 @@ static uint32_t intern(gr_places *p) {
         }
     }
     if (p->n >= GR_MAX_PLACES || p->status != JANG_OK) {
+        p->limited = true;
         return GR_NO_PLACE;
     }
     if (p->n * 2 > p->n_slots) {

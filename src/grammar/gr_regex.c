@@ -145,6 +145,17 @@ static jang_status read_unicode(reader *r, uint32_t *c) {
     return status;
 }
 
+/* The letter of \cX: ECMAScript takes A to Z and a to z, nothing else. */
+static jang_status read_control(reader *r, uint32_t *c) {
+    unsigned char letter = r->at < r->n ? (unsigned char)r->text[r->at] : 0;
+    if ((letter | 0x20) < 'a' || (letter | 0x20) > 'z') {
+        return bad(r, JANG_ERR_FORMAT, "\\c without a letter after it");
+    }
+    r->at++;
+    *c = letter & 0x1f;
+    return JANG_OK;
+}
+
 /* What follows a backslash, where it is one character. */
 static jang_status read_escape(reader *r, uint32_t *c) {
     static const char names[] = "nrtfv0ae", values[] = "\n\r\t\f\v\0\a\x1b";
@@ -163,9 +174,8 @@ static jang_status read_escape(reader *r, uint32_t *c) {
     if (take(r, "u")) {
         return read_unicode(r, c);
     }
-    if (take(r, "c") && r->at < r->n) {
-        *c = (unsigned char)r->text[r->at++] & 0x1f;
-        return JANG_OK;
+    if (take(r, "c")) {
+        return read_control(r, c);
     }
     *c = next_char(r);
     if ((*c >= '1' && *c <= '9') || *c == 'k') {

@@ -19,14 +19,17 @@ static bool same_head(const gr_head *a, const gr_head *b) {
 }
 
 void gr_run_add(gr_run *r, size_t first, gr_head head) {
-    if (head.place <= GR_NO_PLACE || r->n_heads - first >= GR_MAX_HEADS ||
-        r->p->status != JANG_OK) {
+    if (head.place <= GR_NO_PLACE || r->p->status != JANG_OK) {
         return;
     }
     for (size_t i = first; i < r->n_heads; i++) {
         if (same_head(&r->heads[i], &head)) {
             return;
         }
+    }
+    if (r->n_heads - first >= GR_MAX_HEADS) {
+        r->p->limited = true;
+        return;
     }
     r->p->status = gr_grow(r->p->ctx, &r->heads, &r->heads_capacity, r->n_heads, sizeof *r->heads);
     if (r->p->status == JANG_OK) {
@@ -44,6 +47,7 @@ static uint32_t push_frame(gr_run *r, gr_frame frame) {
         }
     }
     if (r->n_frames >= GR_MAX_FRAMES || r->p->status != JANG_OK) {
+        r->p->limited = true;
         return 0;
     }
     r->p->status =

@@ -51,6 +51,7 @@ typedef struct gr_places {
     uint32_t stamp;
     uint32_t n_scratch;
     jang_status status; /* memory ran out */
+    bool limited; /* a way was forbidden for one of the limits above; set, never cleared here */
 } gr_places;
 
 JANG_MUST_CHECK jang_status gr_places_init(gr_places *p, const gr_auto *a);

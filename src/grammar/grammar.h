@@ -79,7 +79,8 @@ static inline size_t grammar_mask_words(int32_t n_vocab) {
 JANG_MUST_CHECK jang_status grammar_mask(grammar_state *s, uint64_t *bits);
 
 /* Appends a token to the text. *ok false: it may not come next, and the state is as before. An end
- * token is ok where the text is complete, and changes nothing. */
+ * token is ok where the text is complete, and changes nothing. JANG_ERR_UNSUPPORTED, the state as
+ * before: the mask allows it, but it leads to more ways of reading the text than are followed. */
 JANG_MUST_CHECK jang_status grammar_accept(grammar_state *s, int32_t id, bool *ok);
 
 /* Appends bytes, as many as the grammar allows; their number goes to *n_ok. */

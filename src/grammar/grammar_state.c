@@ -18,6 +18,7 @@ struct grammar_state {
 
 static jang_status load(gr_run *r, const grammar_state *s) {
     r->p->status = JANG_OK;
+    r->p->limited = false;
     r->n_heads = r->n_frames = 0;
     while (r->heads_capacity < s->n_heads && r->p->status == JANG_OK) {
         r->p->status =
@@ -306,6 +307,12 @@ jang_status grammar_accept(grammar_state *s, int32_t id, bool *ok) {
         status = load(&g->run, s);
         good = status == JANG_OK && step_bytes(&g->run, bytes, n) == n;
         status = good ? store(s, &g->run, 0) : g->run.p->status;
+        if (status == JANG_OK && !good && g->run.p->limited) {
+            status = ctx_fail(g->ctx, JANG_ERR_UNSUPPORTED,
+                              "the text can be read in too many ways at once: the grammar's limit "
+                              "is %u places and %u calls",
+                              GR_MAX_HEADS, GR_MAX_FRAMES);
+        }
         pthread_mutex_unlock(&g->lock);
     }
     if (status == JANG_OK) {

@@ -3,6 +3,7 @@
 
 #include "grammar/grammar.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static ctx_t *ctx;
@@ -175,6 +176,7 @@ static const char *const words[] = {
     "true",   "tr",    "ue}",      "\xc3",    "\xa9",  ",", "\n", "\"a\": 1}", "<call>",
     "<call>", "<end>", "\xe6\xbc", "\xa2\"}", "b\xc3", "",  "[]"};
 #define N_WORDS ((int32_t)(sizeof words / sizeof *words))
+#define LETTER_A 3
 #define SPECIAL_CALL 17
 #define END 19
 
@@ -336,14 +338,46 @@ static void test_limits(void **state) {
     grammar_unref(g);
 }
 
+/* 200 rules are open at once, and each calls two rules deep after its 'a': the mask, which looks at
+ * the ways one by one, allows it, and following them all meets the limit. It is said, not guessed.
+ */
+static void test_too_many_ways(void **state) {
+    (void)state;
+    char text[32768];
+    size_t n = (size_t)snprintf(text, sizeof text, "root ::= r0");
+    for (int i = 1; i < 200; i++) {
+        n += (size_t)snprintf(text + n, sizeof text - n, " | r%d", i);
+    }
+    for (int i = 0; i < 200; i++) {
+        n += (size_t)snprintf(text + n, sizeof text - n,
+                              "\nr%d ::= \"a\" c%d \"z%d\"\nc%d ::= d%d \"y\"\nd%d ::= \"b\"", i, i,
+                              i, i, i, i);
+    }
+    grammar_vocab *v = make_vocab();
+    grammar *g = compile(GBNF, text);
+    grammar_state *s;
+    uint64_t bits;
+    bool ok;
+    assert_ok(ctx, grammar_state_new(&s, g, v));
+    assert_ok(ctx, grammar_mask(s, &bits));
+    assert_true(bits >> LETTER_A & 1);
+    assert_fails(ctx, grammar_accept(s, LETTER_A, &ok), JANG_ERR_UNSUPPORTED, "too many ways");
+    assert_ok(ctx, grammar_mask(s, &bits)); /* as before */
+    assert_true(bits >> LETTER_A & 1);
+    grammar_state_free(s);
+    grammar_unref(g);
+    grammar_vocab_unref(v);
+}
+
 int main(void) {
     ctx = test_context();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_regex),     cmocka_unit_test(test_regex_refusals),
-        cmocka_unit_test(test_gbnf),      cmocka_unit_test(test_gbnf_refusals),
-        cmocka_unit_test(test_structure), cmocka_unit_test(test_json),
-        cmocka_unit_test(test_masks),     cmocka_unit_test(test_special_tokens),
-        cmocka_unit_test(test_forced),    cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_regex),         cmocka_unit_test(test_regex_refusals),
+        cmocka_unit_test(test_gbnf),          cmocka_unit_test(test_gbnf_refusals),
+        cmocka_unit_test(test_structure),     cmocka_unit_test(test_json),
+        cmocka_unit_test(test_masks),         cmocka_unit_test(test_special_tokens),
+        cmocka_unit_test(test_forced),        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_too_many_ways),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     jang_context_free(ctx);
