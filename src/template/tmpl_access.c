@@ -99,7 +99,6 @@ static slice slice_of(tm_core *t, int64_t n, tval start, tval stop, tval step) {
     if (by == 0) {
         tm_fail(t, "slice step cannot be zero");
     }
-    by = by < -INT64_MAX ? -INT64_MAX : by;
     int64_t low = by < 0 ? -1 : 0, high = by < 0 ? n - 1 : n;
     bool no_start = start.type == TV_NONE || start.type == TV_MISSING;
     bool no_stop = stop.type == TV_NONE || stop.type == TV_MISSING;
@@ -109,7 +108,7 @@ static slice slice_of(tm_core *t, int64_t n, tval start, tval stop, tval step) {
     if (by > 0 && from < to) {
         s.n = (size_t)((to - from - 1) / by + 1);
     } else if (by < 0 && from > to) {
-        s.n = (size_t)((from - to - 1) / -by + 1);
+        s.n = (size_t)((uint64_t)(from - to - 1) / (0 - (uint64_t)by) + 1);
     }
     return s;
 }
@@ -167,7 +166,7 @@ tval tm_slice(tm_core *t, tval object, tval start, tval stop, tval step) {
         const tv_range *r = object.range;
         tv_range *out = tm_alloc(t, sizeof *out);
         out->start = r->start + part.start * r->step;
-        out->step = r->step * part.step;
+        out->step = (int64_t)((uint64_t)r->step * (uint64_t)part.step);
         out->n = part.n;
         out->stop = r->start + part.stop * r->step;
         return (tval){.type = TV_RANGE, .range = out};

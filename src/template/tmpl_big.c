@@ -318,7 +318,7 @@ double int_to_double(tval a) {
 }
 
 tval int_from_double(tm_core *t, double x) {
-    if (x > -9.2e18 && x < 9.2e18) {
+    if (x >= -0x1p63 && x < 0x1p63) {
         return tv_int((int64_t)x);
     }
     int exponent;

@@ -163,6 +163,11 @@ static tval float_is_integer(tm_core *t, const tm_call *c) {
     return tv_bool(isfinite(c->self.real) && c->self.real == floor(c->self.real));
 }
 
+static tval int_is_integer(tm_core *t, const tm_call *c) { /* since Python 3.12 */
+    (void)t, (void)c;
+    return tv_bool(true);
+}
+
 static tval float_ratio(tm_core *t, const tm_call *c) {
     if (!isfinite(c->self.real)) {
         tm_fail(t, "cannot convert %s to integer ratio", isnan(c->self.real) ? "NaN" : "Infinity");
@@ -179,10 +184,9 @@ static tval float_ratio(tm_core *t, const tm_call *c) {
 }
 
 static const tm_builtin int_methods[] = {
-    {"conjugate", number_itself, "/", 0},
-    {"bit_length", int_bit_length, "/", 0},
-    {"bit_count", int_bit_count, "/", 0},
-    {"as_integer_ratio", int_ratio, "/", 0},
+    {"conjugate", number_itself, "/", 0},   {"bit_length", int_bit_length, "/", 0},
+    {"bit_count", int_bit_count, "/", 0},   {"as_integer_ratio", int_ratio, "/", 0},
+    {"is_integer", int_is_integer, "/", 0},
 };
 static const tm_builtin float_methods[] = {
     {"conjugate", number_itself, "/", 0},

@@ -4,6 +4,8 @@ Maker(rng) first makes a context, then a template that uses its names. Expressio
 kind that their place wants, so that about half of the templates render.
 """
 
+import sys
+
 WORDS = [
     "",
     "a",
@@ -704,7 +706,8 @@ class Maker:
                         ".append(1)",
                         ".pop",
                         ".real",
-                        ".is_integer()",
+                        # an integer has it since Python 3.12
+                        ".is_integer()" if sys.version_info >= (3, 12) else ".imag",
                         ".bit_length()",
                     ]
                 ),
