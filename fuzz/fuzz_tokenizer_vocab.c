@@ -8,7 +8,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const char text[] = "Hello  world 1\xc2\xa0\xef\xac\x81 \xf0\x9f\x98\x80 <s>\n";
     ctx_t *ctx;
-    if (size < 1 || size > 1 << 16 || jang_context_new(&ctx, NULL) != JANG_OK) {
+    jang_context_options options = jang_context_options_default();
+    options.n_threads = 1;
+    if (size < 1 || size > 1 << 16 || jang_context_new(&ctx, &options) != JANG_OK) {
         return 0;
     }
     const char *file = (const char *)data + 1;
