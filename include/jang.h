@@ -675,7 +675,8 @@ JANG_API jang_convert_options jang_convert_options_default(void);
 
 /* Converts. *plan_json, if not NULL, takes the plan as JSON text (freed with jang_free): profile,
  * nominal_bits, true_bits, weight_bytes, and an array "rows" of {role, tier, bits, tensors,
- * params, bytes}. The output appears whole or not at all. */
+ * params, bytes}, and "left_out" of {what, tensors, params, bytes}: what of the source the output
+ * does without (a vision tower). The output appears whole or not at all. */
 JANG_API JANG_MUST_CHECK jang_status jang_convert(char **plan_json, jang_context *ctx,
                                                   const jang_convert_options *options);
 

@@ -43,6 +43,10 @@ void plan_print(const json_t *plan) {
         print_text(stdout, note ? note : "", note ? strlen(note) : 0);
         putchar('\n');
     }
+    json_array_foreach(json_object_get(plan, "left_out"), i, item) {
+        printf("left out: %s: %.0f tensors, %s\n", string_of(item, "what"),
+               number_of(item, "tensors"), human_bytes(number_of(item, "bytes")).text);
+    }
     const char *profile = string_of(plan, "profile");
     print_text(stdout, profile, strlen(profile));
     printf(": %.2f nominal average bits (codes alone), %.2f true bits per weight (scales, biases "

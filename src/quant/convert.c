@@ -10,6 +10,7 @@
 #include "quant/calib_text.h"
 #include "quant/calibrate.h"
 #include "quant/layouts.h"
+#include "quant/left_out.h"
 #include "quant/names.h"
 #include "quant/output.h"
 
@@ -510,13 +511,21 @@ static jang_status plan_text(char **out, const conversion *c) {
     buf text;
     buf_init(&text, c->ctx, BUF_NO_LIMIT);
     json_t *json = json_object();
-    jang_status status = json ? plan_to_json(json, &c->plan) : ctx_fail_memory(c->ctx, 64);
+    json_t *left = json_array();
+    jang_status status = json && left ? plan_to_json(json, &c->plan) : ctx_fail_memory(c->ctx, 64);
+    if (status == JANG_OK) {
+        status = left_out_to_json(left, &c->parts, &c->model);
+    }
+    if (status == JANG_OK && json_object_set(json, "left_out", left) != 0) {
+        status = ctx_fail_memory(c->ctx, 64);
+    }
     if (status == JANG_OK) {
         json_write(&text, json, 0);
         size_t n;
         status = buf_take(&text, out, &n);
     }
     json_decref(json);
+    json_decref(left);
     buf_free(&text);
     return status;
 }

@@ -1,8 +1,8 @@
 /* names.c - which parts of a checkpoint are written, and which are made of others. */
 #include "quant/names.h"
 
-#include "base/file.h"
 #include "model/survey.h"
+#include "quant/left_out.h"
 
 #include <string.h>
 
@@ -59,6 +59,15 @@ static const map_rule split_llama4[] = {
     END,
 };
 
+/* GPT-2's matrices are [inputs, outputs] on the hub. */
+static const map_rule turn_gpt2[] = {
+    {"attn.c_attn.weight", "attn.c_attn.weight", TAKE_ALL, true},
+    {"attn.c_proj.weight", "attn.c_proj.weight", TAKE_ALL, true},
+    {"mlp.c_fc.weight", "mlp.c_fc.weight", TAKE_ALL, true},
+    {"mlp.c_proj.weight", "mlp.c_proj.weight", TAKE_ALL, true},
+    END,
+};
+
 /* Latent attention, where mlx-lm applies it absorbed. */
 static const map_rule split_mla[] = {
     {"self_attn.kv_b_proj.weight", "self_attn.embed_q.weight", TAKE_HEAD_KEYS, true},
@@ -78,18 +87,20 @@ typedef struct name_maps {
     const char *model_type;    /* NULL: all others */
     const map_rule *tables[3]; /* the last is NULL */
     bool dense;                /* for models without experts only */
+    const char *unless;        /* a tensor that says that they are mlx-lm's already; NULL: none */
 } name_maps;
 
 static const name_maps all_maps[] = {
-    {"gpt_oss", {split_gpt_oss}, false},
-    {"llama4", {split_llama4}, false},
-    {"llama4_text", {split_llama4}, false},
-    {"deepseek_v3", {stack_experts, split_mla}, false},
-    {"kimi_k2", {stack_experts, split_mla}, false},
-    {"glm4_moe_lite", {stack_experts, split_mla}, false},
-    {"kimi_linear", {stack_experts, split_mla}, false},
-    {"granitemoehybrid", {split_shared_mlp}, true},
-    {NULL, {stack_experts}, false},
+    {.model_type = "gpt_oss", .tables = {split_gpt_oss}},
+    {.model_type = "llama4", .tables = {split_llama4}},
+    {.model_type = "llama4_text", .tables = {split_llama4}},
+    {.model_type = "gpt2", .tables = {turn_gpt2}, .unless = "model.wte.weight"},
+    {.model_type = "deepseek_v3", .tables = {stack_experts, split_mla}},
+    {.model_type = "kimi_k2", .tables = {stack_experts, split_mla}},
+    {.model_type = "glm4_moe_lite", .tables = {stack_experts, split_mla}},
+    {.model_type = "kimi_linear", .tables = {stack_experts, split_mla}},
+    {.model_type = "granitemoehybrid", .tables = {split_shared_mlp}, .dense = true},
+    {.tables = {stack_experts}},
 };
 
 /* ---- The config ---- */
@@ -137,7 +148,8 @@ jang_status names_model(name_model *out, ctx_t *ctx, const json_t *config, const
 jang_status names_map(part_list *parts, const name_model *nm) {
     const name_maps *maps = all_maps;
     while (maps->model_type &&
-           (strcmp(maps->model_type, nm->model_type) != 0 || (maps->dense && nm->n_expert > 0))) {
+           (strcmp(maps->model_type, nm->model_type) != 0 || (maps->dense && nm->n_expert > 0) ||
+            (maps->unless && part_find(parts, maps->unless)))) {
         maps++;
     }
     return part_list_map(parts, maps->tables, &nm->maps);
@@ -145,48 +157,8 @@ jang_status names_map(part_list *parts, const name_model *nm) {
 
 /* ---- What is written ---- */
 
-/* What conversions leave out: other parts of checkpoints with several, layers that predict further
- * tokens, and buffers. */
-static bool may_be_dropped(const name_model *nm, const char *name) {
-    static const char *const beginnings[] = {
-        "vision_tower.",
-        "model.vision_tower.",
-        "multi_modal_projector.",
-        "model.visual.",
-        "visual.",
-        "model.multi_modal_projector.",
-        "audio_tower.",
-        "model.audio_tower.",
-        "embed_vision.",
-        "model.embed_vision.",
-        "embed_audio.",
-        "model.embed_audio.",
-        "vision_model.",
-        "mtp.",
-        "model.mtp.",
-        "model.vision_embed_tokens.",
-    };
-    static const char *const ends[] = {"rotary_emb.inv_freq", "rope_freqs.weight"};
-    for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++) {
-        if (strncmp(name, beginnings[i], strlen(beginnings[i])) == 0) {
-            return true;
-        }
-    }
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
-        if (path_has_suffix(name, ends[i])) {
-            return true;
-        }
-    }
-    for (const char *const *end = nm->dropped; end && *end; end++) {
-        if (path_has_suffix(name, *end)) {
-            return true;
-        }
-    }
-    return (nm->tied && path_has_suffix(name, "lm_head.weight")) || role_layer(name) >= nm->n_layer;
-}
-
 jang_status names_keep(bool *keep, ctx_t *ctx, const name_model *nm, const model_part *part) {
-    if (!part->used && !may_be_dropped(nm, part->name)) {
+    if (!part->used && !left_out_kind(nm, part->name)) {
         return ctx_fail(ctx, JANG_ERR_UNSUPPORTED, "tensor %s: no such tensor in a %s model",
                         part->name, nm->model_type);
     }

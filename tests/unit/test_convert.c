@@ -178,6 +178,40 @@ static void test_convert_to_floating_types(void **state) {
     jang_context_free(ctx);
 }
 
+/* What a plan leaves out: name, tensors. */
+static void test_convert_plan_says_what_is_left_out(void **state) {
+    (void)state;
+    static const struct {
+        const char *model, *what;
+        int n;
+    } cases[] = {
+        {"qwen3_5-bf16", "vision tower", 21},
+        {"llama-f32", "buffers", 2},
+        {"gpt2-f32", "tensors that this family does not read", 2},
+        {"llama-bf16", NULL, 0},
+    };
+    ctx_t *ctx = test_context();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char path[512], *text = NULL;
+        snprintf(path, sizeof path, MODELS "%s", cases[i].model);
+        jang_convert_options o = options_of(path, NULL, "bf16");
+        o.plan_only = true;
+        assert_ok(ctx, jang_convert(&text, ctx, &o));
+        json_t *plan = parse(ctx, text);
+        const json_t *left = json_object_get(plan, "left_out");
+        assert_int_equal(json_array_size(left), cases[i].what ? 1 : 0);
+        if (cases[i].what) {
+            const json_t *first = json_array_get(left, 0);
+            assert_string_equal(json_string_value(json_object_get(first, "what")), cases[i].what);
+            assert_near(number(first, "tensors"), cases[i].n);
+            assert_true(number(first, "bytes") >= 2 * number(first, "params"));
+        }
+        json_decref(plan);
+        jang_free(ctx, text);
+    }
+    jang_context_free(ctx);
+}
+
 static void test_convert_plan_adds_up(void **state) {
     (void)state;
     ctx_t *ctx = test_context();
@@ -468,6 +502,7 @@ int main(void) {
         cmocka_unit_test(test_convert_splits_into_shards),
         cmocka_unit_test(test_convert_widens_scales_beyond_f16),
         cmocka_unit_test(test_convert_inspect_describes_models),
+        cmocka_unit_test(test_convert_plan_says_what_is_left_out),
         cmocka_unit_test(test_convert_inspect_describes_what_cannot_be_converted),
         cmocka_unit_test(test_convert_takes_names_that_are_not_utf8),
     };
