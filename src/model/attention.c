@@ -259,6 +259,7 @@ static attention describe(const attention_config *c) {
                 .kv = attention_kv(c),
                 .scale = (float)c->scale,
                 .window = (int32_t)c->window,
+                .chunk = (int32_t)c->chunk,
                 .softcap = (float)c->softcap,
                 .temper = (float)c->temper,
                 .temper_span = (int32_t)c->temper_span,

@@ -39,6 +39,7 @@ typedef struct attention_config {
     double clip;           /* q, k and v are kept within it after their norms; 0: not */
     double scale, softcap; /* softcap 0: none */
     int64_t window;        /* 0: all */
+    int64_t chunk;         /* attention_desc.chunk */
     bool sinks;
     bool whole;    /* not causal */
     double temper; /* attention_desc.temper and its span and shift */

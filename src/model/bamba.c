@@ -206,7 +206,8 @@ static jang_status granite_ffn(block **out, decoder *d, loader *l, const decoder
         block_close(experts, l->ctx);
         return status;
     }
-    const beside_part parts[2] = {{experts, 1, 1}, {shared, 1, 1}};
+    const beside_part parts[2] = {{.block = experts, .in = 1, .out = 1},
+                                  {.block = shared, .in = 1, .out = 1}};
     return beside_make(out, l, &d->work, parts, 2, c->n_embd);
 }
 

@@ -1,6 +1,7 @@
-/* beside.h - blocks that read the same input and whose results are added, each with multipliers:
+/* beside.h - blocks that read the same input and whose results are added, each with multipliers or
+ * norms around it:
  *
- *     y = sum over i of out_i * block_i(in_i * h) */
+ *     y = sum over i of out_i * after_i(block_i(in_i * before_i(h))) */
 #ifndef JANG_MODEL_BESIDE_H
 #define JANG_MODEL_BESIDE_H
 
@@ -11,6 +12,7 @@
 typedef struct beside_part {
     block *block;
     float in, out;
+    norm_desc before, after; /* width 0: none */
 } beside_part;
 
 /* Takes over the blocks, also on failure. */

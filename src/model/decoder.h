@@ -92,6 +92,11 @@ struct decoder {
 
 /* ---- Reading configs ---- */
 
+/* What a family calls a key that others call by the usual name. */
+typedef struct key_alias {
+    const char *usual, *own;
+} key_alias;
+
 /* Defaults that a family's reference class has for keys that are absent. */
 typedef struct decoder_defaults {
     int64_t n_context;
@@ -108,6 +113,8 @@ typedef struct decoder_defaults {
     double original_context; /* of RoPE's scaling where the config does not say it; 0: n_context */
     int64_t n_ff;            /* 0: intermediate_size is needed */
     int64_t n_layer;         /* 0: num_hidden_layers is needed */
+    int64_t n_vocab, n_embd, n_head; /* 0: the key is needed */
+    const key_alias *keys;           /* of sizes, ended by a NULL; NULL: all have the usual names */
 } decoder_defaults;
 
 /* Reads the keys that all such families share, checks ranges, and the scaling of RoPE; fills in

@@ -4,25 +4,35 @@
 #include <math.h>
 #include <string.h>
 
+/* The name that a key goes by in this config: the family's own where it is there. */
+static const char *spelled(const char *key, json_at at, const key_alias *alias) {
+    for (; alias && alias->usual; alias++) {
+        if (strcmp(alias->usual, key) == 0 && !json_has(at.object, key)) {
+            return alias->own;
+        }
+    }
+    return key;
+}
+
 static jang_status read_sizes(decoder_config *c, json_at at, const decoder_defaults *defaults) {
     attention_config *a = &c->attention;
     const struct {
         const char *key;
         int64_t *out, fallback, max;
     } keys[] = {
-        {"vocab_size", &c->n_vocab, 0, 1 << 24},
-        {"hidden_size", &c->n_embd, 0, 1 << 20},
+        {"vocab_size", &c->n_vocab, defaults->n_vocab, 1 << 24},
+        {"hidden_size", &c->n_embd, defaults->n_embd, 1 << 20},
         {"intermediate_size", &c->mlp.n_ff, defaults->n_ff, 1 << 22},
         {"num_hidden_layers", &c->n_layer, defaults->n_layer, 1 << 12},
-        {"num_attention_heads", &a->n_head, 0, 1 << 14},
+        {"num_attention_heads", &a->n_head, defaults->n_head, 1 << 14},
         {"max_position_embeddings", &c->n_context, defaults->n_context, 1 << 28},
     };
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
-        if (keys[i].fallback == 0 && !json_has(at.object, keys[i].key)) {
-            return ctx_fail(at.ctx, JANG_ERR_FORMAT, "%s: %s is missing", at.what, keys[i].key);
+        const char *key = spelled(keys[i].key, at, defaults->keys);
+        if (keys[i].fallback == 0 && !json_has(at.object, key)) {
+            return ctx_fail(at.ctx, JANG_ERR_FORMAT, "%s: %s is missing", at.what, key);
         }
-        jang_status status =
-            json_get_int(keys[i].out, at, keys[i].key, keys[i].fallback, 1, keys[i].max);
+        jang_status status = json_get_int(keys[i].out, at, key, keys[i].fallback, 1, keys[i].max);
         if (status != JANG_OK) {
             return status;
         }

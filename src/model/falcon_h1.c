@@ -40,8 +40,8 @@ static jang_status mixer(block **out, decoder *d, loader *l, const decoder_confi
         return status;
     }
     const beside_part parts[2] = {
-        {mamba, 1, (float)f->by.ssm_out},
-        {attention, (float)f->by.attention_in, (float)f->by.attention_out}};
+        {.block = mamba, .in = 1, .out = (float)f->by.ssm_out},
+        {.block = attention, .in = (float)f->by.attention_in, .out = (float)f->by.attention_out}};
     return beside_make(out, l, &d->work, parts, 2, c->n_embd);
 }
 
@@ -49,7 +49,7 @@ static jang_status ffn(block **out, decoder *d, loader *l, const decoder_config 
     const falcon_h1 *f = c->own;
     block *mlp;
     jang_status status = decoder_mlp(&mlp, d, l, c, layer);
-    const beside_part part = {mlp, 1, (float)f->by.mlp[1]};
+    const beside_part part = {.block = mlp, .in = 1, .out = (float)f->by.mlp[1]};
     return status == JANG_OK ? beside_make(out, l, &d->work, &part, 1, c->n_embd) : status;
 }
 

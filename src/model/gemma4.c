@@ -1,12 +1,14 @@
-/* gemma4.c - Gemma 4 (text, without experts): layers with windows have heads of another size than
+/* gemma4.c - Gemma 4 (text): layers with windows have heads of another size than
  * full ones, whose RoPE turns a quarter of each head ("proportional"); values are normed, in some
  * checkpoints taken from the keys; the last layers read keys and values of earlier ones.
  *
  * The small models add to each layer what its own embedding of the token says:
  *     p = (norm(project(x)) + embed_per_layer(ids)) / sqrt(2);  x += norm(project(act(gate(x)) p))
- * Norms are plain w here, not 1 + w, and scores are not scaled.
+ * Where there are experts, they stand beside the MLP, each with norms of its own; their router
+ * reads the stream through a third. Norms are plain w here, not 1 + w, and scores are not scaled.
  * Reference: transformers, models/gemma4. */
-#include "model/decoder.h"
+#include "model/beside.h"
+#include "model/moe.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -18,6 +20,8 @@ typedef struct gemma4_config {
     int64_t global_head_dim, n_global_kv, n_shared; /* n_global_kv 0: as in the other layers */
     bool k_eq_v, double_wide;
     int64_t n_ple, n_ple_vocab; /* width of a layer's own embedding; 0: there is none */
+    bool has_experts;
+    moe_config moe;
 } gemma4_config;
 
 /* ---- Embeddings of each layer ---- */
@@ -179,6 +183,107 @@ static jang_status make_mlp(block **out, decoder *d, loader *l, const decoder_co
     return mlp_make(out, l, &d->work, &m, c->n_embd, prefix);
 }
 
+/* ---- Experts ---- */
+
+static const moe_names names = {
+    .router = "router.proj",
+    .stacked = {"experts.switch_glu.gate_proj", "experts.switch_glu.up_proj",
+                "experts.switch_glu.down_proj"},
+    .fused_in = "experts.gate_up_proj",
+    .in_order = FUSED_ROWS,
+    .fused_out = "experts.down_proj",
+    .out_order = FUSED_ROWS,
+    .expert_scale = "router.per_expert_scale",
+};
+
+/* norm(x) * scale / sqrt(n_embd) */
+static jang_status load_router_norm(norm_desc *out, loader *l, const decoder_config *c,
+                                    const char *prefix) {
+    char name[128];
+    ops_weight *weight;
+    snprintf(name, sizeof name, "%srouter.scale", prefix);
+    float *scale = ctx_array(l->ctx, (size_t)c->n_embd, sizeof *scale);
+    jang_status status = scale ? loader_read_numbers(scale, l, c->n_embd, name)
+                               : ctx_fail_memory(l->ctx, (size_t)c->n_embd * sizeof *scale);
+    for (int64_t i = 0; status == JANG_OK && i < c->n_embd; i++) {
+        scale[i] /= sqrtf((float)c->n_embd);
+    }
+    if (status == JANG_OK) {
+        status = load_computed(&weight, l, scale, c->n_embd, "router scale");
+    }
+    if (status == JANG_OK) {
+        *out = (norm_desc){
+            .kind = c->norm.kind, .width = c->n_embd, .weight = weight, .eps = (float)c->norm.eps};
+    }
+    ctx_free(l->ctx, scale);
+    return status;
+}
+
+static jang_status make_experts(block **out, decoder *d, loader *l, const decoder_config *c,
+                                const char *prefix) {
+    const gemma4_config *g = c->own;
+    moe_config moe = g->moe;
+    jang_status status = load_router_norm(&moe.router_norm, l, c, prefix);
+    if (status == JANG_OK) {
+        status = load_norm(&moe.input_norm, l, &c->norm, c->n_embd, c->n_embd,
+                           "%spre_feedforward_layernorm_2", prefix);
+    }
+    return status == JANG_OK ? moe_make(out, l, &d->work, &moe, c->n_embd, prefix) : status;
+}
+
+/* The MLP and the experts, side by side. */
+static jang_status make_both(block **out, decoder *d, loader *l, const decoder_config *c,
+                             int layer) {
+    char prefix[DECODER_PREFIX_BYTES];
+    decoder_prefix(prefix, c, layer);
+    beside_part parts[2] = {{.in = 1, .out = 1}, {.in = 1, .out = 1}};
+    const struct {
+        const char *name;
+        norm_desc *out;
+    } norms[] = {
+        {"pre_feedforward_layernorm", &parts[0].before},
+        {"post_feedforward_layernorm_1", &parts[0].after},
+        {"post_feedforward_layernorm_2", &parts[1].after},
+    };
+    jang_status status = JANG_OK;
+    for (size_t i = 0; i < sizeof norms / sizeof *norms && status == JANG_OK; i++) {
+        status = load_norm(norms[i].out, l, &c->norm, c->n_embd, c->n_embd, "%s%s", prefix,
+                           norms[i].name);
+    }
+    if (status == JANG_OK) {
+        status = make_mlp(&parts[0].block, d, l, c, layer);
+    }
+    if (status == JANG_OK) {
+        status = make_experts(&parts[1].block, d, l, c, prefix);
+    }
+    if (status != JANG_OK) {
+        block_close(parts[0].block, l->ctx);
+        return status;
+    }
+    return beside_make(out, l, &d->work, parts, 2, c->n_embd);
+}
+
+static jang_status read_experts(gemma4_config *g, json_at config, const decoder_config *c) {
+    static const char *const keys[] = {"num_experts", NULL};
+    g->moe = (moe_config){
+        .names = &names,
+        .act = c->mlp.act,
+        .route = {.score = ROUTE_SOFTMAX, .renormalise = true, .scale = 1},
+    };
+    const char *const needed[] = {"num_experts", "top_k_experts", "moe_intermediate_size"};
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
+        if (!json_has(config.object, needed[i])) {
+            return ctx_fail(config.ctx, JANG_ERR_FORMAT,
+                            "%s: %s is missing, which enable_moe_block needs", config.what,
+                            needed[i]);
+        }
+    }
+    jang_status status = moe_read_counts(&g->moe, config, keys, "top_k_experts", 1, 1);
+    return status == JANG_OK
+               ? json_get_int(&g->moe.n_ff, config, "moe_intermediate_size", 1, 1, 1 << 22)
+               : status;
+}
+
 /* ---- Config ---- */
 
 static jang_status read_own(gemma4_config *g, json_at config, const decoder_config *c) {
@@ -192,7 +297,7 @@ static jang_status read_own(gemma4_config *g, json_at config, const decoder_conf
         {"hidden_size_per_layer_input", &g->n_ple, 256, 0, 1 << 16},
         {"vocab_size_per_layer_input", &g->n_ple_vocab, 262144, 1, 1 << 24},
     };
-    jang_status status = decoder_want_bool(config, "enable_moe_block", false, false);
+    jang_status status = json_get_bool(&g->has_experts, config, "enable_moe_block", false);
     for (size_t i = 0; i < sizeof keys / sizeof *keys && status == JANG_OK; i++) {
         status = json_get_int(keys[i].out, config, keys[i].key, keys[i].fallback, keys[i].least,
                               keys[i].most);
@@ -202,6 +307,9 @@ static jang_status read_own(gemma4_config *g, json_at config, const decoder_conf
     }
     if (status == JANG_OK) {
         status = json_get_bool(&g->double_wide, config, "use_double_wide_mlp", false);
+    }
+    if (status == JANG_OK && g->has_experts) {
+        status = read_experts(g, config, c);
     }
     if (status != JANG_OK) {
         return status;
@@ -295,6 +403,10 @@ static jang_status gemma4_open(model *m, loader *l) {
     c.ffn = make_mlp;
     c.tail = make_tail;
     status = read_rest(&c, &g, l->config);
+    if (g.has_experts) {
+        c.norms.ffn_before = NULL;
+        c.ffn = make_both;
+    }
     c.prelude = g.n_ple ? make_prelude : NULL;
     return decoder_finish(m, l, &c, status);
 }

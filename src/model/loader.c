@@ -378,6 +378,73 @@ static jang_status load_module(ops_weight **out, loader *l, int64_t n_out, int64
     return status;
 }
 
+#define TURN_TILE 32
+
+/* out [n_out, n_in] = the transpose of from [n_in, n_out], elements of size bytes. */
+static void turn(uint8_t *out, const uint8_t *from, size_t n_out, size_t n_in, size_t size) {
+    for (size_t o = 0; o < n_out; o += TURN_TILE) {
+        size_t o_end = o + TURN_TILE < n_out ? o + TURN_TILE : n_out;
+        for (size_t i = 0; i < n_in; i++) {
+            for (size_t k = o; k < o_end; k++) {
+                memcpy(out + (k * n_in + i) * size, from + (i * n_out + k) * size, size);
+            }
+        }
+    }
+}
+
+static jang_status turned_copy(void **out, loader *l, weight_desc *desc, const tensor_view *t) {
+    weight_desc stored = {.n_out = desc->n_in, .n_in = desc->n_out};
+    jang_status status = describe_dense(&stored, l, t, 0);
+    if (status != JANG_OK) {
+        return status;
+    }
+    size_t size = (size_t)dtype_table[t->type].block_bytes;
+    void *copy = ctx_array(l->ctx, (size_t)desc->n_out, (size_t)desc->n_in * size);
+    if (!copy) {
+        return ctx_fail_memory(l->ctx, (size_t)desc->n_out * (size_t)desc->n_in * size);
+    }
+    turn(copy, t->data, (size_t)desc->n_out, (size_t)desc->n_in, size);
+    desc->type = t->type;
+    desc->data = copy;
+    *out = copy;
+    return JANG_OK;
+}
+
+/* As load_module, of a matrix that is stored the other way where it is dense. A survey is of what
+ * a conversion has turned already. */
+static jang_status load_turned(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
+                               bias_rule bias, input_rule input, const char *module) {
+    char name[LOADER_NAME_BYTES];
+    weight_desc desc = {.name = module, .n_out = n_out, .n_in = n_in, .fine = input == INPUT_FINE};
+    const tensor_view *weight;
+    void *copy = NULL;
+    jang_status status = loader_name(name, l, "", module, ".scales");
+    if (status == JANG_OK && (l->survey || loader_find(l, name))) {
+        return load_module(out, l, n_out, n_in, bias, input, READ_ALL, module);
+    }
+    if (status == JANG_OK) {
+        status = loader_name(name, l, "", module, ".weight");
+    }
+    if (status == JANG_OK) {
+        status = find_tensor(&weight, l, name);
+    }
+    if (status == JANG_OK) {
+        status = turned_copy(&copy, l, &desc, weight);
+    }
+    if (status == JANG_OK) {
+        status = find_bias(&desc, l, module, bias);
+    }
+    if (status == JANG_OK) {
+        status = loader_keep(out, l, &desc, module, copy);
+    }
+    if (status != JANG_OK) {
+        ctx_free(l->ctx, copy);
+        return status;
+    }
+    loader_count(l->totals, &desc, 1, true);
+    return JANG_OK;
+}
+
 /* ---- What families call ---- */
 
 jang_status loader_format(char *out, loader *l, const char *format, va_list args) {
@@ -396,6 +463,9 @@ jang_status load_matrix(ops_weight **out, loader *l, int64_t n_out, int64_t n_in
     va_start(args, format);
     jang_status status = loader_format(module, l, format, args);
     va_end(args);
+    if (status == JANG_OK && l->turned) {
+        return load_turned(out, l, n_out, n_in, bias, input, module);
+    }
     return status == JANG_OK ? load_module(out, l, n_out, n_in, bias, input, READ_ALL, module)
                              : status;
 }

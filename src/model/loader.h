@@ -43,6 +43,7 @@ typedef struct loader {
 
     ops *o;
     const char *prefix; /* of the decoder's tensors: "model." */
+    bool turned;        /* dense matrices lie as [n_in, n_out] (GPT-2); load_matrix copies them */
     json_at whole;      /* config.json */
     json_at config;     /* the same, or the text part of it */
     weight_list *weights;

@@ -7,22 +7,26 @@ enum {
     SLOT_UP,
     SLOT_DOWN,
     SLOT_SHARED,
-    SLOT_SHARED_GATE
+    SLOT_SHARED_GATE,
+    SLOT_INPUT, /* normed for the router, then for the experts */
+    SLOT_LATENT /* what experts read, then what they give, in their own width */
 };
 
 typedef struct moe {
     block base;
     int n_used;
-    int64_t n_expert, n_ff, n_embd;
+    int64_t n_expert, n_ff, n_embd, n_latent; // n_latent 0: experts read the stream
     route_desc route;
     act_desc act;
     float clamp, clamp_alpha;
     bool scale_input;
-    const ops_weight *router;      // (n_expert, n_embd)
-    const ops_weight *gate, *up;   // n_expert of (n_ff, n_embd); gate NULL: none
-    const ops_weight *down;        // n_expert of (n_embd, n_ff)
-    block *shared;                 // or NULL
-    const ops_weight *shared_gate; // (1, n_embd) or NULL
+    const ops_weight *router;                 // (n_expert, n_embd)
+    const ops_weight *gate, *up;              // n_expert of (n_ff, n_embd); gate NULL: none
+    const ops_weight *down;                   // n_expert of (n_embd, n_ff)
+    block *shared;                            // or NULL
+    const ops_weight *shared_gate;            // (1, n_embd) or NULL
+    const ops_weight *latent_in, *latent_out; // (n_latent, n_embd), (n_embd, n_latent) or NULL
+    norm_desc router_norm, input_norm;        // width 0: none
 } moe;
 
 const moe_names moe_names_mlp = {
@@ -59,30 +63,67 @@ static ops_mat route_rows(const moe *m, const block_step *s, int slot, int64_t w
                      .width = width};
 }
 
+static ops_mat normed(const block_step *s, const norm_desc *norm, ops_mat h) {
+    if (!norm->width) {
+        return h;
+    }
+    ops_mat y = step_rows(s, SLOT_INPUT, h.width);
+    s->t->norm(s->o, norm, h, y);
+    return y;
+}
+
+static void choose_experts(const moe *m, const block_step *s, ops_mat h, ops_routes *routes) {
+    ops_mat logits = step_rows(s, SLOT_LOGITS, m->n_expert);
+    ops_mat x = normed(s, &m->router_norm, h);
+    s->t->linear(s->o, x, &(linear_item){m->router, logits, false}, 1);
+    s->t->route(s->o, &m->route, logits, routes);
+}
+
+/* What the experts read, a row a token or a route. */
+static ops_mat expert_input(const moe *m, const block_step *s, ops_mat h,
+                            const ops_routes *routes) {
+    h = normed(s, &m->input_norm, h);
+    if (m->latent_in) {
+        ops_mat latent = step_rows(s, SLOT_LATENT, m->n_latent);
+        s->t->linear(s->o, h, &(linear_item){m->latent_in, latent, false}, 1);
+        h = latent;
+    }
+    if (m->scale_input) {
+        ops_mat scaled = route_rows(m, s, SLOT_DOWN, h.width);
+        s->t->take_routes(s->o, routes, h, scaled);
+        h = scaled;
+    }
+    return h;
+}
+
+static void activate(const moe *m, const block_step *s, ops_mat gate, ops_mat up) {
+    if (!m->gate) {
+        s->t->gated(s->o, &m->act, up, (ops_mat){0}, gate);
+    } else if (m->clamp > 0) {
+        s->t->gated_clamped(s->o, m->clamp_alpha, m->clamp, gate, up, gate);
+    } else {
+        s->t->gated(s->o, &m->act, gate, up, gate);
+    }
+}
+
 static void run_experts(const moe *m, const block_step *s, ops_mat h, ops_mat y, bool add) {
     const ops_table *t = s->t;
     ops_routes *routes = s->work->routes[WORK_EXPERTS].routes;
-    ops_mat logits = step_rows(s, SLOT_LOGITS, m->n_expert);
     ops_mat gate = route_rows(m, s, SLOT_GATE, m->n_ff), up = route_rows(m, s, SLOT_UP, m->n_ff);
-    ops_mat down = route_rows(m, s, SLOT_DOWN, m->n_embd);
-    t->linear(s->o, h, &(linear_item){m->router, logits, false}, 1);
-    t->route(s->o, &m->route, logits, routes);
+    ops_mat down = route_rows(m, s, SLOT_DOWN, m->n_latent ? m->n_latent : m->n_embd);
+    choose_experts(m, s, h, routes);
+    h = expert_input(m, s, h, routes);
     const expert_item both[] = {{m->gate, gate}, {m->up, up}};
-    if (m->scale_input) {
-        ops_mat scaled = route_rows(m, s, SLOT_DOWN, m->n_embd);
-        t->take_routes(s->o, routes, h, scaled);
-        h = scaled;
-    }
     t->linear_experts(s->o, routes, h, m->gate ? both : both + 1, m->gate ? 2 : 1);
-    if (!m->gate) {
-        t->gated(s->o, &m->act, up, (ops_mat){0}, gate);
-    } else if (m->clamp > 0) {
-        t->gated_clamped(s->o, m->clamp_alpha, m->clamp, gate, up, gate);
-    } else {
-        t->gated(s->o, &m->act, gate, up, gate);
-    }
+    activate(m, s, gate, up);
     t->linear_experts(s->o, routes, gate, &(expert_item){m->down, down}, 1);
-    t->sum_routes(s->o, routes, down, y, add, m->scale_input);
+    if (!m->latent_out) {
+        t->sum_routes(s->o, routes, down, y, add, m->scale_input);
+        return;
+    }
+    ops_mat latent = step_rows(s, SLOT_LATENT, m->n_latent);
+    t->sum_routes(s->o, routes, down, latent, false, m->scale_input);
+    t->linear(s->o, latent, &(linear_item){m->latent_out, y, add}, 1);
 }
 
 static void moe_run(const block *b, const block_step *s, ops_mat h, ops_mat y, bool add) {
@@ -116,10 +157,17 @@ static jang_status load_router(moe *m, loader *l, const moe_config *c, const cha
         return status;
     }
     m->router = w;
-    if (c->select_bias == BIAS_NEEDED) {
-        status = load_param(&w, l, c->n_expert, "%s%s", prefix, c->names->select_bias);
-        if (status == JANG_OK) {
-            m->route.bias = w;
+    const struct {
+        const char *name;
+        const ops_weight **out;
+    } vectors[] = {
+        {c->select_bias == BIAS_NEEDED ? c->names->select_bias : NULL, &m->route.bias},
+        {c->names->expert_scale, &m->route.expert_scale},
+    };
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors && status == JANG_OK; i++) {
+        if (vectors[i].name) {
+            status = load_param(&w, l, c->n_expert, "%s%s", prefix, vectors[i].name);
+            *vectors[i].out = status == JANG_OK ? w : NULL;
         }
     }
     return status;
@@ -127,6 +175,7 @@ static jang_status load_router(moe *m, loader *l, const moe_config *c, const cha
 
 static jang_status load_three(moe *m, loader *l, const moe_config *c, const char *prefix) {
     const ops_weight **out[3] = {&m->gate, &m->up, &m->down};
+    int64_t width = m->n_latent ? m->n_latent : m->n_embd;
     for (int i = c->plain; i < 3; i++) {
         const moe_names *n = c->names;
         bool last = i == 2;
@@ -137,8 +186,8 @@ static jang_status load_three(moe *m, loader *l, const moe_config *c, const char
                                       .order = last ? n->out_order : n->in_order,
                                       .which = last ? 0 : i,
                                       .n_fused = last ? 1 : 2,
-                                      .n_out = last ? m->n_embd : c->n_ff,
-                                      .n_in = last ? c->n_ff : m->n_embd,
+                                      .n_out = last ? width : c->n_ff,
+                                      .n_in = last ? c->n_ff : width,
                                       .bias = c->expert_bias};
         ops_weight *w;
         jang_status status = load_experts(&w, l, &matrix, (int)c->n_expert, (int)c->n_used, prefix);
@@ -154,6 +203,7 @@ static jang_status load_shared(moe *m, loader *l, work *w, const moe_config *c,
                                const char *prefix) {
     const mlp_config mlp = {.n_ff = c->n_shared_ff,
                             .layout = c->plain ? MLP_PLAIN : MLP_GATED,
+                            .bias = c->shared_bias,
                             .act = c->act,
                             .path = c->names->shared};
     jang_status status = mlp_make(&m->shared, l, w, &mlp, m->n_embd, prefix);
@@ -170,6 +220,23 @@ static jang_status load_shared(moe *m, loader *l, work *w, const moe_config *c,
     return status;
 }
 
+static jang_status load_latent(moe *m, loader *l, work *w, const moe_config *c,
+                               const char *prefix) {
+    ops_weight *in, *out;
+    jang_status status = load_matrix(&in, l, m->n_latent, m->n_embd, c->latent_bias, INPUT_FINE,
+                                     "%s%s", prefix, c->names->latent_in);
+    if (status == JANG_OK) {
+        status = load_matrix(&out, l, m->n_embd, m->n_latent, c->latent_bias, INPUT_FINE, "%s%s",
+                             prefix, c->names->latent_out);
+    }
+    if (status == JANG_OK) {
+        m->latent_in = in;
+        m->latent_out = out;
+        work_need(w, SLOT_LATENT, m->n_latent);
+    }
+    return status;
+}
+
 jang_status moe_make(block **out, loader *l, work *w, const moe_config *c, int64_t n_embd,
                      const char *prefix) {
     moe *m = ctx_alloc(l->ctx, sizeof *m);
@@ -181,6 +248,9 @@ jang_status moe_make(block **out, loader *l, work *w, const moe_config *c, int64
                .n_expert = c->n_expert,
                .n_ff = c->n_ff,
                .n_embd = n_embd,
+               .n_latent = c->n_latent,
+               .router_norm = c->router_norm,
+               .input_norm = c->input_norm,
                .route = c->route,
                .act = c->act,
                .clamp = (float)c->clamp,
@@ -197,6 +267,9 @@ jang_status moe_make(block **out, loader *l, work *w, const moe_config *c, int64
     if (status == JANG_OK && c->n_shared_ff) {
         status = load_shared(m, l, w, c, prefix);
     }
+    if (status == JANG_OK && c->n_latent) {
+        status = load_latent(m, l, w, c, prefix);
+    }
     if (status != JANG_OK) {
         moe_close(&m->base, l->ctx);
         return status;
@@ -204,7 +277,9 @@ jang_status moe_make(block **out, loader *l, work *w, const moe_config *c, int64
     work_need(w, SLOT_LOGITS, c->n_expert);
     work_need(w, SLOT_GATE, c->n_used * c->n_ff);
     work_need(w, SLOT_UP, c->n_used * c->n_ff);
-    work_need(w, SLOT_DOWN, c->n_used * n_embd);
+    int64_t width = c->n_latent ? c->n_latent : n_embd;
+    work_need(w, SLOT_DOWN, c->n_used * width);
+    work_need(w, SLOT_INPUT, c->router_norm.width || c->input_norm.width ? n_embd : 0);
     *out = &m->base;
     return JANG_OK;
 }

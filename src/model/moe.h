@@ -3,6 +3,9 @@
  *
  *     y = sum_k w_k down_k(act(gate_k(h)) * up_k(h)) + shared(h)
  *
+ * The router and the experts may each read h through a norm of their own (Gemma 4); the experts may
+ * work in a narrower space, between two projections that they share (Nemotron 3).
+ *
  * Sources: Mixtral, arXiv:2401.04088; shared experts and groups, DeepSeek, arXiv:2401.06066 and
  * arXiv:2412.19437. Routing is in ops.h (route_desc). */
 #ifndef JANG_MODEL_MOE_H
@@ -19,6 +22,8 @@ typedef struct moe_names {
     const char *fused_in, *fused_out; /* gate and up; down, where that is no .weight */
     fused_order in_order, out_order;
     const char *shared, *shared_gate; /* "mlp.shared_expert", "mlp.shared_expert_gate" */
+    const char *latent_in, *latent_out;
+    const char *expert_scale; /* of route_desc, a tensor's name; NULL: none */
 } moe_names;
 
 /* mlp.experts.N.gate_proj, mlp.switch_mlp: Qwen, DeepSeek, GLM, OLMoE and most others. */
@@ -38,6 +43,10 @@ typedef struct moe_config {
     int64_t n_shared_ff; /* 0: no shared expert */
     bool shared_gated;   /* sigmoid(shared_gate(h)) times the shared expert */
     bool plain;          /* experts, shared ones too, have no gate: down(act(up(h))) */
+    bias_rule shared_bias;
+    int64_t n_latent; /* width of the experts' input and result; 0: the stream's */
+    bias_rule latent_bias;
+    norm_desc router_norm, input_norm; /* width 0: none */
 } moe_config;
 
 /* Makes a block whose weights' names begin with prefix ("layers.3."). */

@@ -1,10 +1,11 @@
 /* nemotron_h.c - Nemotron-H and Nemotron 3: a layer is a norm and one of Mamba-2, attention, MLP or
  * experts, as hybrid_override_pattern says (M, *, -, E).
  *
- * Attention has no positions. The MLP has no gate and squares what is above zero. Step sizes are
- * at least time_step_min: the reference class does not read time_step_limit. Layers for predicting
- * several tokens (mtp.*) are not read. Reference: transformers, models/nemotron_h;
- * arXiv:2504.03624. */
+ * Attention has no positions. Experts may read and give rows that two projections, shared by all,
+ * make narrower (moe_latent_size: Nemotron 3 Super). The MLP has no gate and squares what is above
+ * zero. Step sizes are at least time_step_min: the reference class does not read time_step_limit.
+ * Layers for predicting several tokens (mtp.*) are not read. Reference: transformers,
+ * models/nemotron_h; arXiv:2504.03624. */
 #include "model/decoder.h"
 #include "model/mamba2.h"
 #include "model/moe.h"
@@ -163,13 +164,17 @@ static const moe_names experts = {
     .before = "mixer.experts.",
     .after = {NULL, ".up_proj", ".down_proj"},
     .shared = "mixer.shared_experts",
+    .latent_in = "mixer.fc1_latent_proj",
+    .latent_out = "mixer.fc2_latent_proj",
 };
 
-static jang_status read_experts(moe_config *m, json_at at, act_desc act) {
+static jang_status read_experts(moe_config *m, json_at at, const mlp_config *mlp) {
     static const char *const expert_keys[] = {"n_routed_experts", NULL};
     *m = (moe_config){.names = &experts,
-                      .act = act,
+                      .act = mlp->act,
                       .plain = true,
+                      .shared_bias = mlp->bias,
+                      .latent_bias = mlp->bias,
                       .select_bias = BIAS_NEEDED,
                       .route = {.score = ROUTE_SIGMOID, .group_pairs = true, .sum_eps = 1e-20f}};
     double scale;
@@ -185,6 +190,9 @@ static jang_status read_experts(moe_config *m, json_at at, act_desc act) {
         status = config_ints(at, keys, sizeof keys / sizeof keys[0]);
     }
     if (status == JANG_OK) {
+        status = json_get_int(&m->n_latent, at, "moe_latent_size", 0, 1, 1 << 20);
+    }
+    if (status == JANG_OK) {
         status = json_get_bool(&m->route.renormalise, at, "norm_topk_prob", true);
     }
     if (status == JANG_OK) {
@@ -192,10 +200,6 @@ static jang_status read_experts(moe_config *m, json_at at, act_desc act) {
     }
     if (status == JANG_OK) {
         m->route.scale = (float)scale;
-    }
-    if (status == JANG_OK && json_has(at.object, "moe_latent_size")) {
-        status =
-            ctx_fail(at.ctx, JANG_ERR_UNSUPPORTED, "%s: moe_latent_size is not supported", at.what);
     }
     return status;
 }
@@ -234,7 +238,7 @@ static jang_status nemotron_h_open(model *m, loader *l) {
         status = decoder_read_biases(l->config, &bias, 1);
     }
     if (status == JANG_OK && has_kind(&n, &c, KIND_EXPERTS)) {
-        status = read_experts(&n.moe, l->config, c.mlp.act);
+        status = read_experts(&n.moe, l->config, &c.mlp);
     }
     c.norms = (layer_norms){.mixer_before = "norm"};
     c.embedding_name = "embeddings";

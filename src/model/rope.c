@@ -63,9 +63,9 @@ static jang_status scale_llama3(scaling *s, float *inv_freq) {
     if (status != JANG_OK) {
         return status;
     }
-    if (!(low > 0 && high > low)) {
+    if (!(low > 0 && high >= low)) { /* Llama 4 Scout's are equal: nothing lies between them */
         return ctx_fail(s->at.ctx, JANG_ERR_FORMAT,
-                        "%s: rope scaling: 0 < low_freq_factor < high_freq_factor is needed",
+                        "%s: rope scaling: 0 < low_freq_factor <= high_freq_factor is needed",
                         s->at.what);
     }
     for (int i = 0; i < s->n_rot / 2; i++) {
@@ -73,7 +73,7 @@ static jang_status scale_llama3(scaling *s, float *inv_freq) {
         float wavelength = (float)(2 * PI) / f;
         if (wavelength > (float)(s->original_context / low)) {
             inv_freq[i] = f / factor;
-        } else if (wavelength >= (float)(s->original_context / high)) {
+        } else if (high > low && wavelength >= (float)(s->original_context / high)) {
             float smooth =
                 ((float)s->original_context / wavelength - (float)low) / (float)(high - low);
             inv_freq[i] = (1 - smooth) * f / factor + smooth * f;

@@ -185,7 +185,8 @@ void host_route_row(const route_desc *desc, const float *logits, int n_expert, i
                     int32_t *expert, float *weight) {
     float scores[OPS_MAX_EXPERTS], biased[OPS_MAX_EXPERTS];
     bool taken[OPS_MAX_EXPERTS] = {false};
-    const float *keys = scores;
+    bool alone = desc->score == ROUTE_SIGMOID && desc->n_group <= 1;
+    const float *keys = alone ? logits : scores; /* large logits have one and the same sigmoid */
     score_logits(desc->score, scores, logits, n_expert);
     if (desc->bias) {
         for (int i = 0; i < n_expert; i++) {

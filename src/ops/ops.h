@@ -158,6 +158,7 @@ typedef struct attention_desc {
     kv_layer kv; /* as in the cache's layer; n_head is a multiple of its heads */
     float scale;
     int32_t window; /* a token sees itself and window - 1 before it; 0: all */
+    int32_t chunk;  /* it sees none before the last multiple of this up to it; 0: all */
     float softcap;  /* 0: none */
     /* F32, F16 or BF16 [n_head]: a score of each head that joins the softmax without a value, so
      * that a token may attend to nothing; NULL: none. */

@@ -53,18 +53,27 @@ void layouts_apply(part_list *parts, const name_model *nm, bool *shifted) {
     }
 }
 
+/* mlx-lm wants keys that configs of the hub need not have. */
+static int add_wanted(json_t *config, const char *type) {
+    if (strcmp(type, "mamba2") == 0 && !json_has(config, "intermediate_size")) {
+        json_int_t heads = json_integer_value(json_object_get(config, "num_heads"));
+        json_int_t width = json_integer_value(json_object_get(config, "head_dim"));
+        return heads > 0 && width > 0
+                   ? json_object_set_new(config, "intermediate_size", json_integer(heads * width))
+                   : 0;
+    }
+    if (strcmp(type, "gpt2") == 0 && !json_has(config, "n_ctx") &&
+        json_has(config, "n_positions")) {
+        return json_object_set(config, "n_ctx", json_object_get(config, "n_positions"));
+    }
+    return 0;
+}
+
 int layouts_note(json_t *config, bool shifted) {
     const char *type = json_string_value(json_object_get(config, "model_type"));
     int failed = 0;
     if (shifted) {
         failed |= json_object_set_new(config, "jang_norms_pre_shifted", json_true());
     }
-    if (type && strcmp(type, "mamba2") == 0 && !json_has(config, "intermediate_size")) {
-        json_int_t heads = json_integer_value(json_object_get(config, "num_heads"));
-        json_int_t width = json_integer_value(json_object_get(config, "head_dim"));
-        if (heads > 0 && width > 0) { /* mlx-lm wants the key */
-            failed |= json_object_set_new(config, "intermediate_size", json_integer(heads * width));
-        }
-    }
-    return failed;
+    return failed | (type ? add_wanted(config, type) : 0);
 }

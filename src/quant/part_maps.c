@@ -176,6 +176,11 @@ static bool is_bias(const map_rule *rule) {
     return n >= 5 && strcmp(rule->output + n - 5, ".bias") == 0;
 }
 
+/* Packed forms have their groups along what is summed over, and so lie as the output does. */
+static bool in_groups(const model_part *source) {
+    return source->packing != PACKING_NONE && source->packing != PACKING_FP8;
+}
+
 /* Fills in what a rule takes of a source, and the shape of what it makes. */
 static bool describe(part_map *map, model_part *part, const mapper *m, const map_rule *rule,
                      const model_part *source) {
@@ -203,7 +208,7 @@ static bool describe(part_map *map, model_part *part, const mapper *m, const map
     bool stacked = strchr(rule->source, '*'), flat = !stacked && source->n_dim == 2;
     map->n_matrix = source->n_dim == 2 ? 1 : source->shape[0];
     map->matrix_rows = source->shape[source->n_dim - 2];
-    map->columns = rule->columns && source->packing != PACKING_MXFP4;
+    map->columns = rule->columns && !in_groups(source);
     map->n_row = map->matrix_rows;
     bool fits = choose_rows(map, rule->take, map->columns ? source->columns : map->matrix_rows);
     const int64_t shape[3] = {map->n_matrix * map->n_sources, map->n,
@@ -247,9 +252,9 @@ static jang_status add_part(mapper *m, const map_rule *rule, char *name, const m
 
 /* What follows "layers.N." in a name. */
 static const char *after_layer(const char *name) {
-    const char *p = role_layer(name) >= 0 ? strstr(name, "layers.") : NULL;
-    p = p ? strchr(p + strlen("layers."), '.') : NULL;
-    return p ? p + 1 : NULL;
+    int layer;
+    const char *below = role_below_layer(name, &layer);
+    return below && *below ? below : NULL;
 }
 
 /* Whether a name below the layer is a rule's source; a '*' is "0", the first expert. */

@@ -25,8 +25,8 @@ typedef enum map_take {
 typedef struct map_rule {
     const char *source, *output;
     map_take take;
-    bool columns; /* rows of the output are columns of the source, if that is not in MXFP4, which
-                     has its groups along what is summed over and so lies as the output does */
+    bool columns; /* rows of the output are columns of the source, unless that is packed in groups
+                     along what is summed over (MXFP4, GPTQ), and so lies as the output does */
 } map_rule;
 
 /* Numbers that splitting needs. */

@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const role_info roles[ROLE_COUNT] = {
@@ -17,6 +18,7 @@ static const role_info roles[ROLE_COUNT] = {
     [ROLE_CONV] = {"conv", TIER_FLOAT},
     [ROLE_ROUTER] = {"router", TIER_FLOAT},
     [ROLE_STATE] = {"state", TIER_FLOAT},
+    [ROLE_POSITIONS] = {"positions", TIER_FLOAT},
     [ROLE_EMBEDDING] = {"embedding", TIER_EMBEDDING},
     [ROLE_LM_HEAD] = {"lm_head", TIER_LM_HEAD},
     [ROLE_Q] = {"q_proj", TIER_ATTENTION},
@@ -90,6 +92,7 @@ static const role_pattern ends_of_model[] = {
     {"embed_in", ROLE_EMBEDDING},
     {"embeddings", ROLE_EMBEDDING},
     {"wte", ROLE_EMBEDDING},
+    {"wpe", ROLE_POSITIONS},
     {"word_embeddings", ROLE_EMBEDDING},
     {"lm_head", ROLE_LM_HEAD},
     {"embed_out", ROLE_LM_HEAD},
@@ -146,6 +149,8 @@ static const role_pattern mlp_parts[] = {
     {"w1", ROLE_GATE},
     {"w3", ROLE_UP},
     {"w2", ROLE_DOWN},
+    {"fc1_latent_proj", ROLE_SHARED_UP}, /* all tokens pass them, as shared experts */
+    {"fc2_latent_proj", ROLE_SHARED_DOWN},
     {"fc1", ROLE_UP},
     {"c_fc", ROLE_UP},
     {"c_proj", ROLE_DOWN},
@@ -272,16 +277,27 @@ tensor_role role_of(const char *name) {
     return ROLE_OTHER;
 }
 
-int role_layer(const char *name) {
+const char *role_below_layer(const char *name, int *layer) {
+    static const char *const lists[] = {"layers.", "h."};
     for (const char *p = name; p; p = strchr(p, '.')) {
         p += *p == '.';
-        if (strncmp(p, "layers.", 7) == 0) {
-            int layer = 0, n_digits = 0;
-            for (p += 7; *p >= '0' && *p <= '9' && n_digits < 7; p++, n_digits++) {
-                layer = layer * 10 + (*p - '0');
+        for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+            size_t n = strlen(lists[i]);
+            if (strncmp(p, lists[i], n) != 0) {
+                continue;
             }
-            return n_digits && (*p == '.' || *p == 0) ? layer : -1;
+            size_t n_digits = strspn(p + n, "0123456789");
+            if (n_digits == 0 || n_digits > 7 || (p[n + n_digits] != '.' && p[n + n_digits])) {
+                return NULL;
+            }
+            *layer = (int)strtol(p + n, NULL, 10);
+            return p + n + n_digits + (p[n + n_digits] == '.');
         }
     }
-    return -1;
+    return NULL;
+}
+
+int role_layer(const char *name) {
+    int layer;
+    return role_below_layer(name, &layer) ? layer : -1;
 }

@@ -23,7 +23,8 @@ typedef enum tensor_role {
     ROLE_BIAS,
     ROLE_CONV,
     ROLE_ROUTER,
-    ROLE_STATE, /* A, D, dt of state-space models, attention sinks, layer scalars */
+    ROLE_STATE,     /* A, D, dt of state-space models, attention sinks, layer scalars */
+    ROLE_POSITIONS, /* learned embeddings of positions */
     ROLE_EMBEDDING,
     ROLE_LM_HEAD,
     ROLE_Q,
@@ -61,6 +62,10 @@ const char *tier_name(quant_tier tier);
 
 /* Finds the role of a tensor by its full name, e.g. "model.layers.3.self_attn.q_proj.weight". */
 tensor_role role_of(const char *name);
+
+/* What follows the layer in a name ("mlp.up_proj.weight" in "model.layers.3.mlp.up_proj.weight"),
+ * with the layer's number; NULL: the name speaks of none. GPT-2's layers are called h. */
+const char *role_below_layer(const char *name, int *layer);
 
 /* Number of the layer a name speaks of ("model.layers.3.mlp..." -> 3), or -1. */
 int role_layer(const char *name);

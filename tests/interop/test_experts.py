@@ -10,8 +10,8 @@ from common import GOLDEN, MODELS, Suite, convert, error, logits, mlx_logits, ml
 # Qwen2-MoE norm_topk_prob.
 AGREE = """
 deepseek2-bf16 deepseek3-bf16 deepseek3-noqlora-bf16 glm4moe-bf16 glm4moe-air-bf16 glm4moelite-bf16
-granitemoe-bf16 minimaxm2-bf16 mixtral-bf16 mixtral-window-f32 olmoe-bf16 phimoe-bf16 qwen2moe-bf16
-qwen3moe-bf16 qwen3moe-mixed-f16
+gemma4text-experts-bf16 granitemoe-bf16 llama4-bf16 minimaxm2-bf16 mixtral-bf16 mixtral-window-f32
+olmoe-bf16 phimoe-bf16 qwen2moe-bf16 qwen3moe-bf16 qwen3moe-mixed-f16
 """.split()
 DISAGREE = "ernie45moe-bf16 gptoss-bf16 olmoe-clip-bf16 qwen2moe-renorm-f16".split()
 PROFILES = "f32 JANG_6M JANG_2S".split()

@@ -19,6 +19,7 @@ FAMILIES = {
     "mamba2-limit-f16": "JANG_2S",
     "nemotron_h-bf16": "JANG_2S",
     "nemotron_h-moe-bf16": "JANG_6M",
+    "nemotron_h-latent-bf16": "JANG_2S",
     "granitemoehybrid-bf16": "JANG_6M",
     "granitemoehybrid-dense-f16": "JANG_2S",
     "lfm2-bf16": "JANG_2S",

@@ -43,6 +43,7 @@ FAMILIES = {
     "starcoder2-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
     "stablelm-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
     "stablelm-parallel-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
+    "gpt2-f32": ["--profile", "JANG_6M", "--group-size", "32"],
     "gptneox-f16": ["--profile", "JANG_2S", "--group-size", "32"],
     "seedoss-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
 }

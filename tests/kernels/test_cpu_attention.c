@@ -250,6 +250,8 @@ static const setup options[] = {
     {.a = {.n_head = 4, .kv = {1, 64, 64}, .scale = 0.1f, .window = 9, .softcap = 3},
      .sinks = some_sinks},
     {.a = {.n_head = 2, .kv = {1, 32, 32}, .scale = 0.2f, .temper = 0.1f, .temper_span = 20}},
+    {.a = {.n_head = 4, .kv = {2, 32, 32}, .scale = 0.2f, .chunk = 24}},
+    {.a = {.n_head = 2, .kv = {1, 64, 64}, .scale = 0.1f, .chunk = 70, .window = 50}},
     {.a = {.n_head = 2, .kv = {2, 32, 32}, .scale = 0.2f, .whole = true}},
 };
 

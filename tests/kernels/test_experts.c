@@ -76,6 +76,13 @@ static const route_case route_cases[] = {
      .n_used = 2,
      .experts = {2, 0},
      .weights = {2.5 * 0.3 / 0.9, 2.5 * 0.5 / 0.9}},
+    {.about = "sigmoids that are 1, all of them: the logits choose",
+     .desc = {.score = ROUTE_SIGMOID, .scale = 1},
+     .scores = {1 - 1e-9, 1 - 1e-11, 1 - 1e-10, 0.5},
+     .n_expert = 4,
+     .n_used = 2,
+     .experts = {1, 2},
+     .weights = {1, 1}},
     {.about = "groups by their best two",
      .desc =
          {.score = ROUTE_SIGMOID, .n_group = 4, .n_group_used = 1, .group_pairs = true, .scale = 1},

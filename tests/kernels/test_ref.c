@@ -194,6 +194,12 @@ static void test_ref_attention_of_equal_keys_is_the_mean(void **state) {
             assert_true(near(out[4 * i + 2], (from + i) / 2.0) && near(out[4 * i + 3], 1));
         }
     }
+    attention_desc chunked = {.n_head = 2, .kv = one, .scale = 0.5f, .chunk = 7};
+    o->table->attention(o, &chunked, kv, 1, batch, mq, mo);
+    case_read(o, mo, out);
+    for (int i = 0; i < N; i++) {
+        assert_true(near(out[4 * i + 2], (i / 7 * 7 + i) / 2.0));
+    }
     o->table->kv_free(o, kv);
     o->table->batch_free(o, batch);
     o->table->buf_free(o, mk.buf);

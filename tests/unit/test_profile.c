@@ -223,6 +223,9 @@ static void test_profile_layer_numbers_are_read(void **state) {
     (void)state;
     assert_int_equal(role_layer("model.layers.17.mlp.up_proj.weight"), 17);
     assert_int_equal(role_layer("backbone.layers.0"), 0);
+    assert_int_equal(role_layer("transformer.h.7.attn.c_attn.weight"), 7);
+    assert_int_equal(role_layer("model.layers.3.h.7.weight"), 3);
+    assert_int_equal(role_layer("model.layers."), -1);
     assert_int_equal(role_layer("model.norm.weight"), -1);
     assert_int_equal(role_layer("model.layers.x.weight"), -1);
     assert_int_equal(role_layer("model.layers.99999999999.weight"), -1);

@@ -385,6 +385,10 @@ static float sum_share(const attn_job *job, const attn_part *p, int32_t r, float
 static void sight(const attn_job *job, const attn_part *p, int32_t r, int32_t *from, int32_t *to) {
     *to = p->seq->n_past + (job->d->whole ? p->seq->n_tok : (p->first + r) / p->share + 1);
     *from = job->d->window > 0 && *to > job->d->window ? *to - job->d->window : 0;
+    if (job->d->chunk > 0) {
+        int32_t chunk = *to - 1 - (*to - 1) % job->d->chunk;
+        *from = chunk > *from ? chunk : *from;
+    }
 }
 
 /* A page of integers to f32, in the thread's memory. */

@@ -204,6 +204,12 @@ static void attend(const query *s, const float *q, float *out) {
     }
 }
 
+static int32_t first_seen(const attention_desc *d, int32_t pos) {
+    int32_t from = d->window > 0 && pos >= d->window ? pos - d->window + 1 : 0;
+    int32_t chunk = d->chunk > 0 ? pos - pos % d->chunk : 0;
+    return chunk > from ? chunk : from;
+}
+
 void ref_attention(ops *o, const attention_desc *d, const ops_kv *kv, int layer,
                    const ops_batch *batch, ops_mat q, ops_mat out) {
     for (int32_t t = 0; t < batch->n_tok; t++) {
@@ -213,7 +219,7 @@ void ref_attention(ops *o, const attention_desc *d, const ops_kv *kv, int layer,
                    .kv = kv,
                    .layer = layer,
                    .seq = seq,
-                   .from = d->window > 0 && pos >= d->window ? pos - d->window + 1 : 0,
+                   .from = first_seen(d, pos),
                    .to = d->whole ? seq->n_past + seq->n_tok : pos + 1,
                    .scale = (double)d->scale * host_temper(d, pos),
                    .scores = ref_of(o)->scores};
