@@ -48,6 +48,9 @@ function(jang_select_kernels list_name)
       list(APPEND kept ${source})
     endif()
   endforeach()
+  # gptq's products come from a BLAS, so its bits differ between instruction sets anyway.
+  set_property(SOURCE src/quant/lattice.c src/quant/lattice_avx2.c src/quant/lattice_avx512.c APPEND
+               PROPERTY COMPILE_OPTIONS -ffp-contract=fast)
   set(${list_name} ${kept} PARENT_SCOPE)
 endfunction()
 

@@ -84,13 +84,28 @@ static void run_part(const block_step *s, const layer_part *p, ops_mat h, ops_ma
     s->t->add(s->o, p->scale, y, x);
 }
 
-static void decoder_run_layer(model *m, int i, const batch_desc *desc, const model_cache *cache) {
+static int decoder_n_stage(const model *m, int i) {
     const decoder *d = m->state;
     const decoder_layer *layer = &d->layers[i];
+    int n = 1;
+    for (int k = 1; k < layer->n_part; k++) {
+        n += layer->parts[k].beside == BESIDE_NOT;
+    }
+    return n;
+}
+
+static void decoder_run_layer(model *m, layer_stages which, const batch_desc *desc,
+                              const model_cache *cache) {
+    const decoder *d = m->state;
+    const decoder_layer *layer = &d->layers[which.layer];
     block_step s = make_step(m, desc, cache);
     ops_mat x = decoder_stream(m, desc->n_tok), next = {0};
-    for (int k = 0; k < layer->n_part; k++) {
+    for (int k = 0, stage = 0; k < layer->n_part; k++) {
         const layer_part *p = &layer->parts[k], *beside = p + 1;
+        stage += k > 0 && p->beside == BESIDE_NOT;
+        if (stage < which.first || stage > which.last) {
+            continue;
+        }
         ops_mat h = next.buf ? next : part_input(&s, p, x, WORK_INPUT);
         next = (ops_mat){0};
         if (k + 1 < layer->n_part && beside->beside == BESIDE_SAME) {
@@ -100,7 +115,9 @@ static void decoder_run_layer(model *m, int i, const batch_desc *desc, const mod
         }
         run_part(&s, p, h, x);
     }
-    multiply(m->o, x, layer->stream_scale);
+    if (which.last >= decoder_n_stage(m, which.layer) - 1) {
+        multiply(m->o, x, layer->stream_scale);
+    }
 }
 
 static void decoder_norm(model *m, const batch_desc *desc) {
@@ -290,6 +307,7 @@ static const model_body decoder_body = {
     .close = decoder_close,
     .reserve = decoder_reserve,
     .embed = decoder_embed,
+    .n_stage = decoder_n_stage,
     .layer = decoder_run_layer,
     .norm = decoder_norm,
     .stream = decoder_stream,

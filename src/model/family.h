@@ -13,7 +13,8 @@ typedef struct model_body {
     /* A step in its parts, all enqueued on m->o. The residual stream lies in the body's workspace
      * between them; conversions run the layers one by one (model_layer). */
     void (*embed)(model *m, const batch_desc *desc);
-    void (*layer)(model *m, int i, const batch_desc *desc, const model_cache *cache);
+    int (*n_stage)(const model *m, int layer);
+    void (*layer)(model *m, layer_stages which, const batch_desc *desc, const model_cache *cache);
     void (*norm)(model *m, const batch_desc *desc);        /* the final norm of the out rows */
     ops_mat (*stream)(model *m, int64_t n_row);            /* [n_row, n_embd] */
     ops_mat (*hidden)(model *m, int64_t first, int64_t n); /* out rows, normed: [n, n_embd] */

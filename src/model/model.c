@@ -4,6 +4,7 @@
 #include "model/registry.h"
 #include "model/survey.h"
 
+#include <limits.h>
 #include <string.h>
 
 /* ---- Opening ---- */
@@ -264,8 +265,12 @@ jang_status model_begin(model *m, const batch_desc *batch) {
     return status;
 }
 
-void model_layer(model *m, int i, const batch_desc *batch, const model_cache *cache) {
-    m->body->layer(m, i, batch, cache);
+int model_stages(const model *m, int layer) {
+    return m->body->n_stage(m, layer);
+}
+
+void model_layer(model *m, layer_stages which, const batch_desc *batch, const model_cache *cache) {
+    m->body->layer(m, which, batch, cache);
 }
 
 ops_mat model_stream(model *m, int64_t n_tok) {
@@ -284,7 +289,7 @@ jang_status model_step(model *m, const batch_desc *batch, const model_cache *cac
         return status;
     }
     for (int i = 0; i < m->facts.n_layer; i++) {
-        model_layer(m, i, batch, cache);
+        model_layer(m, (layer_stages){i, 0, INT_MAX}, batch, cache);
     }
     return model_end(m, batch);
 }

@@ -79,11 +79,19 @@ uint64_t model_state_bytes(const model *m);
  * must exist in the cache. */
 JANG_MUST_CHECK jang_status model_step(model *m, const batch_desc *batch, const model_cache *cache);
 
+/* Stages first to last of a layer: one for each block (attention, MLP), or for blocks that stand
+ * beside each other. All that a stage takes over from the one before is the residual stream. */
+typedef struct layer_stages {
+    int layer, first, last; /* last may be beyond the last there is */
+} layer_stages;
+
+int model_stages(const model *m, int layer);
+
 /* The same in parts, for those who look between the layers (calibration): begin checks the batch
- * and embeds its tokens; each layer works on the residual stream, which may be read and written
+ * and embeds its tokens; each stage works on the residual stream, which may be read and written
  * between them as stream [n_tok, n_embd]; end norms the out rows for model_logits and waits. */
 JANG_MUST_CHECK jang_status model_begin(model *m, const batch_desc *batch);
-void model_layer(model *m, int i, const batch_desc *batch, const model_cache *cache);
+void model_layer(model *m, layer_stages which, const batch_desc *batch, const model_cache *cache);
 ops_mat model_stream(model *m, int64_t n_tok);
 JANG_MUST_CHECK jang_status model_end(model *m, const batch_desc *batch);
 

@@ -2,6 +2,7 @@
 #include "quant/blas.h"
 
 #include "base/pool.h"
+#include "quant/gemm_bf16.h"
 
 #include <math.h>
 #ifdef JANG_HAVE_OPENBLAS
@@ -36,25 +37,34 @@ void blas_gemm(const gemm_call *g) {
 }
 #endif
 
-#define TILE_M 512
-#define TILE_N 512
+/* Tiles of a result; of a symmetric one, small enough to leave out much below the diagonal. */
+#define TILE BF16_TILE
+#define TILE_SYMMETRIC 192
 
 typedef struct spread {
     const gemm_call *call;
-    int64_t tiles_n;
+    int64_t tile, tiles_n;
+    gemm_bf16_fn bf16; /* NULL: f32 */
+    uint8_t *scratch;  /* BF16_SCRATCH for each thread */
 } spread;
 
 static void run_tile(void *arg, int task, int thread) {
-    (void)thread;
     const spread *s = arg;
     gemm_call g = *s->call;
-    int64_t i = task / s->tiles_n * TILE_M, j = task % s->tiles_n * TILE_N;
+    int64_t i = task / s->tiles_n * s->tile, j = task % s->tiles_n * s->tile;
+    if (g.symmetric && j < i) {
+        return;
+    }
     g.a += g.trans_a ? i : i * g.lda;
     g.b += g.trans_b ? j * g.ldb : j;
     g.c += i * g.ldc + j;
-    g.m = g.m - i < TILE_M ? g.m - i : TILE_M;
-    g.n = g.n - j < TILE_N ? g.n - j : TILE_N;
-    blas_gemm(&g);
+    g.m = g.m - i < s->tile ? g.m - i : s->tile;
+    g.n = g.n - j < s->tile ? g.n - j : s->tile;
+    if (s->bf16) {
+        s->bf16(&g, s->scratch + (size_t)thread * BF16_SCRATCH);
+    } else {
+        blas_gemm(&g);
+    }
 }
 
 /* The BLAS must not start threads of its own inside of our tasks. */
@@ -66,8 +76,22 @@ static void hold_blas(void) {
 
 void blas_gemm_spread(ctx_t *ctx, const gemm_call *call) {
     hold_blas();
-    spread s = {call, (call->n + TILE_N - 1) / TILE_N};
-    pool_run(ctx_pool(ctx), run_tile, &s, (int)((call->m + TILE_M - 1) / TILE_M * s.tiles_n));
+    int64_t tile = call->symmetric ? TILE_SYMMETRIC : TILE;
+    spread s = {.call = call, .tile = tile, .tiles_n = (call->n + tile - 1) / tile};
+    if (call->coarse && (s.bf16 = gemm_bf16_choose(ctx)) != NULL) {
+        s.scratch = ctx_alloc_aligned(ctx, (size_t)pool_threads(ctx_pool(ctx)) * BF16_SCRATCH, 64);
+        s.bf16 = s.scratch ? s.bf16 : NULL;
+    }
+    pool_run(ctx_pool(ctx), run_tile, &s, (int)((call->m + tile - 1) / tile * s.tiles_n));
+    ctx_free_aligned(ctx, s.scratch);
+}
+
+void blas_mirror(float *a, int64_t n) {
+    for (int64_t i = 1; i < n; i++) {
+        for (int64_t j = 0; j < i; j++) {
+            a[i * n + j] = a[j * n + i];
+        }
+    }
 }
 
 /* ---- Cholesky ---- */

@@ -18,12 +18,18 @@ typedef struct gemm_call {
     float *c;
     int64_t ldc;
     float alpha, beta;
+    bool coarse;    /* spread only: the operands may be rounded to bf16 where that is faster */
+    bool symmetric; /* spread only: C is; of the lower triangle, only what the tiles on the diagonal
+                       hold is computed (blas_mirror fills in the rest) */
 } gemm_call;
 
 /* Within one thread; inside of a task. */
 void blas_gemm(const gemm_call *call);
 /* Spread over the context's threads. */
 void blas_gemm_spread(ctx_t *ctx, const gemm_call *call);
+
+/* Copies the upper triangle of a [n, n] to the lower. */
+void blas_mirror(float *a, int64_t n);
 
 /* A = L L^T in place: the lower triangle of a [n, n] becomes L. False when a is not positive
  * definite; a is then spoiled. */

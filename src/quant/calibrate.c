@@ -1,9 +1,10 @@
 /* calibrate.c - layer by layer through a model, on a backend that looks at linears' inputs.
  *
  * The backend is cpu's with its table replaced: its linear computes with a BLAS, knows which
- * weights have been quantized, and stops a layer at the input that is to be studied next. A batch
- * holds each sequence twice, first as the original model sees it, then as the quantized one does;
- * rows are independent, so all other operators serve both. */
+ * weights have been quantized, and stops a stage at the input that is to be studied next. A part of
+ * the sequences is run in the original model as well: their steps hold each sequence twice, first
+ * as the original model sees it, then as the quantized one does; rows are independent, so all other
+ * operators serve both. */
 #include "quant/calibrate.h"
 
 #include "base/file.h"
@@ -19,8 +20,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CHUNK_TOKENS 2048 /* of each stream in a step */
-#define MAX_ITEMS 8       /* weights that share an input */
+#define STEP_ROWS 2048
+#define PAIRED_TOKENS 32768 /* that are run in the original model as well */
+#define MAX_ITEMS 8         /* weights that share an input */
+#define HEAD_ROWS 16        /* logits computed at once */
 #define NO_ITEM SIZE_MAX
 
 typedef struct runner {
@@ -34,15 +37,16 @@ typedef struct runner {
     ops *o;
     model *m;
     model_cache cache;
-    int n_streams;     /* 2 with full Hessians */
     float **quantized; /* [n_items] f32 of this layer's finished matrices, or NULL */
     bool *done;        /* [n_items] */
     float *weight;     /* scratch for one weight as f32 */
     size_t n_weight;
     /* The pass at hand */
     int call, target; /* number of a linear in its layer; the first that may be studied */
-    bool skip;        /* the input was reached: the rest of the layer is not wanted */
+    bool skip;        /* the input was reached: the rest of the stage is not wanted */
+    bool reached;     /* ... in some step of the pass */
     bool head;        /* the output matrix's inputs are collected */
+    int64_t n_orig;   /* first rows of the step that are the original model's */
     jang_status status;
     /* What is studied */
     gptq_site site; /* h NULL: nothing yet */
@@ -51,9 +55,10 @@ typedef struct runner {
     float *head_rows; /* [rows of a step, n_embd] */
     int64_t n_head_rows;
     /* Streams */
-    int32_t n_chunk_seq, n_pages; /* sequences of a stream in a step; pages of a sequence */
-    size_t n_tok;                 /* whole sequences' tokens */
-    float *streams[2];            /* [n_tok, n_embd] */
+    int32_t n_step_seq, n_pages; /* sequences of a step; pages of a sequence */
+    size_t n_seqs, n_paired;     /* sequences; the first so many are run in the original too */
+    int32_t *order;              /* [n_seqs] which of the calibration's each one is */
+    float *streams[2];           /* original [n_paired sequences, n_embd], quantized [n_seqs ...] */
     int32_t *ids, *pages, *out;
     batch_seq *seqs;
 } runner;
@@ -140,7 +145,8 @@ static void multiply(runner *r, const float *w, ops_mat x, int64_t first, int64_
                    .c = host_row(item->y, first),
                    .ldc = item->y.stride,
                    .alpha = 1,
-                   .beta = item->accumulate ? 1.0f : 0.0f};
+                   .beta = item->accumulate ? 1.0f : 0.0f,
+                   .coarse = true};
     blas_gemm_spread(r->c->ctx, &g);
     for (int64_t i = first; d->bias && i < first + n; i++) {
         float *y = host_row(item->y, i);
@@ -152,17 +158,20 @@ static void multiply(runner *r, const float *w, ops_mat x, int64_t first, int64_
 
 static void compute(runner *r, ops_mat x, const linear_item *item, size_t number) {
     const float *quantized = number == NO_ITEM ? NULL : r->quantized[number];
-    int64_t n = quantized ? x.n_row / 2 : x.n_row;
-    const float *w = original(r, item->weight);
-    if (w) {
+    int64_t n = quantized ? r->n_orig : x.n_row;
+    if (n > 0) {
+        const float *w = original(r, item->weight);
+        if (!w) {
+            return;
+        }
         multiply(r, w, x, 0, n, item);
     }
-    if (w && quantized) {
+    if (quantized) {
         multiply(r, quantized, x, n, x.n_row - n, item);
     }
 }
 
-/* Adds the squares of inputs to a matrix's importance; rows of the last stream. */
+/* Adds the squares of inputs to a matrix's importance. */
 static void add_squares(runner *r, size_t number, ops_mat x) {
     float **all = r->c->importance;
     if (!all[number]) {
@@ -173,7 +182,7 @@ static void add_squares(runner *r, size_t number, ops_mat x) {
         }
     }
     float *sum = all[number];
-    for (int64_t i = x.n_row - x.n_row / r->n_streams; i < x.n_row; i++) {
+    for (int64_t i = r->n_orig; i < x.n_row; i++) {
         const float *row = host_row(x, i);
         for (int64_t k = 0; k < x.width; k++) {
             sum[k] += row[k] * row[k];
@@ -200,12 +209,13 @@ static void load_finished(runner *r, size_t number) {
 
 /* Adds a step's rows to what is known of the input. */
 static void study(runner *r, const float *rows, int64_t stride, int64_t n_row, int64_t width) {
+    r->reached = true;
     if (!r->site.h) {
         r->status = gptq_site_new(&r->site, r->c->ctx, width);
     }
     if (r->status == JANG_OK) {
-        int64_t half = n_row / 2;
-        gptq_site_add(&r->site, r->c->ctx, rows + half * stride, rows, stride, half);
+        r->status = gptq_site_add(&r->site, r->c->ctx, rows + r->n_orig * stride,
+                                  r->n_orig ? rows : NULL, stride, n_row - r->n_orig);
     }
 }
 
@@ -280,36 +290,38 @@ static void run_experts(ops *o, const ops_routes *routes, ops_mat x, const exper
 
 /* ---- Steps ---- */
 
+/* Sequences of a step that begins with sequence at: each of the paired ones takes two places. */
+static size_t step_seqs(const runner *r, size_t at) {
+    size_t end = at < r->n_paired ? r->n_paired : r->n_seqs;
+    size_t n = (size_t)r->n_step_seq / (at < r->n_paired ? 2 : 1);
+    return end - at < n ? end - at : n;
+}
+
 static void copy_stream(runner *r, size_t at, size_t n_tok, bool back) {
-    size_t n_embd = (size_t)model_get_facts(r->m)->n_embd, bytes = n_embd * sizeof(float);
-    ops_mat s = model_stream(r->m, (int64_t)n_tok * r->n_streams);
-    for (int k = 0; k < r->n_streams; k++) {
-        for (size_t i = 0; i < n_tok; i++) {
-            float *row = host_row(s, (int64_t)((size_t)k * n_tok + i));
-            float *kept = r->streams[k] + (at + i) * n_embd;
-            memcpy(back ? kept : row, back ? row : kept, bytes);
-        }
+    size_t n_embd = (size_t)model_get_facts(r->m)->n_embd, n_orig = (size_t)r->n_orig;
+    ops_mat s = model_stream(r->m, (int64_t)(n_orig + n_tok));
+    for (size_t i = 0; i < n_orig + n_tok; i++) {
+        float *row = host_row(s, (int64_t)i);
+        size_t token = at * (size_t)r->c->n_seq + (i < n_orig ? i : i - n_orig);
+        float *kept = r->streams[i < n_orig ? 0 : 1] + token * n_embd;
+        memcpy(back ? kept : row, back ? row : kept, n_embd * sizeof(float));
     }
 }
 
-/* The step of the sequences that begin with token at. */
-static batch_desc make_batch(runner *r, size_t at) {
-    size_t n_seq = (size_t)r->c->n_seq, left = (r->n_tok - at) / n_seq;
-    int32_t n = left < (size_t)r->n_chunk_seq ? (int32_t)left : r->n_chunk_seq;
-    size_t n_tok = (size_t)n * n_seq;
-    for (int k = 0; k < r->n_streams; k++) {
-        memcpy(r->ids + (size_t)k * n_tok, r->c->ids + at, n_tok * sizeof *r->ids);
+/* The step of n sequences from at on. */
+static batch_desc make_batch(runner *r, size_t at, size_t n) {
+    int32_t n_seq = r->c->n_seq, times = at < r->n_paired ? 2 : 1;
+    for (int32_t i = 0; i < times * (int32_t)n; i++) {
+        size_t from = (size_t)r->order[at + (size_t)i % n] * (size_t)n_seq;
+        memcpy(r->ids + i * n_seq, r->c->ids + from, (size_t)n_seq * sizeof *r->ids);
+        r->seqs[i] = (batch_seq){
+            .first = i * n_seq, .n_tok = n_seq, .pages = r->pages + i * r->n_pages, .state = i};
     }
-    for (int32_t i = 0; i < n * r->n_streams; i++) {
-        r->seqs[i] = (batch_seq){.first = i * r->c->n_seq,
-                                 .n_tok = r->c->n_seq,
-                                 .pages = r->pages + i * r->n_pages,
-                                 .state = i};
-    }
-    int32_t n_rows = (int32_t)n_tok * r->n_streams;
+    r->n_orig = (int64_t)(times - 1) * (int64_t)n * n_seq;
+    int32_t n_rows = times * (int32_t)n * n_seq;
     return (batch_desc){.n_tok = n_rows,
                         .ids = r->ids,
-                        .n_seq = n * r->n_streams,
+                        .n_seq = times * (int32_t)n,
                         .seqs = r->seqs,
                         .n_out = n_rows,
                         .out = r->out};
@@ -318,23 +330,24 @@ static batch_desc make_batch(runner *r, size_t at) {
 static jang_status begin_step(runner *r, const batch_desc *b, size_t at, bool embedded) {
     jang_status status = model_begin(r->m, b);
     if (status == JANG_OK && !embedded) {
-        copy_stream(r, at, (size_t)(b->n_tok / r->n_streams), false);
+        copy_stream(r, at, (size_t)(b->n_tok - r->n_orig), false);
     }
     r->call = 0;
     r->skip = false;
     return status;
 }
 
-/* One pass over all tokens; the streams move on unless an input was reached. */
-static jang_status run_pass(runner *r, int layer) {
-    for (size_t at = 0; at < r->n_tok;) {
-        batch_desc b = make_batch(r, at);
-        size_t n_tok = (size_t)(b.n_tok / r->n_streams);
-        jang_status status = begin_step(r, &b, at, layer == 0);
+/* A pass over some of the sequences; their streams move on unless an input was reached. */
+static jang_status run_pass(runner *r, layer_stages which, size_t from, size_t to) {
+    r->reached = false;
+    for (size_t at = from; at < to;) {
+        size_t n = step_seqs(r, at);
+        batch_desc b = make_batch(r, at, n);
+        jang_status status = begin_step(r, &b, at, which.layer == 0 && which.first == 0);
         if (status != JANG_OK) {
             return status;
         }
-        model_layer(r->m, layer, &b, &r->cache);
+        model_layer(r->m, which, &b, &r->cache);
         status = r->o->table->finish(r->o);
         if (status == JANG_OK) {
             status = r->status;
@@ -343,9 +356,9 @@ static jang_status run_pass(runner *r, int layer) {
             return status;
         }
         if (!r->skip) {
-            copy_stream(r, at, n_tok, true);
+            copy_stream(r, at, n * (size_t)r->c->n_seq, true);
         }
-        at += n_tok;
+        at += n;
     }
     return JANG_OK;
 }
@@ -404,27 +417,39 @@ static jang_status finish_matrix(runner *r, size_t number, gptq_matrix *m) {
     return status;
 }
 
-static jang_status quantize_site(runner *r, double damping) {
+/* Matrices that share the input under study. */
+typedef struct site_matrices {
+    gptq_matrix m[MAX_ITEMS];
+    double damping;
+} site_matrices;
+
+/* Reads the matrices and moves them to their targets, once the paired sequences were seen. */
+static jang_status aim_site(runner *r, site_matrices *s) {
+    jang_status status = JANG_OK;
+    for (int i = 0; i < r->n_items && status == JANG_OK; i++) {
+        status = read_matrix(&s->m[i], r, r->items[i]);
+    }
+    return status == JANG_OK ? gptq_aim(&r->site, r->c->ctx, s->damping, s->m, r->n_items) : status;
+}
+
+static jang_status quantize_site(runner *r, site_matrices *s) {
+    int group = r->c->plan->items[r->items[0]].group;
+    jang_status status = gptq_prepare(&r->site, r->c->ctx, group, s->damping, s->m, r->n_items);
+    for (int i = 0; i < r->n_items && status == JANG_OK; i++) {
+        status = finish_matrix(r, r->items[i], &s->m[i]);
+    }
+    return status;
+}
+
+static void free_site(runner *r, site_matrices *s) {
     ctx_t *ctx = r->c->ctx;
-    gptq_matrix m[MAX_ITEMS] = {{0}};
-    jang_status status = gptq_prepare(&r->site, ctx, r->c->plan->items[r->items[0]].group, damping);
-    for (int i = 0; i < r->n_items && status == JANG_OK; i++) {
-        status = read_matrix(&m[i], r, r->items[i]);
-    }
-    if (status == JANG_OK) {
-        status = gptq_aim(&r->site, ctx, m, r->n_items);
-    }
-    for (int i = 0; i < r->n_items && status == JANG_OK; i++) {
-        status = finish_matrix(r, r->items[i], &m[i]);
-    }
-    for (int i = 0; i < r->n_items; i++) {
-        ctx_free(ctx, m[i].w);
-        ctx_free(ctx, m[i].codes);
-        ctx_free(ctx, m[i].scales);
-        ctx_free(ctx, m[i].biases);
+    for (int i = 0; i < MAX_ITEMS; i++) {
+        ctx_free(ctx, s->m[i].w);
+        ctx_free(ctx, s->m[i].codes);
+        ctx_free(ctx, s->m[i].scales);
+        ctx_free(ctx, s->m[i].biases);
     }
     gptq_site_free(&r->site, ctx);
-    return status;
 }
 
 static void forget_layer(runner *r) {
@@ -434,69 +459,154 @@ static void forget_layer(runner *r) {
     }
 }
 
-/* Passes over a layer, one for each input that is studied and one that moves the streams on. */
-static jang_status run_layer(runner *r, int layer) {
+/* Passes over a stage of a layer: one for each input that is studied, and one that moves the
+ * streams on. */
+static jang_status run_stage(runner *r, layer_stages which) {
     r->target = 0;
-    for (;;) {
-        jang_status status = run_pass(r, layer);
-        if (status != JANG_OK || !r->skip) {
-            return status;
+    for (bool more = true; more;) {
+        site_matrices s = {.damping = r->c->damping};
+        jang_status status = run_pass(r, which, 0, r->n_paired);
+        more = r->reached;
+        r->target = more ? r->site_call : r->target;
+        if (status == JANG_OK && more) {
+            status = aim_site(r, &s);
         }
-        r->target = r->site_call;
-        status = quantize_site(r, r->c->damping);
+        if (status == JANG_OK) {
+            status = run_pass(r, which, r->n_paired, r->n_seqs);
+        }
+        if (status == JANG_OK && more) {
+            status = quantize_site(r, &s);
+        }
+        free_site(r, &s);
         if (status != JANG_OK) {
             return status;
         }
     }
+    return JANG_OK;
+}
+
+static jang_status run_layer(runner *r, int layer) {
+    jang_status status = JANG_OK;
+    for (int i = 0; i < model_stages(r->m, layer) && status == JANG_OK; i++) {
+        status = run_stage(r, (layer_stages){layer, i, i});
+    }
+    return status;
+}
+
+/* Computes logits of the step, whose inputs run_linear then keeps in head_rows. */
+static jang_status reach_head(runner *r, const batch_desc *b) {
+    size_t n_logits = (size_t)model_get_facts(r->m)->n_vocab * HEAD_ROWS;
+    float *logits = ctx_array(r->c->ctx, n_logits, sizeof *logits);
+    jang_status status =
+        logits ? model_end(r->m, b) : ctx_fail_memory(r->c->ctx, n_logits * sizeof *logits);
+    r->n_head_rows = 0;
+    for (int32_t i = 0; i < b->n_tok && status == JANG_OK; i += HEAD_ROWS) {
+        int32_t n = b->n_tok - i < HEAD_ROWS ? b->n_tok - i : HEAD_ROWS;
+        status = model_logits(r->m, i, n, logits);
+    }
+    ctx_free(r->c->ctx, logits);
+    return status;
+}
+
+static jang_status run_head_pass(runner *r, size_t from, size_t to) {
+    int64_t n_embd = model_get_facts(r->m)->n_embd;
+    r->reached = false;
+    for (size_t at = from; at < to;) {
+        size_t n = step_seqs(r, at);
+        batch_desc b = make_batch(r, at, n);
+        jang_status status = begin_step(r, &b, at, false);
+        if (status == JANG_OK) {
+            status = reach_head(r, &b);
+        }
+        if (status != JANG_OK || r->items[0] == NO_ITEM || r->n_head_rows != b.n_tok) {
+            return status; /* failed, not quantized, or no single product */
+        }
+        load_finished(r, r->items[0]);
+        if (r->status == JANG_OK && !r->done[r->items[0]]) {
+            study(r, r->head_rows, n_embd, b.n_tok, n_embd);
+        }
+        if (r->status != JANG_OK || !r->reached) {
+            return r->status;
+        }
+        at += n;
+    }
+    return JANG_OK;
 }
 
 /* The output matrix: its inputs are the normed streams. A tied one is the embedding as well, whose
  * rows are inputs as they are: more damping keeps them close. */
 static jang_status run_head(runner *r) {
-    int64_t n_embd = model_get_facts(r->m)->n_embd;
-    float none;
     r->head = true;
-    jang_status status = JANG_OK;
-    for (size_t at = 0; at < r->n_tok && status == JANG_OK;) {
-        batch_desc b = make_batch(r, at);
-        status = begin_step(r, &b, at, false);
-        r->n_head_rows = 0;
-        if (status == JANG_OK) {
-            status = model_end(r->m, &b);
-        }
-        float *logits =
-            ctx_array(r->c->ctx, (size_t)model_get_facts(r->m)->n_vocab * 16, sizeof none);
-        if (status == JANG_OK && !logits) {
-            status = ctx_fail_memory(r->c->ctx, sizeof none);
-        }
-        for (int32_t i = 0; i < b.n_tok && status == JANG_OK; i += 16) {
-            status = model_logits(r->m, i, b.n_tok - i < 16 ? b.n_tok - i : 16, logits);
-        }
-        ctx_free(r->c->ctx, logits);
-        if (status == JANG_OK && (r->items[0] == NO_ITEM || r->n_head_rows != b.n_tok)) {
-            return JANG_OK; /* not quantized, or no single product */
-        }
-        if (status == JANG_OK) {
-            load_finished(r, r->items[0]);
-            status = r->status;
-        }
-        if (status == JANG_OK && r->done[r->items[0]]) {
-            return JANG_OK;
-        }
-        if (status == JANG_OK) {
-            study(r, r->head_rows, n_embd, b.n_tok, n_embd);
-            status = r->status;
-        }
-        at += (size_t)(b.n_tok / r->n_streams);
-    }
-    if (status == JANG_OK) {
+    site_matrices s = {.damping = r->c->damping};
+    jang_status status = run_head_pass(r, 0, r->n_paired);
+    bool wanted = r->reached;
+    if (status == JANG_OK && wanted) {
         bool tied = r->c->plan->items[r->items[0]].part->role == ROLE_EMBEDDING;
-        status = quantize_site(r, tied ? 5 * r->c->damping : r->c->damping);
+        s.damping *= tied ? 5 : 1;
+        status = aim_site(r, &s);
     }
+    if (status == JANG_OK && wanted) {
+        status = run_head_pass(r, r->n_paired, r->n_seqs);
+    }
+    if (status == JANG_OK && wanted) {
+        status = quantize_site(r, &s);
+    }
+    free_site(r, &s);
     return status;
 }
 
 /* ---- The whole ---- */
+
+/* The sequences in the order they are run: the paired ones, spread over the text, come first. */
+static void order_seqs(runner *r) {
+    size_t n = r->n_seqs, n_paired = r->n_paired, at = n_paired;
+    for (size_t i = 0; i < n_paired; i++) {
+        r->order[i] = (int32_t)(i * n / n_paired);
+    }
+    for (size_t i = 0, k = 0; i < n; i++) {
+        if (k < n_paired && (size_t)r->order[k] == i) {
+            k++;
+        } else {
+            r->order[at++] = (int32_t)i;
+        }
+    }
+}
+
+static jang_status make_arrays(runner *r) {
+    calibration *c = r->c;
+    ctx_t *ctx = c->ctx;
+    int32_t n_seq = c->n_seq, fit = STEP_ROWS / n_seq;
+    r->n_seqs = c->n_ids / (size_t)n_seq;
+    size_t paired = (PAIRED_TOKENS + (size_t)n_seq - 1) / (size_t)n_seq;
+    r->n_paired = !c->work ? 0 : r->n_seqs < paired ? r->n_seqs : paired;
+    r->n_step_seq = fit < 2 ? 2 : fit;
+    r->n_pages = (n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
+    int32_t rows = r->n_step_seq * n_seq, n_pages = r->n_step_seq * r->n_pages;
+    size_t n_embd = (size_t)model_get_facts(r->m)->n_embd, seq_bytes = n_embd * sizeof(float);
+    seq_bytes *= (size_t)n_seq;
+    bool made = true;
+    made &= (r->streams[0] = ctx_array(ctx, r->n_paired + 1, seq_bytes)) != NULL;
+    made &= (r->streams[1] = ctx_array(ctx, r->n_seqs, seq_bytes)) != NULL;
+    made &= (r->order = ctx_array(ctx, r->n_seqs, sizeof *r->order)) != NULL;
+    made &= (r->ids = ctx_array(ctx, (size_t)rows, sizeof *r->ids)) != NULL;
+    made &= (r->out = ctx_array(ctx, (size_t)rows, sizeof *r->out)) != NULL;
+    made &= (r->seqs = ctx_array(ctx, (size_t)r->n_step_seq, sizeof *r->seqs)) != NULL;
+    made &= (r->pages = ctx_array(ctx, (size_t)n_pages, sizeof *r->pages)) != NULL;
+    made &= (r->quantized = ctx_zero(ctx, c->plan->n_items + 1, sizeof *r->quantized)) != NULL;
+    made &= (r->done = ctx_zero(ctx, c->plan->n_items + 1, sizeof *r->done)) != NULL;
+    made &= (r->head_rows = ctx_array(ctx, (size_t)rows, n_embd * sizeof(float))) != NULL;
+    if (!made) {
+        return ctx_fail_memory(ctx, (r->n_paired + r->n_seqs) * seq_bytes);
+    }
+    order_seqs(r);
+    for (int32_t i = 0; i < rows; i++) {
+        r->out[i] = i;
+    }
+    for (int32_t i = 0; i < n_pages; i++) {
+        r->pages[i] = i;
+    }
+    return JANG_OK;
+}
 
 static jang_status open_runner(runner *r) {
     calibration *c = r->c;
@@ -518,39 +628,18 @@ static jang_status open_runner(runner *r) {
     if (status != JANG_OK) {
         return status;
     }
-    int32_t n_seq = c->n_seq, chunk = CHUNK_TOKENS / n_seq;
-    size_t n_seqs = c->n_ids / (size_t)n_seq;
-    r->n_tok = n_seqs * (size_t)n_seq;
-    r->n_chunk_seq = chunk < 1 ? 1 : chunk;
-    r->n_pages = (n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
-    int32_t rows = r->n_chunk_seq * n_seq * r->n_streams;
-    int32_t seqs = r->n_chunk_seq * r->n_streams;
-    size_t n_embd = (size_t)model_get_facts(r->m)->n_embd;
-    bool made = true;
-    for (int k = 0; k < r->n_streams; k++) {
-        made &= (r->streams[k] = ctx_array(ctx, r->n_tok, n_embd * sizeof(float))) != NULL;
-    }
-    made &= (r->ids = ctx_array(ctx, (size_t)rows, sizeof *r->ids)) != NULL;
-    made &= (r->out = ctx_array(ctx, (size_t)rows, sizeof *r->out)) != NULL;
-    made &= (r->seqs = ctx_array(ctx, (size_t)seqs, sizeof *r->seqs)) != NULL;
-    made &= (r->pages = ctx_array(ctx, (size_t)(seqs * r->n_pages), sizeof *r->pages)) != NULL;
-    made &= (r->quantized = ctx_zero(ctx, c->plan->n_items + 1, sizeof *r->quantized)) != NULL;
-    made &= (r->done = ctx_zero(ctx, c->plan->n_items + 1, sizeof *r->done)) != NULL;
-    made &= (r->head_rows = ctx_array(ctx, (size_t)rows, n_embd * sizeof(float))) != NULL;
-    if (!made) {
-        return ctx_fail_memory(ctx, (size_t)r->n_streams * r->n_tok * n_embd * sizeof(float));
-    }
-    for (int32_t i = 0; i < rows; i++) {
-        r->out[i] = i;
-    }
-    for (int32_t i = 0; i < seqs * r->n_pages; i++) {
-        r->pages[i] = i;
+    status = make_arrays(r);
+    int32_t rows = r->n_step_seq * c->n_seq;
+    if (status != JANG_OK) {
+        return status;
     }
     status = model_reserve(r->m, rows);
     if (status == JANG_OK) {
         status = model_cache_new(&r->cache, r->m, KV_F32);
     }
-    return status == JANG_OK ? model_cache_grow(&r->cache, r->m, seqs * r->n_pages, seqs) : status;
+    return status == JANG_OK
+               ? model_cache_grow(&r->cache, r->m, r->n_step_seq * r->n_pages, r->n_step_seq)
+               : status;
 }
 
 static void close_runner(runner *r) {
@@ -559,8 +648,8 @@ static void close_runner(runner *r) {
         forget_layer(r);
     }
     gptq_site_free(&r->site, ctx);
-    void *all[] = {r->streams[0], r->streams[1], r->ids,  r->out,       r->seqs,
-                   r->pages,      r->quantized,  r->done, r->head_rows, r->weight};
+    void *all[] = {r->streams[0], r->streams[1], r->order, r->ids,       r->out,   r->seqs,
+                   r->pages,      r->quantized,  r->done,  r->head_rows, r->weight};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         ctx_free(ctx, all[i]);
     }
@@ -594,7 +683,6 @@ jang_status calibrate(calibration *c) {
         return ctx_fail_memory(c->ctx, sizeof *r);
     }
     r->c = c;
-    r->n_streams = c->work ? 2 : 1;
     double start = clock_seconds();
     jang_status status = open_runner(r);
     int n_layer = status == JANG_OK ? model_get_facts(r->m)->n_layer : 0;

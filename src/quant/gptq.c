@@ -37,28 +37,51 @@ void gptq_site_free(gptq_site *s, ctx_t *ctx) {
     *s = (gptq_site){0};
 }
 
-void gptq_site_add(gptq_site *s, ctx_t *ctx, const float *xq, const float *xf, int64_t stride,
-                   int64_t n_tok) {
-    gemm_call g = {.m = s->n_in,
-                   .n = s->n_in,
-                   .k = n_tok,
-                   .trans_a = true,
-                   .a = xq,
-                   .b = xq,
-                   .lda = stride,
-                   .ldb = stride,
-                   .c = s->h,
-                   .ldc = s->n_in,
-                   .alpha = 1,
-                   .beta = 1};
-    blas_gemm_spread(ctx, &g);
-    g.a = xf;
-    g.c = s->z;
-    blas_gemm_spread(ctx, &g);
-    s->n_tok += n_tok;
+/* Sums of squares of n_in columns, or products of two such, over n_tok rows. */
+static gemm_call moments(const gptq_site *s, const float *a, int64_t lda, const float *b,
+                         int64_t ldb, int64_t n_tok) {
+    return (gemm_call){.m = s->n_in,
+                       .n = s->n_in,
+                       .k = n_tok,
+                       .trans_a = true,
+                       .a = a,
+                       .b = b,
+                       .lda = lda,
+                       .ldb = ldb,
+                       .ldc = s->n_in,
+                       .alpha = 1,
+                       .beta = 1,
+                       .coarse = true};
 }
 
-/* ---- Order and damping ---- */
+jang_status gptq_site_add(gptq_site *s, ctx_t *ctx, const float *xq, const float *xf,
+                          int64_t stride, int64_t n_tok) {
+    int64_t n = s->n_in;
+    gemm_call g = moments(s, xq, stride, xq, stride, n_tok);
+    g.c = s->h;
+    g.symmetric = true;
+    blas_gemm_spread(ctx, &g);
+    s->n_tok += n_tok;
+    if (!xf) {
+        return JANG_OK;
+    }
+    float *d = ctx_array(ctx, (size_t)n_tok, (size_t)n * sizeof *d);
+    if (!d) {
+        return ctx_fail_memory(ctx, (size_t)(n_tok * n) * sizeof *d);
+    }
+    for (int64_t t = 0; t < n_tok; t++) {
+        for (int64_t i = 0; i < n; i++) {
+            d[t * n + i] = xf[t * stride + i] - xq[t * stride + i];
+        }
+    }
+    g = moments(s, d, n, xq, stride, n_tok);
+    g.c = s->z;
+    blas_gemm_spread(ctx, &g);
+    ctx_free(ctx, d);
+    return JANG_OK;
+}
+
+/* ---- Order ---- */
 
 typedef struct ranked {
     double size;
@@ -126,57 +149,47 @@ static void add_diagonal(float *a, int64_t n, float x) {
     }
 }
 
-jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping) {
-    s->group = group;
+/* ---- Factors ---- */
+
+/* Copies H with more on its diagonal, or that with rows and columns reversed, into factor. */
+static void copy_damped(gptq_site *s, float add, bool reversed) {
+    int64_t n = s->n_in;
+    for (int64_t i = 0; i < n; i++) {
+        const float *row = s->h + (reversed ? n - 1 - i : i) * n;
+        float *to = s->factor + i * n;
+        if (!reversed) {
+            memcpy(to, row, (size_t)n * sizeof *to);
+        }
+        for (int64_t j = 0; reversed && j < n; j++) {
+            to[j] = row[n - 1 - j];
+        }
+        to[i] += add;
+    }
+}
+
+/* Factors the damped H, or its reversal; where it is not positive definite, damps more. */
+static jang_status factor_h(gptq_site *s, ctx_t *ctx, double damping, bool reversed, float *add) {
     double mean = mean_diagonal(s);
     if (!isfinite(mean)) {
         return ctx_fail(ctx, JANG_ERR_FORMAT, "the calibration inputs are not finite");
     }
-    jang_status status = order_groups(s, ctx);
-    if (status != JANG_OK) {
-        return status;
+    for (;; damping = damping > 0 ? damping * 10 : 0.01) {
+        *add = (float)(mean > 0 ? damping * mean : 1.0);
+        copy_damped(s, *add, reversed);
+        s->damping = damping;
+        if (blas_cholesky(ctx, s->factor, s->n_in)) {
+            return JANG_OK;
+        }
+        if (damping > MAX_DAMPING) {
+            return ctx_fail(ctx, JANG_ERR_FORMAT,
+                            "the second moments of the calibration inputs cannot be factored");
+        }
     }
-    permute_square(s, s->h);
-    permute_square(s, s->z);
-    /* Damping stands for inputs that were not seen: the same in both models. */
-    float add = (float)(mean > 0 ? damping * mean : 1.0);
-    add_diagonal(s->h, s->n_in, add);
-    add_diagonal(s->z, s->n_in, add);
-    s->damping = damping;
-    return JANG_OK;
 }
 
 /* ---- Targets ---- */
 
-/* Factors H, or H with its rows and columns reversed, into factor; damps more where H is not
- * positive definite. */
-static jang_status factor_h(gptq_site *s, ctx_t *ctx, bool reversed) {
-    int64_t n = s->n_in;
-    for (;;) {
-        for (int64_t i = 0; i < n; i++) {
-            for (int64_t j = 0; reversed && j < n; j++) {
-                s->factor[i * n + j] = s->h[(n - 1 - i) * n + n - 1 - j];
-            }
-        }
-        if (!reversed) {
-            memcpy(s->factor, s->h, (size_t)(n * n) * sizeof(float));
-        }
-        if (blas_cholesky(ctx, s->factor, n)) {
-            return JANG_OK;
-        }
-        double more = s->damping > 0 ? s->damping * 9 : 0.01;
-        if (s->damping > MAX_DAMPING) {
-            return ctx_fail(ctx, JANG_ERR_FORMAT,
-                            "the second moments of the calibration inputs cannot be factored");
-        }
-        float add = (float)(more * mean_diagonal(s) / (1 + s->damping));
-        add_diagonal(s->h, n, add);
-        add_diagonal(s->z, n, add);
-        s->damping += more;
-    }
-}
-
-/* W += W (Z - H) H^-1, for w in the order of decision. */
+/* W += W Z H^-1 */
 static jang_status move_matrix(const gptq_site *s, ctx_t *ctx, gptq_matrix *m) {
     int64_t n = s->n_in;
     float *d = ctx_array(ctx, (size_t)m->n_out, (size_t)n * sizeof *d);
@@ -192,7 +205,8 @@ static jang_status move_matrix(const gptq_site *s, ctx_t *ctx, gptq_matrix *m) {
                    .ldb = n,
                    .c = d,
                    .ldc = n,
-                   .alpha = 1};
+                   .alpha = 1,
+                   .coarse = true};
     blas_gemm_spread(ctx, &g);
     blas_solve(ctx, d, m->n_out, s->factor, n);
     for (int64_t i = 0; i < m->n_out * n; i++) {
@@ -240,21 +254,34 @@ static void make_feedback(gptq_site *s) {
     }
 }
 
-jang_status gptq_aim(gptq_site *s, ctx_t *ctx, gptq_matrix *matrices, int n) {
-    jang_status status = factor_h(s, ctx, false);
-    for (int64_t i = 0; i < s->n_in * s->n_in; i++) {
-        s->z[i] -= s->h[i];
+jang_status gptq_aim(gptq_site *s, ctx_t *ctx, double damping, gptq_matrix *matrices, int n) {
+    float add;
+    blas_mirror(s->h, s->n_in);
+    jang_status status = factor_h(s, ctx, damping, false, &add);
+    for (int i = 0; i < n && status == JANG_OK; i++) {
+        status = move_matrix(s, ctx, &matrices[i]);
     }
+    ctx_free(ctx, s->z);
+    s->z = NULL;
+    return status;
+}
+
+jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping, gptq_matrix *matrices,
+                         int n) {
+    s->group = group;
+    blas_mirror(s->h, s->n_in);
+    jang_status status = order_groups(s, ctx);
     for (int i = 0; i < n && status == JANG_OK; i++) {
         status = permute_matrix(s, ctx, matrices[i].w, matrices[i].n_out, false);
-        if (status == JANG_OK) {
-            status = move_matrix(s, ctx, &matrices[i]);
-        }
     }
-    if (status == JANG_OK) {
-        status = factor_h(s, ctx, true);
+    if (status != JANG_OK) {
+        return status;
     }
+    permute_square(s, s->h);
+    float add;
+    status = factor_h(s, ctx, damping, true, &add);
     if (status == JANG_OK) {
+        add_diagonal(s->h, s->n_in, add); /* for the sweeps */
         make_feedback(s);
     }
     return status;

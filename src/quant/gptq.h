@@ -8,9 +8,11 @@
  * U_gg U_gg'. Groups go in the order of their inputs' size. Then, group by group, codes and grids
  * are improved against the whole row's error until the sweeps are done.
  *
- * The target: inputs of a quantized model differ from the original's. Z = X_f'X_q, with X_f the
- * inputs in the original model, moves the weights to W Z H^-1, which gives the original's outputs
- * from the quantized model's inputs in the least squares sense (GPTAQ, arXiv:2504.02692). */
+ * The target: inputs of a quantized model differ from the original's. With X_f the inputs in the
+ * original model and X_q those in the quantized one, Z = (X_f - X_q)'X_q moves the weights by
+ * W Z H^-1, which gives the original's outputs from the quantized model's inputs in the least
+ * squares sense (GPTAQ, arXiv:2504.02692). The original may be run on a part of the tokens, which
+ * come first: new, add with both, aim, add without, prepare, quantize. */
 #ifndef JANG_QUANT_GPTQ_H
 #define JANG_QUANT_GPTQ_H
 
@@ -20,7 +22,8 @@
 /* What is known of one input; owned arrays are freed by gptq_site_free. */
 typedef struct gptq_site {
     int64_t n_in;
-    float *h, *z;   /* [n_in, n_in] sums over tokens: X_q'X_q and X_f'X_q */
+    float *h;       /* [n_in, n_in] sums over tokens: X_q'X_q */
+    float *z;       /* ... (X_f - X_q)'X_q; NULL: no original, or aimed already */
     int64_t n_tok;  /* tokens seen */
     float *factor;  /* [n_in, n_in], made by prepare */
     int64_t *order; /* [n_in / group] groups in the order they are decided */
@@ -31,16 +34,14 @@ typedef struct gptq_site {
 JANG_MUST_CHECK jang_status gptq_site_new(gptq_site *out, ctx_t *ctx, int64_t n_in);
 void gptq_site_free(gptq_site *s, ctx_t *ctx);
 
-/* Adds n_tok inputs: the quantized model's xq and the original's xf, [n_tok, n_in] with strides. */
-void gptq_site_add(gptq_site *s, ctx_t *ctx, const float *xq, const float *xf, int64_t stride,
-                   int64_t n_tok);
-
-/* Orders the groups and damps H. JANG_ERR_FORMAT: the inputs are not finite. */
-JANG_MUST_CHECK jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping);
+/* Adds n_tok inputs: the quantized model's xq and the original's xf, [n_tok, n_in] with strides; xf
+ * NULL after gptq_aim, or where the two are the same. */
+JANG_MUST_CHECK jang_status gptq_site_add(gptq_site *s, ctx_t *ctx, const float *xq,
+                                          const float *xf, int64_t stride, int64_t n_tok);
 
 /* A matrix that has this input: w [n_out, n_in]. */
 typedef struct gptq_matrix {
-    float *w; /* moved to its target by gptq_aim; after gptq_quantize the weights as quantized */
+    float *w; /* after gptq_quantize the weights as quantized */
     int64_t n_out;
     int bits;
     dtype type;
@@ -48,8 +49,14 @@ typedef struct gptq_matrix {
     float *scales, *biases; /* [n_out, n_in / group] */
 } gptq_matrix;
 
-/* Moves all matrices to their targets, then factors H for gptq_quantize. */
-JANG_MUST_CHECK jang_status gptq_aim(gptq_site *s, ctx_t *ctx, gptq_matrix *matrices, int n);
+/* Moves all matrices to their targets, by what was added so far. */
+JANG_MUST_CHECK jang_status gptq_aim(gptq_site *s, ctx_t *ctx, double damping,
+                                     gptq_matrix *matrices, int n);
+
+/* Orders the groups, also the matrices', damps and factors H, all for gptq_quantize.
+ * JANG_ERR_FORMAT: the inputs are not finite, or H cannot be factored however damped. */
+JANG_MUST_CHECK jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping,
+                                         gptq_matrix *matrices, int n);
 
 JANG_MUST_CHECK jang_status gptq_quantize(const gptq_site *s, ctx_t *ctx, gptq_matrix *matrix);
 

@@ -15,17 +15,19 @@
 #define LATTICE_ROWS 16
 #define LATTICE_MAX 128 /* largest group */
 
+typedef float lattice_vec __attribute__((vector_size(4 * LATTICE_ROWS)));
+
 typedef struct lattice {
     const float *m; /* [group, group] */
     int group, bits;
     dtype type; /* of scale and bias, which are rounded to it */
-    float t[LATTICE_MAX][LATTICE_ROWS];
+    lattice_vec t[LATTICE_MAX];
     /* The result; for lattice_polish also the start. */
-    float q[LATTICE_MAX][LATTICE_ROWS];
-    float scale[LATTICE_ROWS], bias[LATTICE_ROWS];
+    lattice_vec q[LATTICE_MAX];
+    lattice_vec scale, bias;
     /* lattice_polish: the gradient M (t - s q - b), or, where other groups' errors are there as
      * well, these columns of (error of the whole row) H. Kept up to date. */
-    float h[LATTICE_MAX][LATTICE_ROWS];
+    lattice_vec h[LATTICE_MAX];
 } lattice;
 
 /* solve finds q, scale and bias for t; polish improves what is there, given h. */

@@ -1,7 +1,8 @@
 /* lattice_body.h - lattice.h's arithmetic, written once and compiled for each instruction set.
  *
  * State: r = t - s q - b and h = M r. Changing q_j by d changes r_j by -s d and h by -s d M_j, so
- * the best whole step of one code is round(h_j / (s M_jj)). */
+ * the best whole step of one code is round(h_j / (s M_jj)). A sweep keeps the h of LAT_STEP codes
+ * at hand while it decides them, and brings the others up to date once for all of them. */
 #ifndef JANG_QUANT_LATTICE_BODY_H
 #define JANG_QUANT_LATTICE_BODY_H
 
@@ -9,11 +10,30 @@
 #include "quant/lattice.h"
 
 #include <math.h>
+#include <string.h>
 
 #define LAT_INLINE static inline __attribute__((always_inline))
 #define LAT_MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds to a whole number */
+#define LAT_STEP 8            /* divides every group */
 #define N_LANES LATTICE_ROWS
 #define EACH_LANE(l) for (int l = 0; l < N_LANES; l++)
+
+typedef int32_t lat_mask __attribute__((vector_size(4 * N_LANES)));
+
+/* Vectors go by pointer: how they go by value differs between instruction sets. */
+LAT_INLINE void lat_choose(lattice_vec *out, const lat_mask *where, const lattice_vec *yes,
+                           const lattice_vec *no) {
+    *out = (lattice_vec)((*where & (lat_mask)*yes) | (~*where & (lat_mask)*no));
+}
+
+LAT_INLINE bool lat_any(const lat_mask *where) {
+    uint64_t words[N_LANES / 2], all = 0;
+    memcpy(words, where, sizeof words);
+    for (int i = 0; i < N_LANES / 2; i++) {
+        all |= words[i];
+    }
+    return all != 0;
+}
 
 LAT_INLINE float lat_stored(float x, dtype type) {
     return type == DT_BF16  ? bf16_to_f32(f32_to_bf16(x))
@@ -21,108 +41,114 @@ LAT_INLINE float lat_stored(float x, dtype type) {
                             : x;
 }
 
+/* The whole number of [0, top] nearest to x. */
+LAT_INLINE void lat_code(lattice_vec *x, float top) {
+    const lattice_vec zero = {0}, most = zero + top;
+    *x = (*x + LAT_MAGIC) - LAT_MAGIC;
+    lat_mask low = *x<zero, high = *x> most;
+    lat_choose(x, &low, &zero, x);
+    lat_choose(x, &high, &most, x);
+}
+
 /* y = M x */
-LAT_INLINE void lat_product(float (*restrict y)[N_LANES], const float *restrict m,
-                            float (*restrict x)[N_LANES], int group) {
-    for (int i = 0; i < group; i += 4) {
-        float a[4][N_LANES] = {{0}};
+LAT_INLINE void lat_product(lattice_vec *restrict y, const float *restrict m,
+                            const lattice_vec *restrict x, int group) {
+    for (int i = 0; i < group; i += LAT_STEP) {
+        lattice_vec a[LAT_STEP] = {{0}};
         for (int j = 0; j < group; j++) {
-            for (int k = 0; k < 4; k++) {
-                float w = m[(i + k) * group + j];
-                EACH_LANE(l) {
-                    a[k][l] += w * x[j][l];
-                }
+            const float *row = m + j * group + i; /* M is symmetric */
+            lattice_vec v = x[j];
+            for (int k = 0; k < LAT_STEP; k++) {
+                a[k] += row[k] * v;
             }
         }
-        for (int k = 0; k < 4; k++) {
-            EACH_LANE(l) {
-                y[i + k][l] = a[k][l];
-            }
+        for (int k = 0; k < LAT_STEP; k++) {
+            y[i + k] = a[k];
         }
+    }
+}
+
+/* Subtracts from h[first .. last) what steps d of the codes at .. at + LAT_STEP take. */
+LAT_INLINE void lat_follow(lattice *w, int first, int last, int at, const lattice_vec *d) {
+    for (int i = first; i < last; i++) {
+        const float *row = w->m + i * w->group + at;
+        lattice_vec h = w->h[i];
+        for (int k = 0; k < LAT_STEP; k++) {
+            h -= row[k] * d[k];
+        }
+        w->h[i] = h;
     }
 }
 
 /* One pass over the codes; returns whether any changed. */
 LAT_INLINE bool lat_sweep(lattice *w, const float *restrict inverse) {
-    int group = w->group;
+    const lattice_vec scale = w->scale, inv_scale = 1.0f / scale, zero = {0};
     float top = (float)((1 << w->bits) - 1);
-    float inv_scale[N_LANES];
-    EACH_LANE(l) {
-        inv_scale[l] = 1.0f / w->scale[l];
-    }
     bool any = false;
-    for (int j = 0; j < group; j++) {
-        float d[N_LANES], moved = 0;
-        EACH_LANE(l) {
-            float c = (w->q[j][l] + w->h[j][l] * inverse[j] * inv_scale[l]) + LAT_MAGIC;
-            c -= LAT_MAGIC;
-            c = c < 0.0f ? 0.0f : c;
-            c = c > top ? top : c;
-            d[l] = c - w->q[j][l];
-            w->q[j][l] = c;
+    for (int at = 0; at < w->group; at += LAT_STEP) {
+        lattice_vec d[LAT_STEP], h[LAT_STEP];
+        lat_mask moved = {0};
+        for (int k = 0; k < LAT_STEP; k++) {
+            h[k] = w->h[at + k];
         }
-        EACH_LANE(l) {
-            moved += fabsf(d[l]);
+        for (int k = 0; k < LAT_STEP; k++) {
+            lattice_vec q = w->q[at + k], c = q + h[k] * (inverse[at + k] * inv_scale);
+            lat_code(&c, top);
+            w->q[at + k] = c;
+            c -= q;
+            moved |= c != zero;
+            d[k] = c * scale;
+            const float *row = w->m + (at + k) * w->group + at;
+            for (int i = 0; i < LAT_STEP; i++) {
+                h[i] -= row[i] * d[k];
+            }
         }
-        if (moved == 0.0f) {
+        if (!lat_any(&moved)) {
             continue;
         }
         any = true;
-        EACH_LANE(l) {
-            d[l] *= w->scale[l];
+        for (int k = 0; k < LAT_STEP; k++) {
+            w->h[at + k] = h[k];
         }
-        const float *restrict row = w->m + j * group;
-        for (int i = 0; i < group; i++) {
-            EACH_LANE(l) {
-                w->h[i][l] -= row[i] * d[l];
-            }
-        }
+        lat_follow(w, 0, at, at, d);
+        lat_follow(w, at + LAT_STEP, w->group, at, d);
     }
     return any;
-}
-
-/* Sums over the group that scale and bias follow from. */
-typedef struct lat_sums {
-    float qmq[N_LANES], qm1[N_LANES], qh[N_LANES], h1[N_LANES];
-} lat_sums;
-
-/* Best scale and bias for the codes, rounded as stored; h follows. ones is M 1, one 1^T M 1. */
-LAT_INLINE void lat_refit(lattice *w, const float *restrict ones, float one) {
-    int group = w->group;
-    float mq[LATTICE_MAX][N_LANES];
-    lat_product(mq, w->m, w->q, group);
-    lat_sums s = {{0}, {0}, {0}, {0}};
-    for (int i = 0; i < group; i++) {
-        EACH_LANE(l) {
-            s.qmq[l] += w->q[i][l] * mq[i][l];
-            s.qm1[l] += w->q[i][l] * ones[i];
-            s.qh[l] += w->q[i][l] * w->h[i][l];
-            s.h1[l] += w->h[i][l];
-        }
-    }
-    float ds[N_LANES], db[N_LANES];
-    EACH_LANE(l) {
-        float det = s.qmq[l] * one - s.qm1[l] * s.qm1[l];
-        float step = det > 1e-6f * s.qmq[l] * one ? (s.qh[l] * one - s.h1[l] * s.qm1[l]) / det : 0;
-        float scale = lat_stored(w->scale[l] + step, w->type);
-        scale = scale == 0.0f || !isfinite(scale) ? w->scale[l] : scale;
-        ds[l] = scale - w->scale[l];
-        float bias = lat_stored(w->bias[l] + (s.h1[l] - ds[l] * s.qm1[l]) / one, w->type);
-        bias = isfinite(bias) ? bias : w->bias[l];
-        db[l] = bias - w->bias[l];
-        w->scale[l] = scale;
-        w->bias[l] = bias;
-    }
-    for (int i = 0; i < group; i++) {
-        EACH_LANE(l) {
-            w->h[i][l] -= mq[i][l] * ds[l] + ones[i] * db[l];
-        }
-    }
 }
 
 typedef struct lat_metric {
     float inverse[LATTICE_MAX], ones[LATTICE_MAX], one; /* 1 / M_jj, M 1, 1^T M 1 */
 } lat_metric;
+
+/* Best scale and bias for the codes, rounded as stored; h follows. */
+LAT_INLINE void lat_refit(lattice *w, const lat_metric *k) {
+    lattice_vec mq[LATTICE_MAX], qmq = {0}, qm1 = {0}, qh = {0}, h1 = {0};
+    lat_product(mq, w->m, w->q, w->group);
+    for (int i = 0; i < w->group; i++) {
+        qmq += w->q[i] * mq[i];
+        qm1 += w->q[i] * k->ones[i];
+        qh += w->q[i] * w->h[i];
+        h1 += w->h[i];
+    }
+    float one = k->one;
+    lattice_vec ds, db, old_scale = w->scale, old_bias = w->bias;
+    EACH_LANE(l) {
+        float det = qmq[l] * one - qm1[l] * qm1[l];
+        float step = det > 1e-6f * qmq[l] * one ? (qh[l] * one - h1[l] * qm1[l]) / det : 0;
+        float scale = lat_stored(old_scale[l] + step, w->type);
+        scale = scale == 0.0f || !isfinite(scale) ? old_scale[l] : scale;
+        float change = scale - old_scale[l];
+        float bias = lat_stored(old_bias[l] + (h1[l] - change * qm1[l]) / one, w->type);
+        bias = isfinite(bias) ? bias : old_bias[l];
+        ds[l] = change;
+        db[l] = bias - old_bias[l];
+        w->scale[l] = scale;
+        w->bias[l] = bias;
+    }
+    for (int i = 0; i < w->group; i++) {
+        w->h[i] -= mq[i] * ds + k->ones[i] * db;
+    }
+}
 
 LAT_INLINE void lat_measure(lat_metric *k, const lattice *w) {
     k->one = 0;
@@ -137,57 +163,36 @@ LAT_INLINE void lat_measure(lat_metric *k, const lattice *w) {
     }
 }
 
-/* Nearest codes of the grid at hand, and h; returns nothing of the error. */
+/* Nearest codes of the grid at hand, and h. */
 LAT_INLINE void lat_begin(lattice *w) {
-    float top = (float)((1 << w->bits) - 1), r[LATTICE_MAX][N_LANES], inverse[N_LANES];
-    EACH_LANE(l) {
-        inverse[l] = 1.0f / w->scale[l];
-    }
+    lattice_vec r[LATTICE_MAX], inverse = 1.0f / w->scale;
+    float top = (float)((1 << w->bits) - 1);
     for (int i = 0; i < w->group; i++) {
-        EACH_LANE(l) {
-            float c = (w->t[i][l] - w->bias[l]) * inverse[l] + LAT_MAGIC;
-            c -= LAT_MAGIC;
-            c = c < 0.0f ? 0.0f : c;
-            c = c > top ? top : c;
-            w->q[i][l] = c;
-            r[i][l] = w->t[i][l] - c * w->scale[l] - w->bias[l];
-        }
+        lattice_vec c = (w->t[i] - w->bias) * inverse;
+        lat_code(&c, top);
+        w->q[i] = c;
+        r[i] = w->t[i] - c * w->scale - w->bias;
     }
     lat_product(w->h, w->m, r, w->group);
 }
 
-LAT_INLINE void lat_error(float *restrict out, const lattice *w) {
-    EACH_LANE(l) {
-        out[l] = 0;
-    }
-    for (int i = 0; i < w->group; i++) {
-        EACH_LANE(l) {
-            float r = w->t[i][l] - w->q[i][l] * w->scale[l] - w->bias[l];
-            out[l] += r * w->h[i][l];
-        }
-    }
-}
-
 /* The best found so far, lane by lane. */
 typedef struct lat_best {
-    float error[N_LANES], scale[N_LANES], bias[N_LANES];
-    float q[LATTICE_MAX][N_LANES];
+    lattice_vec error, scale, bias;
+    lattice_vec q[LATTICE_MAX];
 } lat_best;
 
 LAT_INLINE void lat_keep(lat_best *best, const lattice *w) {
-    float error[N_LANES];
-    bool better[N_LANES];
-    lat_error(error, w);
-    EACH_LANE(l) {
-        better[l] = error[l] < best->error[l];
-        best->error[l] = better[l] ? error[l] : best->error[l];
-        best->scale[l] = better[l] ? w->scale[l] : best->scale[l];
-        best->bias[l] = better[l] ? w->bias[l] : best->bias[l];
-    }
+    lattice_vec error = {0};
     for (int i = 0; i < w->group; i++) {
-        EACH_LANE(l) {
-            best->q[i][l] = better[l] ? w->q[i][l] : best->q[i][l];
-        }
+        error += (w->t[i] - w->q[i] * w->scale - w->bias) * w->h[i];
+    }
+    lat_mask better = error < best->error;
+    lat_choose(&best->error, &better, &error, &best->error);
+    lat_choose(&best->scale, &better, &w->scale, &best->scale);
+    lat_choose(&best->bias, &better, &w->bias, &best->bias);
+    for (int i = 0; i < w->group; i++) {
+        lat_choose(&best->q[i], &better, &w->q[i], &best->q[i]);
     }
 }
 
@@ -196,37 +201,35 @@ static const float lat_spans[][2] = {{1.0f, 1.0f},   {0.85f, 0.85f}, {0.7f, 0.7f
                                      {0.55f, 0.55f}, {1.0f, 0.75f},  {0.75f, 1.0f}};
 #define LAT_STARTS ((int)(sizeof lat_spans / sizeof *lat_spans))
 
+/* The grid of start n for targets from lo to hi. */
+LAT_INLINE void lat_start(lattice *w, int n, const lattice_vec *lo, const lattice_vec *hi) {
+    float top = (float)((1 << w->bits) - 1);
+    EACH_LANE(l) {
+        float mid = (*lo)[l] / 2 + (*hi)[l] / 2, half = (*hi)[l] / 2 - (*lo)[l] / 2;
+        float from = mid - half * lat_spans[n][0], to = mid + half * lat_spans[n][1];
+        float scale = lat_stored((to - from) / top, w->type);
+        w->scale[l] = scale > 0.0f ? scale : 1e-4f;
+        w->bias[l] = lat_stored(from, w->type);
+    }
+}
+
 LAT_INLINE void lat_solve(lattice *w) {
     lat_metric k;
     lat_measure(&k, w);
-    float lo[N_LANES], hi[N_LANES];
-    EACH_LANE(l) {
-        lo[l] = hi[l] = w->t[0][l];
-    }
+    lattice_vec lo = w->t[0], hi = w->t[0];
     for (int i = 1; i < w->group; i++) {
-        EACH_LANE(l) {
-            lo[l] = w->t[i][l] < lo[l] ? w->t[i][l] : lo[l];
-            hi[l] = w->t[i][l] > hi[l] ? w->t[i][l] : hi[l];
-        }
+        lat_mask low = w->t[i]<lo, high = w->t[i]> hi;
+        lat_choose(&lo, &low, &w->t[i], &lo);
+        lat_choose(&hi, &high, &w->t[i], &hi);
     }
-    lat_best best;
-    EACH_LANE(l) {
-        best.error[l] = INFINITY;
-    }
-    float top = (float)((1 << w->bits) - 1);
+    lat_best best = {.error = (lattice_vec){0} + INFINITY};
     int n_starts = w->bits >= 5 ? 2 : w->bits == 4 ? 3 : LAT_STARTS;
     for (int n = 0; n < n_starts; n++) {
-        EACH_LANE(l) {
-            float mid = lo[l] / 2 + hi[l] / 2, half = hi[l] / 2 - lo[l] / 2;
-            float from = mid - half * lat_spans[n][0], to = mid + half * lat_spans[n][1];
-            float scale = lat_stored((to - from) / top, w->type);
-            w->scale[l] = scale > 0.0f ? scale : 1e-4f;
-            w->bias[l] = lat_stored(from, w->type);
-        }
+        lat_start(w, n, &lo, &hi);
         lat_begin(w);
         for (int i = 0; i < 3; i++) {
             bool moved = lat_sweep(w, k.inverse);
-            lat_refit(w, k.ones, k.one);
+            lat_refit(w, &k);
             if (!moved && i > 0) {
                 break;
             }
@@ -234,15 +237,9 @@ LAT_INLINE void lat_solve(lattice *w) {
         lat_sweep(w, k.inverse);
         lat_keep(&best, w);
     }
-    for (int i = 0; i < w->group; i++) {
-        EACH_LANE(l) {
-            w->q[i][l] = best.q[i][l];
-        }
-    }
-    EACH_LANE(l) {
-        w->scale[l] = best.scale[l];
-        w->bias[l] = best.bias[l];
-    }
+    memcpy(w->q, best.q, (size_t)w->group * sizeof *w->q);
+    w->scale = best.scale;
+    w->bias = best.bias;
 }
 
 LAT_INLINE void lat_polish(lattice *w, int n_sweeps) {
@@ -250,7 +247,7 @@ LAT_INLINE void lat_polish(lattice *w, int n_sweeps) {
     lat_measure(&k, w);
     for (int i = 0; i < n_sweeps; i++) {
         lat_sweep(w, k.inverse);
-        lat_refit(w, k.ones, k.one);
+        lat_refit(w, &k);
     }
     lat_sweep(w, k.inverse);
 }
