@@ -53,6 +53,16 @@ void layouts_apply(part_list *parts, const name_model *nm, bool *shifted) {
     }
 }
 
+/* A flag that early checkpoints give as a number, which transformers has come to refuse. */
+static int mend_llama4(json_t *config) {
+    json_t *text = json_object_get(config, "text_config");
+    config = json_is_object(text) ? text : config;
+    const json_t *tuning = json_object_get(config, "attn_temperature_tuning");
+    return json_is_number(tuning) ? json_object_set_new(config, "attn_temperature_tuning",
+                                                        json_boolean(json_number_value(tuning)))
+                                  : 0;
+}
+
 /* mlx-lm wants keys that configs of the hub need not have. */
 static int add_wanted(json_t *config, const char *type) {
     if (strcmp(type, "mamba2") == 0 && !json_has(config, "intermediate_size")) {
@@ -66,7 +76,7 @@ static int add_wanted(json_t *config, const char *type) {
         json_has(config, "n_positions")) {
         return json_object_set(config, "n_ctx", json_object_get(config, "n_positions"));
     }
-    return 0;
+    return strncmp(type, "llama4", 6) == 0 ? mend_llama4(config) : 0;
 }
 
 int layouts_note(json_t *config, bool shifted) {

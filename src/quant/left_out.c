@@ -56,7 +56,7 @@ jang_status left_out_to_json(json_t *array, const part_list *parts, const name_m
         for (size_t i = 0; i < parts->n_parts; i++) {
             const model_part *part = &parts->parts[i];
             if (!part->used && left_out_kind(nm, part->name) == kinds[k]) {
-                n++;
+                n += part->map ? part_map_sources(part) : 1;
                 n_params += part->params;
                 n_bytes += part->n_bytes;
             }

@@ -32,6 +32,10 @@ void part_maps_free(part_maps *maps, ctx_t *ctx) {
     }
 }
 
+int64_t part_map_sources(const model_part *part) {
+    return part->map->first == 0 ? part->map->n_sources : 0;
+}
+
 /* ---- Reading ----------------------------------------------------------------------------------
  */
 

@@ -44,6 +44,10 @@ JANG_MUST_CHECK jang_status part_list_map(part_list *list, const map_rule *const
                                           const map_sizes *sizes);
 void part_maps_free(part_maps *maps, ctx_t *ctx);
 
+/* How many of the checkpoint's tensors a part with a map is made of; 0 for all but the first of the
+ * parts that are made of the same ones. */
+int64_t part_map_sources(const model_part *part);
+
 /* part_rows_f32 and part_drop_rows of a part that has a map. */
 JANG_MUST_CHECK jang_status part_map_rows(float *out, const checkpoint *c, const model_part *part,
                                           int64_t first, int64_t n);

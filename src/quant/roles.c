@@ -27,6 +27,7 @@ static const role_info roles[ROLE_COUNT] = {
     [ROLE_O] = {"o_proj", TIER_ATTENTION},
     [ROLE_QKV] = {"qkv_proj", TIER_ATTENTION},
     [ROLE_MLA] = {"mla_proj", TIER_ATTENTION},
+    [ROLE_LAYER_INPUT] = {"layer_input", TIER_ATTENTION},
     [ROLE_LINEAR_IN] = {"linear_attn_in", TIER_ATTENTION},
     [ROLE_LINEAR_OUT] = {"linear_attn_out", TIER_ATTENTION},
     [ROLE_SSM_IN] = {"ssm_in", TIER_ATTENTION},
@@ -118,6 +119,7 @@ static const role_pattern attention[] = {
     {"kv_b_proj", ROLE_MLA},
     {"embed_q", ROLE_MLA},
     {"unembed_out", ROLE_MLA},
+    {"per_layer_*", ROLE_LAYER_INPUT}, /* input_gate, projection, model_projection */
     {NULL, ROLE_OTHER},
 };
 

@@ -32,9 +32,10 @@ typedef enum tensor_role {
     ROLE_V,
     ROLE_O,
     ROLE_QKV,
-    ROLE_MLA,        /* the low-rank projections of multi-head latent attention */
-    ROLE_LINEAR_IN,  /* linear attention (gated delta rule) */
-    ROLE_LINEAR_OUT, /* ... */
+    ROLE_MLA,         /* the low-rank projections of multi-head latent attention */
+    ROLE_LAYER_INPUT, /* what a layer's own embedding passes (Gemma 4) */
+    ROLE_LINEAR_IN,   /* linear attention (gated delta rule) */
+    ROLE_LINEAR_OUT,  /* ... */
     ROLE_SSM_IN,
     ROLE_SSM_OUT,
     ROLE_GATE,

@@ -221,6 +221,11 @@ static void test_profile_roles_follow_from_names(void **state) {
 
 static void test_profile_layer_numbers_are_read(void **state) {
     (void)state;
+    assert_int_equal(role_of("model.layers.2.per_layer_input_gate.weight"), ROLE_LAYER_INPUT);
+    assert_int_equal(role_of("model.per_layer_model_projection.weight"), ROLE_LAYER_INPUT);
+    assert_int_equal(role_of("model.per_layer_projection_norm.weight"), ROLE_NORM);
+    assert_int_equal(role_of("model.layers.0.mixer.fc1_latent_proj.weight"), ROLE_SHARED_UP);
+    assert_int_equal(role_of("transformer.wpe.weight"), ROLE_POSITIONS);
     assert_int_equal(role_layer("model.layers.17.mlp.up_proj.weight"), 17);
     assert_int_equal(role_layer("backbone.layers.0"), 0);
     assert_int_equal(role_layer("transformer.h.7.attn.c_attn.weight"), 7);
