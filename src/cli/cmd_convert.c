@@ -15,6 +15,8 @@
 typedef struct convert_arguments {
     const char *model, *profile, *output;
     int64_t bits;
+    double budget;
+    const char *size, *overrides;
     int group_size, method; /* indexes into the choices; -1: not given */
     int64_t n_threads;
     bool plan_only, force, resume;
@@ -50,6 +52,26 @@ static const opt_spec convert_options[] = {
      .min = 2,
      .max = 8,
      .help = "The same width for every quantized tensor, instead of a profile; not 7."},
+    {.name = "budget",
+     .kind = OPT_REAL,
+     .value = "BITS",
+     .target = offsetof(convert_arguments, budget),
+     .min = 2,
+     .max = 8,
+     .help = "Nominal bits on average, instead of a profile: each matrix gets the width that by "
+             "measured errors serves the whole best. JANG_4K is --budget 4."},
+    {.name = "size",
+     .kind = OPT_TEXT,
+     .value = "SIZE",
+     .target = offsetof(convert_arguments, size),
+     .help = "The same for all weights' bytes: 4.0GB, 90MB, 2.5GiB. Group sizes are chosen too."},
+    {.name = "overrides",
+     .kind = OPT_TEXT,
+     .value = "FILE",
+     .target = offsetof(convert_arguments, overrides),
+     .help = "JSON of modules ('*' is any text) and what they get, whatever the profile: "
+             "{\"*.down_proj\": 4, \"lm_head\": {\"bits\": 8, \"group_size\": 32}, "
+             "\"model.layers.0.*\": false}."},
     {.name = "output",
      .letter = 'o',
      .kind = OPT_TEXT,
@@ -128,12 +150,36 @@ static bool on_progress(void *user, const jang_progress *progress) {
     return true;
 }
 
-static int check_arguments(const convert_arguments *a) {
-    if (!a->profile && !a->bits) {
-        return cli_misused("convert", "--profile NAME or --bits N is missing");
+/* Reads "4.0GB"; 0: it is no size. Units are powers of 1000, with an i of 1024. */
+static uint64_t read_size(const char *text) {
+    static const struct {
+        const char *name;
+        double bytes;
+    } units[] = {{"B", 1},     {"kB", 1e3},     {"KB", 1e3},     {"MB", 1e6},     {"GB", 1e9},
+                 {"TB", 1e12}, {"KiB", 0x1p10}, {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
+    char *end;
+    double n = strtod(text, &end);
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        double bytes = n * units[i].bytes;
+        if (strcmp(end, units[i].name) == 0 && bytes >= 1 && bytes < 0x1p62) {
+            return (uint64_t)bytes;
+        }
     }
-    if (a->profile && a->bits) {
-        return cli_misused("convert", "--profile and --bits exclude each other");
+    return 0;
+}
+
+static int check_arguments(const convert_arguments *a) {
+    int n = (a->profile != NULL) + (a->bits != 0) + (a->budget != 0) + (a->size != NULL);
+    if (n == 0) {
+        return cli_misused("convert",
+                           "--profile NAME or --bits N (or --budget or --size) is missing");
+    }
+    if (n > 1) {
+        return cli_misused("convert", "--profile, --bits, --budget and --size exclude each other");
+    }
+    if (a->size && !read_size(a->size)) {
+        return cli_misused("convert",
+                           "--size %s: must be a number with a unit: 4.0GB, 90MB, 2.5GiB", a->size);
     }
     if (a->bits == 7) {
         return cli_misused("convert", "--bits 7: must be one of 2, 3, 4, 5, 6, 8");
@@ -157,6 +203,9 @@ static int convert_with(jang_context *ctx, const convert_arguments *a) {
     o.output = a->plan_only ? NULL : a->output;
     o.profile = a->profile;
     o.bits = (int)a->bits;
+    o.budget = a->budget;
+    o.size = a->size ? read_size(a->size) : 0;
+    o.overrides = a->overrides;
     o.group_size = a->group_size >= 0 ? group_sizes[a->group_size] : 0;
     o.method = method_names[a->method];
     o.calibration = a->calibration;

@@ -47,6 +47,13 @@ void plan_print(const json_t *plan) {
         printf("left out: %s: %.0f tensors, %s\n", string_of(item, "what"),
                number_of(item, "tensors"), human_bytes(number_of(item, "bytes")).text);
     }
+    const json_t *budget = json_object_get(plan, "budget");
+    if (budget) {
+        bool bytes = strcmp(string_of(budget, "unit"), "bytes") == 0;
+        printf(bytes ? "budget: %.0f bytes, %.0f spent" : "budget: %g nominal bits, %.4f spent",
+               number_of(budget, "asked"), number_of(budget, "spent"));
+        printf(", by the %s\n", string_of(budget, "measure"));
+    }
     const char *profile = string_of(plan, "profile");
     print_text(stdout, profile, strlen(profile));
     printf(": %.2f nominal average bits (codes alone), %.2f true bits per weight (scales, biases "

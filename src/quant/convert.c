@@ -13,6 +13,9 @@
 #include "quant/left_out.h"
 #include "quant/names.h"
 #include "quant/output.h"
+#include "quant/overrides.h"
+#include "quant/sensitivity.h"
+#include "quant/spend.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -33,6 +36,9 @@ typedef struct conversion {
     bool norms_shifted; /* layouts.h */
     quant_plan plan;
     output_dir output;
+    tok_ids ids;        /* of calibration; none: there is none */
+    checkpoint *run;    /* the source in a form that runs; may be source; NULL: no calibration */
+    char *staged;       /* the directory of run, where that is a copy */
     float **importance; /* [plan.n_items]; NULL: no calibration */
     work_dir work;
 } conversion;
@@ -43,6 +49,20 @@ jang_convert_options jang_convert_options_default(void) {
 
 /* ---- Before anything is read ---- */
 
+static jang_status find_profile(conversion *c) {
+    const jang_convert_options *o = c->options;
+    int n = (o->profile != NULL) + (o->bits != 0) + (o->budget != 0) + (o->size != 0);
+    if (n != 1) {
+        return ctx_fail(
+            c->ctx, JANG_ERR_ARGUMENT,
+            "give one of a profile (JANG_4M), a number of bits (4), a budget of nominal "
+            "bits (3.37) and a size in bytes");
+    }
+    return o->budget != 0 || o->size != 0
+               ? profile_of_budget(&c->profile, c->ctx, o->budget, o->size)
+               : profile_find(&c->profile, c->ctx, o->profile, o->bits);
+}
+
 static jang_status check_options(conversion *c) {
     const jang_convert_options *o = c->options;
     ctx_t *ctx = c->ctx;
@@ -52,15 +72,13 @@ static jang_status check_options(conversion *c) {
     if (!o->plan_only && !o->output) {
         return ctx_fail(ctx, JANG_ERR_ARGUMENT, "no output directory is given");
     }
-    if (o->profile && o->bits) {
-        return ctx_fail(ctx, JANG_ERR_ARGUMENT,
-                        "give a profile or a number of bits, not both (%s and %d)", o->profile,
-                        o->bits);
+    jang_status status = find_profile(c);
+    if (status == JANG_OK && o->overrides && c->profile.kind == PROFILE_FLOAT) {
+        status = ctx_fail(ctx, JANG_ERR_ARGUMENT,
+                          "overrides are of no use with %s, which quantizes "
+                          "nothing",
+                          c->profile.name);
     }
-    if (!o->profile && !o->bits) {
-        return ctx_fail(ctx, JANG_ERR_ARGUMENT, "give a profile (JANG_4M) or a number of bits (4)");
-    }
-    jang_status status = profile_find(&c->profile, ctx, o->profile, o->bits);
     if (status == JANG_OK) {
         status = quantizer_find(&c->method, ctx, o->method ? o->method : "mse");
     }
@@ -161,8 +179,12 @@ static jang_status read_source(conversion *c) {
     }
     profile_model model = {
         .n_layer = c->model.n_layer, .n_expert = c->model.n_expert, .tied = c->model.tied};
-    return plan_make(&c->plan, c->ctx, &c->profile, &model, c->options->group_size, c->kept,
-                     c->n_kept);
+    status = plan_make(&c->plan, c->ctx, &c->profile, &model, c->options->group_size, c->kept,
+                       c->n_kept);
+    if (status == JANG_OK && c->options->overrides) {
+        status = overrides_apply(&c->plan, c->options->overrides);
+    }
+    return status;
 }
 
 /* ---- config.json and jang_config.json ---- */
@@ -304,7 +326,8 @@ static jang_status write_jang_config(const conversion *c, const quant_module *mo
     }
     jang_config_facts facts = {.method = c->method->name,
                                .profile = c->plan.profile,
-                               .target_bits = c->profile.target,
+                               .target_bits = c->profile.target > 0 ? c->profile.target
+                                                                    : c->plan.totals.nominal_bits,
                                .actual_bits = c->plan.totals.nominal_bits,
                                .block_size = c->plan.group,
                                .source_name = name,
@@ -407,17 +430,21 @@ static jang_status stage_source(checkpoint **run, char **path, conversion *c) {
 }
 
 /* Everything that results of calibration depend on. */
-static jang_status open_work(conversion *c, const tok_ids *ids) {
+static jang_status open_work(conversion *c) {
     uint64_t hash = 1469598103934665603u; /* FNV-1a */
-    for (size_t i = 0; i < ids->n; i++) {
-        hash = (hash ^ (uint32_t)ids->ids[i]) * 1099511628211u;
+    for (size_t i = 0; i < c->ids.n; i++) {
+        hash = (hash ^ (uint32_t)c->ids.ids[i]) * 1099511628211u;
+    }
+    for (size_t i = 0; i < c->plan.n_items; i++) {
+        uint32_t form = (uint32_t)(c->plan.items[i].bits << 8 | c->plan.items[i].group);
+        hash = (hash ^ form) * 1099511628211u;
     }
     buf key;
     buf_init(&key, c->ctx, 1 << 20);
     buf_printf(&key, "%s %s %s %llu %s %s %d %zu tokens %016llx\n", jang_version(),
                c->options->source, checkpoint_path(c->source),
                (unsigned long long)checkpoint_bytes(c->source), c->method->name, c->plan.profile,
-               c->plan.group, ids->n, (unsigned long long)hash);
+               c->plan.group, c->ids.n, (unsigned long long)hash);
     jang_status status = buf_status(&key);
     if (status == JANG_OK) {
         status =
@@ -427,21 +454,64 @@ static jang_status open_work(conversion *c, const tok_ids *ids) {
     return status;
 }
 
-static jang_status calibrate_on(conversion *c, const tok_ids *ids, checkpoint *run) {
+/* Finds the text and a form of the model that runs on it. */
+static jang_status begin_calibration(conversion *c) {
+    const jang_convert_options *o = c->options;
+    if (o->calibration_tokens < CALIB_SEQ_TOKENS) {
+        return ctx_fail(c->ctx, JANG_ERR_ARGUMENT,
+                        "%lld calibration tokens; at least %d are needed",
+                        (long long)o->calibration_tokens, CALIB_SEQ_TOKENS);
+    }
+    jang_status status =
+        calib_tokens(&c->ids, c->ctx, c->source, o->calibration, (size_t)o->calibration_tokens);
+    if (status != JANG_OK) {
+        return status;
+    }
+    if (!needs_unpacking(c)) {
+        c->run = c->source;
+        return JANG_OK;
+    }
+    if (!o->output) {
+        return ctx_fail(c->ctx, JANG_ERR_ARGUMENT,
+                        "the plan of a budget needs the model to run, for which this source is "
+                        "unpacked beside the output: give an output, too");
+    }
+    return stage_source(&c->run, &c->staged, c);
+}
+
+static void end_calibration(conversion *c) {
+    if (c->staged) {
+        checkpoint_close(c->run);
+        if (directory_remove(c->ctx, c->staged) != JANG_OK) {
+            ctx_log(c->ctx, "%s could not be removed", c->staged);
+        }
+        ctx_free(c->ctx, c->staged);
+    }
+    tok_ids_free(c->ctx, &c->ids);
+}
+
+static void free_rows(ctx_t *ctx, float **rows, size_t n) {
+    for (size_t i = 0; rows && i < n; i++) {
+        ctx_free(ctx, rows[i]);
+    }
+    ctx_free(ctx, rows);
+}
+
+static jang_status run_calibration(conversion *c) {
     c->importance = ctx_zero(c->ctx, c->plan.n_items + 1, sizeof *c->importance);
     if (!c->importance) {
         return ctx_fail_memory(c->ctx, c->plan.n_items * sizeof *c->importance);
     }
-    jang_status status = c->method->full ? open_work(c, ids) : JANG_OK;
+    jang_status status = c->method->full ? open_work(c) : JANG_OK;
     if (status != JANG_OK) {
         return status;
     }
     calibration k = {.ctx = c->ctx,
                      .source = c->source,
-                     .run = run,
+                     .run = c->run,
                      .plan = &c->plan,
-                     .ids = ids->ids,
-                     .n_ids = ids->n,
+                     .ids = c->ids.ids,
+                     .n_ids = c->ids.n,
                      .n_seq = CALIB_SEQ_TOKENS,
                      .damping = DAMPING,
                      .work = c->method->full ? &c->work : NULL,
@@ -451,33 +521,52 @@ static jang_status calibrate_on(conversion *c, const tok_ids *ids, checkpoint *r
     return calibrate(&k);
 }
 
-static jang_status run_calibration(conversion *c) {
+/* ---- Budgets ---- */
+
+/* Chooses the plan's widths: by what the model's answers suffer where it is run on a text,
+ * otherwise by the errors of its weights. */
+static jang_status spend_budget(conversion *c) {
     const jang_convert_options *o = c->options;
-    if (o->calibration_tokens < CALIB_SEQ_TOKENS) {
-        return ctx_fail(c->ctx, JANG_ERR_ARGUMENT,
-                        "%lld calibration tokens; at least %d are needed",
-                        (long long)o->calibration_tokens, CALIB_SEQ_TOKENS);
-    }
-    tok_ids ids = {0};
-    checkpoint *run = c->source;
-    char *path = NULL;
+    size_t n = c->plan.n_items;
+    double *divergence = ctx_zero(c->ctx, n + 1, sizeof *divergence);
+    float **importance = ctx_zero(c->ctx, n + 1, sizeof *importance);
     jang_status status =
-        calib_tokens(&ids, c->ctx, c->source, o->calibration, (size_t)o->calibration_tokens);
-    if (status == JANG_OK && needs_unpacking(c)) {
-        run = NULL;
-        status = stage_source(&run, &path, c);
+        divergence && importance ? JANG_OK : ctx_fail_memory(c->ctx, n * sizeof *divergence);
+    if (status == JANG_OK && c->run) {
+        sensitivity_job job = {.ctx = c->ctx,
+                               .source = c->source,
+                               .run = c->run,
+                               .plan = &c->plan,
+                               .fn = c->quantize,
+                               .ids = c->ids.ids,
+                               .n_ids = c->ids.n,
+                               .weighted = true,
+                               .divergence = divergence,
+                               .importance = importance,
+                               .on_progress = o->on_progress,
+                               .user = o->user};
+        status = sensitivity_measure(&job);
     }
     if (status == JANG_OK) {
-        status = calibrate_on(c, &ids, run);
+        bool bytes = c->profile.size != 0;
+        c->plan.budget = bytes ? (double)c->profile.size : c->profile.target;
+        c->plan.measure =
+            c->run ? "divergence of the answers on the calibration text" : "error of the weights";
+        spending s = {.ctx = c->ctx,
+                      .source = c->source,
+                      .plan = &c->plan,
+                      .fn = c->quantize,
+                      .nominal = bytes ? 0 : c->profile.target,
+                      .size = c->profile.size,
+                      .choose_groups = bytes && !o->group_size,
+                      .divergence = c->run ? divergence : NULL,
+                      .importance = c->run ? (const float *const *)importance : NULL,
+                      .on_progress = o->on_progress,
+                      .user = o->user};
+        status = spend_bits(&s);
     }
-    if (path) {
-        checkpoint_close(run);
-        if (directory_remove(c->ctx, path) != JANG_OK) {
-            ctx_log(c->ctx, "%s could not be removed", path);
-        }
-        ctx_free(c->ctx, path);
-    }
-    tok_ids_free(c->ctx, &ids);
+    free_rows(c->ctx, importance, n);
+    ctx_free(c->ctx, divergence);
     return status;
 }
 
@@ -538,10 +627,17 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
     if (status == JANG_OK) {
         status = read_source(&c);
     }
+    bool budgeted = c.profile.kind == PROFILE_BUDGET;
+    if (status == JANG_OK && calibrates(&c) && (budgeted || !options->plan_only)) {
+        status = begin_calibration(&c);
+    }
+    if (status == JANG_OK && budgeted) {
+        status = spend_budget(&c);
+    }
     if (status == JANG_OK && plan_json) {
         status = plan_text(&text, &c);
     }
-    if (status == JANG_OK && !options->plan_only && calibrates(&c)) {
+    if (status == JANG_OK && !options->plan_only && c.run) {
         status = run_calibration(&c);
     }
     if (status == JANG_OK && !options->plan_only) {
@@ -552,10 +648,8 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
         text = NULL;
     }
     ctx_free(ctx, text);
-    for (size_t i = 0; c.importance && i < c.plan.n_items; i++) {
-        ctx_free(ctx, c.importance[i]);
-    }
-    ctx_free(ctx, c.importance);
+    free_rows(ctx, c.importance, c.plan.n_items);
+    end_calibration(&c);
     work_close(&c.work, status == JANG_OK || !options->resume);
     output_end(&c.output);
     plan_free(&c.plan);

@@ -70,6 +70,51 @@ static plan_item choose(const profile *p, const profile_model *model, int group,
     return item;
 }
 
+/* A name without what differs between checkpoints of one family: from its layer on, or the last
+ * component of what lies outside the layers. */
+static const char *local_name(const char *name) {
+    const char *layer = strstr(name, "layers.");
+    const char *weight = strstr(name, ".weight"), *from = name;
+    for (const char *p = name; !layer && *p && p != weight; p++) {
+        from = *p == '.' ? p + 1 : from;
+    }
+    return layer ? layer : from;
+}
+
+static bool is_weight_of(const char *name, const char *module) {
+    size_t n = strlen(module);
+    return strncmp(name, module, n) == 0 && strcmp(name + n, ".weight") == 0;
+}
+
+size_t plan_find_module(const quant_plan *plan, const char *module) {
+    const char *local = local_name(module);
+    size_t found = SIZE_MAX;
+    for (size_t i = 0; i < plan->n_items; i++) {
+        const char *name = plan->items[i].part->name;
+        if (plan->items[i].bits && is_weight_of(name, module)) {
+            return i;
+        }
+        if (plan->items[i].bits && is_weight_of(local_name(name), local)) {
+            found = i;
+        }
+    }
+    return found;
+}
+
+bool plan_set(quant_plan *plan, size_t number, int bits, int group) {
+    plan_item *item = &plan->items[number];
+    int fits = bits ? fit_group(item->part->columns, bits, group ? group : plan->group) : 0;
+    if (bits && (!fits || item->part->n_dim < 2)) {
+        return false;
+    }
+    item->bits = bits;
+    item->group = fits;
+    item->type = bits ? scale_type(item->part) : float_type(item->part);
+    item->note =
+        bits && !group && fits != plan->group ? "group size does not divide its rows" : NULL;
+    return true;
+}
+
 size_t plan_item_weight_bytes(const plan_item *item) {
     const model_part *part = item->part;
     if (item->bits) {
@@ -85,7 +130,7 @@ size_t plan_item_scale_bytes(const plan_item *item) {
                       : 0;
 }
 
-static size_t item_bytes(const plan_item *item) {
+size_t plan_item_bytes(const plan_item *item) {
     return plan_item_weight_bytes(item) + 2 * plan_item_scale_bytes(item);
 }
 
@@ -97,7 +142,7 @@ static plan_totals add_up(const quant_plan *plan) {
     for (size_t i = 0; i < plan->n_items; i++) {
         const plan_item *item = &plan->items[i];
         t.params += item->part->params;
-        t.bytes += item_bytes(item);
+        t.bytes += plan_item_bytes(item);
         if (item->bits) {
             t.quantized_params += item->part->params;
             weighted += (double)item->bits * (double)item->part->params;
@@ -106,6 +151,10 @@ static plan_totals add_up(const quant_plan *plan) {
     t.true_bits = t.params ? 8.0 * (double)t.bytes / (double)t.params : 0;
     t.nominal_bits = t.quantized_params ? weighted / (double)t.quantized_params : t.true_bits;
     return t;
+}
+
+void plan_sum(quant_plan *plan) {
+    plan->totals = add_up(plan);
 }
 
 static jang_status allocate(quant_plan *plan, ctx_t *ctx, const char *profile_name, size_t n) {
@@ -148,6 +197,7 @@ jang_status plan_make(quant_plan *out, ctx_t *ctx, const profile *p, const profi
         return status;
     }
     plan.group = group ? group : PLAN_DEFAULT_GROUP;
+    plan.model = *model;
     for (size_t i = 0; i < n; i++) {
         plan.items[i] = choose(p, model, plan.group, parts[i]);
     }
@@ -207,7 +257,7 @@ static table_row row_of(const plan_item *item) {
                        .quantized = item->bits != 0,
                        .tensors = 1,
                        .params = item->part->params,
-                       .bytes = item_bytes(item)};
+                       .bytes = plan_item_bytes(item)};
 }
 
 /* The order of a report: embedding, attention, MLP, lm_head, then what stays in floating point. */
@@ -284,6 +334,15 @@ static jang_status notes_to_json(json_t *array, const quant_plan *plan) {
     return failed ? ctx_fail_memory(plan->ctx, plan->n_items) : JANG_OK;
 }
 
+static int add_budget(json_t *object, const quant_plan *plan) {
+    bool bytes = plan->budget > 64;
+    double spent = bytes ? (double)plan->totals.bytes : plan->totals.nominal_bits;
+    return json_object_set_new(object, "budget",
+                               json_pack("{s:f, s:f, s:s, s:s}", "asked", plan->budget, "spent",
+                                         spent, "unit", bytes ? "bytes" : "nominal bits", "measure",
+                                         plan->measure ? plan->measure : "nothing yet"));
+}
+
 jang_status plan_to_json(json_t *object, const quant_plan *plan) {
     const plan_totals *t = &plan->totals;
     json_t *rows = json_array(), *notes = json_array();
@@ -303,7 +362,8 @@ jang_status plan_to_json(json_t *object, const quant_plan *plan) {
                       (json_int_t)t->bytes);
         if (!figures || json_object_update(object, figures) != 0 ||
             json_object_set(object, "rows", rows) != 0 ||
-            json_object_set(object, "notes", notes) != 0) {
+            json_object_set(object, "notes", notes) != 0 ||
+            (plan->budget > 0 && add_budget(object, plan) != 0)) {
             status = ctx_fail_memory(plan->ctx, 256);
         }
         json_decref(figures);

@@ -15,6 +15,7 @@ typedef struct plan_item {
     const model_part *part;
     int bits, group;  /* 0: not quantized */
     dtype type;       /* of scales and biases, or of the whole unquantized tensor */
+    bool fixed;       /* by the user, by name: no budget changes it */
     const char *note; /* why a matrix is not treated as its tier says, or NULL */
 } plan_item;
 
@@ -27,7 +28,10 @@ typedef struct plan_totals {
 typedef struct quant_plan {
     ctx_t *ctx;
     char profile[32];
-    int group; /* as asked for; of a stored model the largest */
+    int group;           /* as asked for; of a stored model the largest */
+    profile_model model; /* of a plan that was made */
+    double budget;       /* nominal bits or bytes that were to be spent; 0: there is none */
+    const char *measure; /* ... and what it was spent by: "weight error" */
     plan_item *items;
     size_t n_items;
     plan_totals totals;
@@ -45,14 +49,27 @@ JANG_MUST_CHECK jang_status plan_make(quant_plan *out, ctx_t *ctx, const profile
 /* Describes parts as they are stored: the plan of a model that exists. */
 JANG_MUST_CHECK jang_status plan_of_stored(quant_plan *out, ctx_t *ctx, const char *profile,
                                            const part_list *list);
+
+/* The quantized item that a model's module ("model.layers.0.mlp.up_proj") is, under whatever prefix
+ * its checkpoint has such modules; SIZE_MAX: none. */
+size_t plan_find_module(const quant_plan *plan, const char *module);
+
+/* Gives a matrix another width and group. group 0: the plan's. False: no group of at most that size
+ * divides its rows (nothing changes), or it has no rows. bits 0: it stays in floating point. */
+bool plan_set(quant_plan *plan, size_t item, int bits, int group);
+/* Adds up anew after changes. */
+void plan_sum(quant_plan *plan);
 void plan_free(quant_plan *plan);
 
 /* Bytes of an item's codes (or of the unquantized tensor), and of its scales, as of its biases. */
 size_t plan_item_weight_bytes(const plan_item *item);
 size_t plan_item_scale_bytes(const plan_item *item);
+/* All of an item's bytes. */
+size_t plan_item_bytes(const plan_item *item);
 
 /* Adds the figures and the table to a JSON object: profile, group_size, params, nominal_bits,
- * true_bits, weight_bytes, rows [{role, tier, bits, tensors, params, bytes}], notes. */
+ * true_bits, weight_bytes, rows [{role, tier, bits, tensors, params, bytes}], notes, and of a
+ * budget "budget" {asked, spent, unit, measure}. */
 JANG_MUST_CHECK jang_status plan_to_json(json_t *object, const quant_plan *plan);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "format/affine.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -24,25 +25,44 @@ typedef struct profile_row {
     { "JANG_" name, PROFILE_TIERED, mlp, attention, embedding, head, DT_COUNT, mlp }
 #define MIXED(name, low, high)                                                                     \
     { name, PROFILE_MIXED, low, high, 0, 0, DT_COUNT, low }
+#define BUDGET(name, bits)                                                                         \
+    { "JANG_" name, PROFILE_BUDGET, 0, 0, 0, 0, DT_COUNT, bits }
 #define FLOATING(name, type, bits)                                                                 \
     { name, PROFILE_FLOAT, 0, 0, 0, 0, type, bits }
 
 static const profile_row rows[] = {
-    TIERED("1L", 2, 8, 8, 8),      TIERED("2S", 2, 6, 4, 6),    TIERED("2M", 2, 8, 4, 8),
-    TIERED("2L", 2, 8, 6, 8),      TIERED("3S", 3, 4, 4, 6),    TIERED("3M", 3, 6, 4, 6),
-    TIERED("3L", 3, 8, 4, 8),      TIERED("4S", 4, 5, 4, 6),    TIERED("4M", 4, 6, 4, 6),
-    TIERED("4L", 4, 8, 4, 8),      TIERED("6M", 6, 8, 6, 8),    MIXED("mixed_2_6", 2, 6),
-    MIXED("mixed_3_4", 3, 4),      MIXED("mixed_3_6", 3, 6),    MIXED("mixed_4_6", 4, 6),
-    FLOATING("bf16", DT_BF16, 16), FLOATING("f16", DT_F16, 16), FLOATING("f32", DT_F32, 32),
+    TIERED("1L", 2, 8, 8, 8),
+    TIERED("2S", 2, 6, 4, 6),
+    TIERED("2M", 2, 8, 4, 8),
+    TIERED("2L", 2, 8, 6, 8),
+    TIERED("3S", 3, 4, 4, 6),
+    TIERED("3M", 3, 6, 4, 6),
+    TIERED("3L", 3, 8, 4, 8),
+    TIERED("4S", 4, 5, 4, 6),
+    TIERED("4M", 4, 6, 4, 6),
+    TIERED("4L", 4, 8, 4, 8),
+    TIERED("6M", 6, 8, 6, 8),
+    BUDGET("2K", 2),
+    BUDGET("3K", 3),
+    BUDGET("4K", 4),
+    BUDGET("5K", 5),
+    BUDGET("6K", 6),
+    MIXED("mixed_2_6", 2, 6),
+    MIXED("mixed_3_4", 3, 4),
+    MIXED("mixed_3_6", 3, 6),
+    MIXED("mixed_4_6", 4, 6),
+    FLOATING("bf16", DT_BF16, 16),
+    FLOATING("f16", DT_F16, 16),
+    FLOATING("f32", DT_F32, 32),
 };
 
 #define N_PROFILES (sizeof rows / sizeof *rows)
 
 /* The names of the table, for programs; a test holds the two together. */
 static const char *const names[N_PROFILES + 1] = {
-    "JANG_1L",   "JANG_2S", "JANG_2M", "JANG_2L", "JANG_3S",   "JANG_3M",   "JANG_3L",
-    "JANG_4S",   "JANG_4M", "JANG_4L", "JANG_6M", "mixed_2_6", "mixed_3_4", "mixed_3_6",
-    "mixed_4_6", "bf16",    "f16",     "f32",     NULL,
+    "JANG_1L",   "JANG_2S",   "JANG_2M",   "JANG_2L",   "JANG_3S", "JANG_3M", "JANG_3L", "JANG_4S",
+    "JANG_4M",   "JANG_4L",   "JANG_6M",   "JANG_2K",   "JANG_3K", "JANG_4K", "JANG_5K", "JANG_6K",
+    "mixed_2_6", "mixed_3_4", "mixed_3_6", "mixed_4_6", "bf16",    "f16",     "f32",     NULL,
 };
 
 const char *const *jang_profile_names(void) {
@@ -82,7 +102,8 @@ jang_status profile_find(profile *out, ctx_t *ctx, const char *name, int bits) {
     }
     for (size_t i = 0; i < N_PROFILES; i++) {
         const char *full = rows[i].name;
-        bool short_name = rows[i].kind == PROFILE_TIERED && strcasecmp(name, full + 5) == 0;
+        bool ours = rows[i].kind == PROFILE_TIERED || rows[i].kind == PROFILE_BUDGET;
+        bool short_name = ours && strcasecmp(name, full + 5) == 0;
         if (short_name || strcasecmp(name, full) == 0) {
             fill(out, &rows[i]);
             return JANG_OK;
@@ -97,6 +118,21 @@ jang_status profile_find(profile *out, ctx_t *ctx, const char *name, int bits) {
         ctx_fail(ctx, JANG_ERR_ARGUMENT, "no profile \"%s\"; profiles are %s", name, list.data);
     buf_free(&list);
     return status;
+}
+
+jang_status profile_of_budget(profile *out, ctx_t *ctx, double nominal, uint64_t size) {
+    profile p = {.kind = PROFILE_BUDGET, .type = DT_COUNT, .target = nominal, .size = size};
+    if (size == 0) {
+        if (!(nominal >= 2 && nominal <= 8)) {
+            return ctx_fail(ctx, JANG_ERR_ARGUMENT,
+                            "a budget of %g nominal bits; it must be between 2 and 8", nominal);
+        }
+        snprintf(p.name, sizeof p.name, "JANG_%gK", nominal);
+    } else {
+        snprintf(p.name, sizeof p.name, "JANG_%gGB", (double)size / 1e9);
+    }
+    *out = p;
+    return JANG_OK;
 }
 
 /* The layers that mlx-lm's recipes give more bits. */
@@ -121,15 +157,27 @@ static int mixed_bits(const profile *p, int n_layer, const char *name) {
  * by others: the least widths of tiered profiles there. Experts without a gate have up for it. */
 #define MANY_EXPERTS 256
 
-static int expert_floor(const profile_model *model, tensor_role role, const char *name) {
+int profile_floor(const profile_model *model, const char *name, tensor_role role) {
     if (model->n_expert < MANY_EXPERTS) {
-        return 0;
+        return 2;
     }
     bool gateless = strstr(name, "switch_mlp.fc1") != NULL;
     return role == ROLE_EXPERT_GATE || role == ROLE_EXPERT_GATE_UP ? 4
            : role == ROLE_EXPERT_UP && gateless                    ? 4
            : role == ROLE_EXPERT_DOWN                              ? 3
-                                                                   : 0;
+                                                                   : 2;
+}
+
+/* What a budget's matrices are tried with: the width nearest the mean, where it can be told. */
+static int trial_bits(const profile *p) {
+    static const int widths[] = {2, 3, 4, 5, 6, 8};
+    int best = 4;
+    for (size_t i = 0; p->target > 0 && i < sizeof widths / sizeof widths[0]; i++) {
+        if (fabs(widths[i] - p->target) < fabs(best - p->target)) {
+            best = widths[i];
+        }
+    }
+    return best;
 }
 
 int profile_bits(const profile *p, const profile_model *model, const char *name, tensor_role role) {
@@ -140,10 +188,14 @@ int profile_bits(const profile *p, const profile_model *model, const char *name,
     if (p->kind == PROFILE_MIXED) {
         return mixed_bits(p, model->n_layer, name);
     }
+    if (p->kind == PROFILE_BUDGET) {
+        int bits = trial_bits(p), least = profile_floor(model, name, role);
+        return bits > least ? bits : least;
+    }
     if (tier == TIER_EMBEDDING && model->tied && role == ROLE_EMBEDDING &&
         p->bits[TIER_LM_HEAD] > p->bits[TIER_EMBEDDING]) {
         return p->bits[TIER_LM_HEAD];
     }
-    int least = p->kind == PROFILE_TIERED ? expert_floor(model, role, name) : 0;
+    int least = p->kind == PROFILE_TIERED ? profile_floor(model, name, role) : 0;
     return p->bits[tier] > least ? p->bits[tier] : least;
 }

@@ -8,6 +8,7 @@ from common import MODELS, Suite, convert, error, logits, mean_kl, mlx_logits, m
 
 PROFILES = (
     "JANG_1L JANG_2S JANG_2M JANG_2L JANG_3S JANG_3M JANG_3L JANG_4S JANG_4M JANG_4L JANG_6M "
+    "JANG_2K JANG_3K JANG_4K JANG_5K JANG_6K "
     "mixed_2_6 mixed_3_4 mixed_3_6 mixed_4_6 f16 bf16 f32"
 ).split()
 MIXED = [name for name in PROFILES if name.startswith("mixed")]

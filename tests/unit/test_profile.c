@@ -56,7 +56,7 @@ static void test_profile_names_are_all_found(void **state) {
         assert_ok(ctx, profile_find(&p, ctx, *name, 0));
         assert_string_equal(p.name, *name);
     }
-    assert_int_equal(n, 11 + 4 + 3);
+    assert_int_equal(n, 11 + 5 + 4 + 3);
     jang_context_free(ctx);
 }
 
