@@ -67,15 +67,7 @@ typedef struct runner {
 
 static size_t item_of(const runner *r, const ops_weight *w) {
     const char *name = model_weight_name(r->m, w);
-    size_t n = name ? strlen(name) : 0;
-    for (size_t i = 0; name && i < r->c->plan->n_items; i++) {
-        const plan_item *item = &r->c->plan->items[i];
-        if (item->bits && strncmp(item->part->name, name, n) == 0 &&
-            strcmp(item->part->name + n, ".weight") == 0) {
-            return i;
-        }
-    }
-    return NO_ITEM;
+    return name ? plan_find_module(r->c->plan, name) : NO_ITEM;
 }
 
 typedef struct widen_job {

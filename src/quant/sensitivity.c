@@ -14,6 +14,7 @@
 #include "model/model.h"
 #include "ops/hostbuf.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -359,7 +360,7 @@ static jang_status pass(prober *p, int layer, float *from, float *to, size_t sho
     }
     p->looks = looks;
     p->shown = shown;
-    model_layer(p->m, layer, &b, &p->cache);
+    model_layer(p->m, (layer_stages){layer, 0, INT_MAX}, &b, &p->cache);
     status = finish(p);
     p->looks = false;
     p->shown = NO_ITEM;
