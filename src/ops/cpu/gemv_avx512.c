@@ -77,7 +77,8 @@ ALWAYS_INLINE unpacker unpacker_for(int bits) {
     return u;
 }
 
-/* The planes of a chunk of which n bytes are there (full: all). Nothing beyond them is read. */
+/* The planes of a chunk of which n bytes are there (full: all can be read). Nothing beyond them is
+ * read. */
 ALWAYS_INLINE void unpack_chunk(__m512i *planes, const uint8_t *p, int bits, bool full, int64_t n,
                                 const unpacker *u) {
     const int n_planes = gemv_planes(bits), size = 8 * n_planes * bits;
@@ -116,6 +117,7 @@ typedef struct gemv_block {
     const uint8_t *codes, *scales, *biases;
     dtype type;
     int64_t group_at, n_groups; /* index of its first group in scales; groups there, if not 16 */
+    bool over;                  /* whole chunks can be read, even where the row ends before */
     const int8_t *low, *high;
     const float *x_scales, *x_sums;
     int64_t x_stride, x_group_stride; /* from one row of x to the next */
@@ -141,7 +143,8 @@ ALWAYS_INLINE void dot_vectors(__m512i (*v)[4], const gemv_block *k, const unpac
                 break;
             }
             __m512i w[4];
-            unpack_chunk(w, k->codes + c * chunk_bytes, bits, full, bytes - c * chunk_bytes, u);
+            unpack_chunk(w, k->codes + c * chunk_bytes, bits, full || k->over,
+                         bytes - c * chunk_bytes, u);
 #pragma GCC unroll 4
             for (int p = 0; p < planes; p++) {
 #pragma GCC unroll 4
@@ -245,6 +248,7 @@ ALWAYS_INLINE void gemv_row(const weight_desc *w, const q8_rows *x, int64_t t0, 
                     .biases = w->biases,
                     .type = w->scale_type,
                     .group_at = r * n_groups,
+                    .over = r + 1 < w->n_out && row_bytes >= 64,
                     .low = x->low + t0 * x->code_stride,
                     .high = x->high + t0 * x->code_stride,
                     .x_scales = x->scales + t0 * x->group_stride,

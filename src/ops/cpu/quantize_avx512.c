@@ -35,19 +35,48 @@ ALWAYS_INLINE bool quantize_group(int8_t *low, int8_t *high, float *scale, float
     return _mm512_test_epi32_mask(any, any) != 0;
 }
 
-/* Two planes of units of `unit` codes, which go to them in turn. */
-ALWAYS_INLINE void store_two_planes(int8_t *out, const __m512i *v, int unit) {
-    uint8_t at[2][64];
-    for (int i = 0; i < 128; i++) {
-        int p = i / 64, j = i % 64;
-        at[p][j] = (uint8_t)((j / unit * 2 + p) * unit + j % unit);
-    }
-    for (int i = 0; i < 4; i += 2) {
-        for (int p = 0; p < 2; p++) {
-            __m512i plane = _mm512_permutex2var_epi8(v[i], _mm512_loadu_si512(at[p]), v[i + 1]);
+/* Sources of the bytes of two planes of units of 1 (4 bits) and of 8 (3 bits) codes, which go to them
+ * in turn, and of the four planes of 2 bits in one register of codes. */
+#define EVERY_SECOND(a) a, a + 2, a + 4, a + 6, a + 8, a + 10, a + 12, a + 14
+#define PLANE_OF_ONES(p)                                                                           \
+    { EVERY_SECOND(p), EVERY_SECOND(p + 16), EVERY_SECOND(p + 32), EVERY_SECOND(p + 48),           \
+      EVERY_SECOND(p + 64), EVERY_SECOND(p + 80), EVERY_SECOND(p + 96), EVERY_SECOND(p + 112) }
+#define EIGHT_FROM(a) a, a + 1, a + 2, a + 3, a + 4, a + 5, a + 6, a + 7
+#define PLANE_OF_EIGHTS(p)                                                                         \
+    { EIGHT_FROM(p), EIGHT_FROM(p + 16), EIGHT_FROM(p + 32), EIGHT_FROM(p + 48),                   \
+      EIGHT_FROM(p + 64), EIGHT_FROM(p + 80), EIGHT_FROM(p + 96), EIGHT_FROM(p + 112) }
+#define EVERY_FOURTH(a)                                                                            \
+    a, a + 4, a + 8, a + 12, a + 16, a + 20, a + 24, a + 28, a + 32, a + 36, a + 40, a + 44,       \
+        a + 48, a + 52, a + 56, a + 60
+static const uint8_t planes_of_ones[2][64] = {PLANE_OF_ONES(0), PLANE_OF_ONES(1)};
+static const uint8_t planes_of_eights[2][64] = {PLANE_OF_EIGHTS(0), PLANE_OF_EIGHTS(8)};
+static const uint8_t four_planes[64] = {EVERY_FOURTH(0), EVERY_FOURTH(1), EVERY_FOURTH(2),
+                                        EVERY_FOURTH(3)};
+
+ALWAYS_INLINE void store_two_planes(int8_t *out, const __m512i *v, const uint8_t (*from)[64]) {
+    for (int p = 0; p < 2; p++) {
+        __m512i order = _mm512_loadu_si512(from[p]);
+        for (int i = 0; i < 4; i += 2) {
+            __m512i plane = _mm512_permutex2var_epi8(v[i], order, v[i + 1]);
             _mm512_storeu_si512(out + 64 * (i + p), plane);
         }
     }
+}
+
+/* Each register gives a 128-bit lane to every plane. */
+ALWAYS_INLINE void store_four_planes(int8_t *out, const __m512i *v) {
+    __m512i order = _mm512_loadu_si512(four_planes), a[4];
+    for (int i = 0; i < 4; i++) {
+        a[i] = _mm512_permutexvar_epi8(order, v[i]);
+    }
+    __m512i low01 = _mm512_shuffle_i32x4(a[0], a[1], 0x44);
+    __m512i low23 = _mm512_shuffle_i32x4(a[2], a[3], 0x44);
+    __m512i high01 = _mm512_shuffle_i32x4(a[0], a[1], 0xee);
+    __m512i high23 = _mm512_shuffle_i32x4(a[2], a[3], 0xee);
+    _mm512_storeu_si512(out, _mm512_shuffle_i32x4(low01, low23, 0x88));
+    _mm512_storeu_si512(out + 64, _mm512_shuffle_i32x4(low01, low23, 0xdd));
+    _mm512_storeu_si512(out + 128, _mm512_shuffle_i32x4(high01, high23, 0x88));
+    _mm512_storeu_si512(out + 192, _mm512_shuffle_i32x4(high01, high23, 0xdd));
 }
 
 /* Puts Q8_PAD codes into the order of the planes of gemv_avx512.c. */
@@ -56,25 +85,12 @@ static void store_planes(int8_t *out, const int8_t *codes, int bits) {
     for (int i = 0; i < 4; i++) {
         v[i] = _mm512_loadu_si512(codes + 64 * i);
     }
-    if (bits == 8 || bits == 5 || bits == 6) {
-        memcpy(out, codes, Q8_PAD);
-    } else if (bits == 4) {
-        store_two_planes(out, v, 1);
-    } else if (bits == 3) {
-        store_two_planes(out, v, 8);
+    if (bits == 2) {
+        store_four_planes(out, v);
+    } else if (bits == 3 || bits == 4) {
+        store_two_planes(out, v, bits == 3 ? planes_of_eights : planes_of_ones);
     } else {
-        uint8_t at[64];
-        for (int i = 0; i < 64; i++) {
-            at[i] = (uint8_t)(i % 16 * 4 + i / 16);
-        }
-        __m512i by_plane = _mm512_loadu_si512(at);
-        for (int i = 0; i < 4; i++) { /* a quarter of each plane in each 128-bit lane */
-            int8_t lanes[64];
-            _mm512_storeu_si512(lanes, _mm512_permutexvar_epi8(by_plane, v[i]));
-            for (int p = 0; p < 4; p++) {
-                memcpy(out + 64 * p + 16 * i, lanes + 16 * p, 16);
-            }
-        }
+        memcpy(out, codes, Q8_PAD);
     }
 }
 
