@@ -1,6 +1,8 @@
 /* sampler.c - from logits to a token. */
 #include "engine/sampler.h"
 
+#include "engine/nucleus.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +20,7 @@ struct sampler {
     candidate *list; /* [n_vocab] */
     double *weights; /* [n_vocab] */
     uint64_t *seen;  /* bits of [n_vocab], all zero between calls */
+    nucleus *nucleus;
 };
 
 /* ---- Options ---- */
@@ -69,6 +72,11 @@ jang_status sampler_new(sampler **out, ctx_t *ctx, int32_t n_vocab) {
         sampler_free(s);
         return ctx_fail_memory(ctx, n * (sizeof *s->list + sizeof *s->weights));
     }
+    jang_status status = nucleus_new(&s->nucleus, ctx, n_vocab);
+    if (status != JANG_OK) {
+        sampler_free(s);
+        return status;
+    }
     *out = s;
     return JANG_OK;
 }
@@ -78,6 +86,7 @@ void sampler_free(sampler *s) {
         ctx_free(s->ctx, s->list);
         ctx_free(s->ctx, s->weights);
         ctx_free(s->ctx, s->seen);
+        nucleus_free(s->nucleus);
         ctx_free(s->ctx, s);
     }
 }
@@ -214,28 +223,11 @@ static float bound_of_top(const float *logits, int32_t n_vocab, int32_t k, float
     return low == max - 64 ? -INFINITY : low;
 }
 
-/* A bound such that the logits that reach it hold top_p of the whole: sorting the few of them
- * instead of a vocabulary saves most of the time of picking a token. */
-static float bound_of_mass(const float *logits, int32_t n_vocab, double top_p, double total,
-                           float max) {
-    for (float depth = 4; depth < 64; depth *= 2) {
-        double sum = 0;
-        for (int32_t i = 0; i < n_vocab; i++) {
-            sum += logits[i] >= max - depth ? exp((double)logits[i] - (double)max) : 0;
-        }
-        if (sum >= top_p * total) {
-            return max - depth;
-        }
-    }
-    return -INFINITY;
-}
-
-/* Sum of exp(logit - max) over the candidates, or, where list is NULL, over all logits. */
-static double total_weight(const candidate *list, const float *logits, int32_t n, float max) {
+/* Sum of exp(logit - max) over the candidates. */
+static double total_weight(const candidate *list, int32_t n, float max) {
     double sum = 0;
     for (int32_t i = 0; i < n; i++) {
-        float logit = list ? list[i].logit : logits[i];
-        sum += isnan(logit) ? 0 : exp((double)logit - (double)max);
+        sum += exp((double)list[i].logit - (double)max);
     }
     return sum;
 }
@@ -260,7 +252,7 @@ static bool is_limit(float p) {
 
 /* Tokens whose surprise is nearest to the entropy (arXiv:2202.00666), sorted again by logit. */
 static int32_t limit_typical(sampler *s, int32_t n, double typical_p, float max) {
-    double total = total_weight(s->list, NULL, n, max), entropy = 0;
+    double total = total_weight(s->list, n, max), entropy = 0;
     for (int32_t i = 0; i < n; i++) {
         double log_p = (double)s->list[i].logit - (double)max - log(total);
         entropy -= exp(log_p) * log_p;
@@ -293,30 +285,25 @@ static int32_t limit_min_p(sampler *s, int32_t n, float min_p) {
     return kept;
 }
 
+static bool has_top_k(const sampler *s, const jang_sampling *o) {
+    return o->top_k > 0 && o->top_k < s->n_vocab;
+}
+
 /* Leaves in the list what top_k, typical_p, top_p and min_p let through, at least one. Only a list
  * that somebody sorts is sorted; unsorted, it is in the order of the ids. */
 static int32_t limit(sampler *s, const jang_sampling *o, const float *logits, float max) {
-    bool top_k = o->top_k > 0 && o->top_k < s->n_vocab, typical = is_limit(o->typical_p);
-    float least = -INFINITY;
-    double total = 0;
-    if (top_k) {
-        least = bound_of_top(logits, s->n_vocab, o->top_k, max);
-    } else if (!typical && o->top_p < 1) {
-        total = total_weight(NULL, logits, s->n_vocab, max);
-        least = bound_of_mass(logits, s->n_vocab, (double)o->top_p, total, max);
-    }
+    bool top_k = has_top_k(s, o);
+    float least = top_k ? bound_of_top(logits, s->n_vocab, o->top_k, max) : -INFINITY;
     int32_t n = collect(s, logits, least);
     if (top_k || o->top_p < 1) {
         qsort(s->list, (size_t)n, sizeof *s->list, compare_candidates);
         n = top_k && n > o->top_k ? o->top_k : n;
     }
-    if (typical) {
+    if (is_limit(o->typical_p)) {
         n = limit_typical(s, n, (double)o->typical_p, max);
     }
     if (o->top_p < 1) {
-        bool whole = !top_k && !typical;
-        n = cut_mass(s, n, (double)o->top_p, whole ? total : total_weight(s->list, NULL, n, max),
-                     max);
+        n = cut_mass(s, n, (double)o->top_p, total_weight(s->list, n, max), max);
     }
     return o->min_p > 0 ? limit_min_p(s, n, o->min_p) : n;
 }
@@ -362,6 +349,11 @@ int32_t sampler_pick(sampler *s, const sample_task *t) {
     if (o->temperature == 0 || o->top_k == 1 || !isfinite(max)) {
         return best;
     }
+    double u = draw(t->seed, t->n_ids);
+    if (!has_top_k(s, o) && !is_limit(o->typical_p) && o->min_p == 0) {
+        return nucleus_pick(s->nucleus, t->logits, max, (double)o->top_p, (double)o->temperature,
+                            u);
+    }
     int32_t n = limit(s, o, t->logits, max);
-    return pick_weighted(s, n, max, o->temperature, draw(t->seed, t->n_ids));
+    return pick_weighted(s, n, max, o->temperature, u);
 }

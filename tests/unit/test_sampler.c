@@ -22,7 +22,7 @@ static void halving_logits(float *logits) {
 /* Draws from a copy of the logits, as token number position. */
 static int32_t pick(sampler *s, const jang_sampling *options, const float *logits, int32_t n_vocab,
                     size_t position) {
-    static float copy[4000];
+    static float copy[20000];
     memcpy(copy, logits, (size_t)n_vocab * sizeof *copy);
     return sampler_pick(s, &(sample_task){.options = options,
                                           .seed = options->seed,
@@ -116,11 +116,34 @@ static void test_sampler_limits_keep_the_right_tokens(void **state) {
     jang_context_free(ctx);
 }
 
+/* Without limits the ids are walked through in order, as with one that lets all pass. */
+static void test_sampler_draws_from_all_in_order(void **state) {
+    (void)state;
+    enum { N = 20000 };
+    ctx_t *ctx = test_context();
+    test_rng rng = {6};
+    static float logits[N];
+    for (int i = 0; i < N; i++) {
+        logits[i] = i % 7 ? rng_normal(&rng) : -INFINITY;
+    }
+    jang_sampling plain = {.temperature = 0.7F, .top_p = 1, .seed = 3}, limited = plain;
+    limited.min_p = 1e-30F;
+    sampler *s;
+    assert_ok(ctx, sampler_new(&s, ctx, N));
+    for (size_t position = 0; position < 100; position++) {
+        int32_t id = pick(s, &plain, logits, N, position);
+        assert_int_equal(id, pick(s, &limited, logits, N, position));
+        assert_true(id % 7 != 0);
+    }
+    sampler_free(s);
+    jang_context_free(ctx);
+}
+
 /* top_p alone sorts the head of the vocabulary only; with a top_k that leaves out one token it
  * sorts all. The draws must be the same, also where the head is long. */
 static void test_sampler_top_p_needs_no_top_k(void **state) {
     (void)state;
-    enum { N = 4000 };
+    enum { N = 20000 }; /* more than a thread takes at once */
     ctx_t *ctx = test_context();
     test_rng rng = {5};
     static float logits[N];
@@ -137,7 +160,7 @@ static void test_sampler_top_p_needs_no_top_k(void **state) {
             sampler *a, *b;
             assert_ok(ctx, sampler_new(&a, ctx, N));
             assert_ok(ctx, sampler_new(&b, ctx, N));
-            for (size_t position = 0; position < 100; position++) {
+            for (size_t position = 0; position < 20; position++) {
                 assert_int_equal(pick(a, &alone, logits, N, position),
                                  pick(b, &both, logits, N, position));
             }
@@ -338,6 +361,7 @@ int main(void) {
         cmocka_unit_test(test_sampler_zero_temperature_takes_the_likeliest),
         cmocka_unit_test(test_sampler_draws_by_probability),
         cmocka_unit_test(test_sampler_limits_keep_the_right_tokens),
+        cmocka_unit_test(test_sampler_draws_from_all_in_order),
         cmocka_unit_test(test_sampler_top_p_needs_no_top_k),
         cmocka_unit_test(test_sampler_depends_on_seed_and_position),
         cmocka_unit_test(test_sampler_heeds_biases_masks_and_bans),

@@ -176,11 +176,16 @@ ALWAYS_INLINE void store_tile(const gemm_tile *k, lane_sums *acc, int n_tok) {
     }
 }
 
+/* How far ahead codes of the panel are asked for, in bytes: it lies in the second-level cache. */
+#define GEMM_AHEAD 1024
+
 /* dot += the steps of a group. n_tok, the tile's width, is a constant where this is inlined. */
 ALWAYS_INLINE void dot_steps(__m512i (*dot)[2], const uint8_t *w, const uint32_t *x, int steps,
                              int n_tok) {
     for (int s = 0; s < steps; s++) {
         __m512i w0 = _mm512_load_si512(w), w1 = _mm512_load_si512(w + 64);
+        _mm_prefetch((const char *)w + GEMM_AHEAD, _MM_HINT_T0);
+        _mm_prefetch((const char *)w + GEMM_AHEAD + 64, _MM_HINT_T0);
 #pragma GCC unroll 12
         for (int t = 0; t < n_tok; t++) {
             __m512i codes = _mm512_set1_epi32((int)x[t]);

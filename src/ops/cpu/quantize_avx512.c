@@ -35,16 +35,21 @@ ALWAYS_INLINE bool quantize_group(int8_t *low, int8_t *high, float *scale, float
     return _mm512_test_epi32_mask(any, any) != 0;
 }
 
-/* Sources of the bytes of two planes of units of 1 (4 bits) and of 8 (3 bits) codes, which go to them
- * in turn, and of the four planes of 2 bits in one register of codes. */
+/* Sources of the bytes of two planes of units of 1 (4 bits) and of 8 (3 bits) codes, which go to
+ * them in turn, and of the four planes of 2 bits in one register of codes. */
 #define EVERY_SECOND(a) a, a + 2, a + 4, a + 6, a + 8, a + 10, a + 12, a + 14
 #define PLANE_OF_ONES(p)                                                                           \
-    { EVERY_SECOND(p), EVERY_SECOND(p + 16), EVERY_SECOND(p + 32), EVERY_SECOND(p + 48),           \
-      EVERY_SECOND(p + 64), EVERY_SECOND(p + 80), EVERY_SECOND(p + 96), EVERY_SECOND(p + 112) }
+    {                                                                                              \
+        EVERY_SECOND(p), EVERY_SECOND(p + 16), EVERY_SECOND(p + 32), EVERY_SECOND(p + 48),         \
+            EVERY_SECOND(p + 64), EVERY_SECOND(p + 80), EVERY_SECOND(p + 96),                      \
+            EVERY_SECOND(p + 112)                                                                  \
+    }
 #define EIGHT_FROM(a) a, a + 1, a + 2, a + 3, a + 4, a + 5, a + 6, a + 7
 #define PLANE_OF_EIGHTS(p)                                                                         \
-    { EIGHT_FROM(p), EIGHT_FROM(p + 16), EIGHT_FROM(p + 32), EIGHT_FROM(p + 48),                   \
-      EIGHT_FROM(p + 64), EIGHT_FROM(p + 80), EIGHT_FROM(p + 96), EIGHT_FROM(p + 112) }
+    {                                                                                              \
+        EIGHT_FROM(p), EIGHT_FROM(p + 16), EIGHT_FROM(p + 32), EIGHT_FROM(p + 48),                 \
+            EIGHT_FROM(p + 64), EIGHT_FROM(p + 80), EIGHT_FROM(p + 96), EIGHT_FROM(p + 112)        \
+    }
 #define EVERY_FOURTH(a)                                                                            \
     a, a + 4, a + 8, a + 12, a + 16, a + 20, a + 24, a + 28, a + 32, a + 36, a + 40, a + 44,       \
         a + 48, a + 52, a + 56, a + 60
