@@ -80,6 +80,9 @@ static bool step_header(msg_parser *p, bool final) {
         bool is_rest = final && r != SCAN_BAD;
         if (is_rest) { /* cut off in a header */
             tbuf_clear(&p->pending);
+        } else if (r != SCAN_BAD) { /* its first mark is text too, and must not end the body */
+            msg_emit(p, MSG_TEXT, p->pending.data, 1);
+            tbuf_drop(&p->pending, 1);
         }
         return p->pending.n > 0;
     }
