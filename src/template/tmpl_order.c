@@ -143,21 +143,24 @@ static bool dict_equal(tm_core *t, const tv_dict *a, const tv_dict *b) {
     return true;
 }
 
-static bool view_equal(tm_core *t, const tv_view *a, const tv_view *b) {
-    if (a->kind == TV_VALUES || b->kind == TV_VALUES || a->dict->n != b->dict->n) {
-        return a == b;
-    }
-    if (a->kind != b->kind) {
-        return a->dict->n == 0; /* two empty sets */
-    }
-    for (size_t i = 0; i < a->dict->n; i++) {
-        const tv_entry *e = &a->dict->entries[i];
-        const tval *other = tv_dict_get(t, b->dict, e->key);
-        if (!other || (a->kind == TV_ITEMS && !tv_equal(t, e->value, *other))) {
+/* Whether large holds each key or item of small; a list among them cannot be looked for in keys. */
+static bool view_contained(tm_core *t, const tv_view *small, tv_view *large) {
+    tval in = {.type = TV_VIEW, .view = large};
+    for (size_t i = 0; i < small->dict->n; i++) {
+        const tv_entry *e = &small->dict->entries[i];
+        tval item = small->kind == TV_KEYS ? e->key : tv_pair(t, e->key, e->value);
+        if (!tv_contains(t, in, item)) {
             return false;
         }
     }
     return true;
+}
+
+static bool view_equal(tm_core *t, tv_view *a, tv_view *b) {
+    if (a->kind == TV_VALUES || b->kind == TV_VALUES || a->dict->n != b->dict->n) {
+        return a == b;
+    }
+    return view_contained(t, a, b);
 }
 
 static bool number_equal(tval a, tval b) {
@@ -269,21 +272,13 @@ static bool seq_order(tm_core *t, tv_order op, const tv_seq *a, const tv_seq *b)
 }
 
 /* Views are sets: < means a proper subset. */
-static bool view_order(tm_core *t, tv_order op, const tv_view *a, const tv_view *b) {
-    const tv_view *small = op == TV_LT || op == TV_LE ? a : b, *large = small == a ? b : a;
+static bool view_order(tm_core *t, tv_order op, tv_view *a, tv_view *b) {
+    tv_view *small = op == TV_LT || op == TV_LE ? a : b, *large = small == a ? b : a;
     bool proper = op == TV_LT || op == TV_GT;
     if (small->dict->n > large->dict->n || (proper && small->dict->n == large->dict->n)) {
         return false;
     }
-    for (size_t i = 0; i < small->dict->n; i++) {
-        const tv_entry *e = &small->dict->entries[i];
-        const tval *other = tv_dict_get(t, large->dict, e->key);
-        if (small->kind != large->kind || !other ||
-            (small->kind == TV_ITEMS && !tv_equal(t, e->value, *other))) {
-            return false;
-        }
-    }
-    return true;
+    return view_contained(t, small, large);
 }
 
 bool tv_compare(tm_core *t, tv_order op, tval a, tval b) {

@@ -77,9 +77,9 @@ static void check_target(parser *p, const nd *node) {
     }
 }
 
-nd *ps_target(parser *p, const char *end, bool with_namespace) {
-    nd *node = ps_tuple(
-        p, (ps_tuple_rules){.primary_only = true, .with_namespace = with_namespace, .end = end});
+nd *ps_target(parser *p, bool with_namespace) {
+    nd *node =
+        ps_tuple(p, (ps_tuple_rules){.primary_only = true, .with_namespace = with_namespace});
     check_target(p, node);
     ps_set_use(node, USE_STORE);
     return node;
@@ -126,14 +126,14 @@ static nd *parse_for(parser *p, uint32_t at) {
     nd *node = nd_new(p->t, ND_FOR, at);
     nd_for *loop = node->loop = tm_zero(p->t, sizeof *loop);
     const tk *first = p->token;
-    loop->target = ps_target(p, "in", false);
+    loop->target = ps_target(p, false);
     ps_expect_name(p, "in");
-    loop->iter = ps_tuple(p, (ps_tuple_rules){.end = "recursive"});
+    loop->iter = ps_tuple(p, (ps_tuple_rules){0});
     if (ps_skip_name(p, "if")) {
         loop->test = ps_expression(p, true);
         parser again = *p; /* the filter needs the target resolved for itself */
         again.token = first;
-        loop->test_target = ps_target(&again, "in", false);
+        loop->test_target = ps_target(&again, false);
     }
     loop->recursive = ps_skip_name(p, "recursive");
     p->n_loops++;
@@ -171,7 +171,7 @@ static nd *parse_if(parser *p, uint32_t at) {
 }
 
 static nd *parse_set(parser *p, uint32_t at) {
-    nd *target = ps_target(p, NULL, true);
+    nd *target = ps_target(p, true);
     bool block = !ps_skip(p, TK_ASSIGN);
     nd *node = nd_new(p->t, block ? ND_SET_BLOCK : ND_SET, at);
     node->a = target;
@@ -190,7 +190,7 @@ static nd *parse_with(parser *p, uint32_t at) {
         if (node->items.n) {
             ps_expect(p, TK_COMMA);
         }
-        nd *target = ps_target(p, NULL, false);
+        nd *target = ps_target(p, false);
         ps_set_use(target, USE_PARAM);
         nd_push(p->t, &node->items, target);
         ps_expect(p, TK_ASSIGN);

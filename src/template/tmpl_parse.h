@@ -26,15 +26,14 @@ void ps_expect_name(parser *p, const char *name);
 
 /* with_else: whether "a if b else c" is allowed at the top. */
 nd *ps_expression(parser *p, bool with_else);
-/* One expression, or several parted by commas, which are a tuple. end, if not NULL, is a name that
- * ends it as well. in_parentheses: may be empty. */
+/* One expression, or several parted by commas, which are a tuple. in_parentheses: may be
+ * empty. */
 typedef struct ps_tuple_rules {
     bool primary_only, with_else, with_namespace, in_parentheses;
-    const char *end;
 } ps_tuple_rules;
 nd *ps_tuple(parser *p, ps_tuple_rules rules);
 /* What is assigned to: a name, with rules a tuple of them or ns.attr. */
-nd *ps_target(parser *p, const char *end, bool with_namespace);
+nd *ps_target(parser *p, bool with_namespace);
 nd *ps_target_name(parser *p);
 void ps_set_use(nd *node, nd_use use);
 /* "| name(args) | ..."; started: the first name comes without '|'. */

@@ -583,9 +583,9 @@ nd *ps_expression(parser *p, bool with_else) {
     return node;
 }
 
-static bool at_tuple_end(const parser *p, const char *end) {
-    return ps_is(p, TK_VARIABLE_END) || ps_is(p, TK_BLOCK_END) || ps_is(p, TK_RPAREN) ||
-           (end && ps_is_name(p, end));
+/* Not before `in` or `recursive`: to jinja2 these are names, where a comma stands before them. */
+static bool at_tuple_end(const parser *p) {
+    return ps_is(p, TK_VARIABLE_END) || ps_is(p, TK_BLOCK_END) || ps_is(p, TK_RPAREN);
 }
 
 nd *ps_tuple(parser *p, ps_tuple_rules rules) {
@@ -595,7 +595,7 @@ nd *ps_tuple(parser *p, ps_tuple_rules rules) {
         if (node->items.n) {
             ps_expect(p, TK_COMMA);
         }
-        if (at_tuple_end(p, rules.end)) {
+        if (at_tuple_end(p)) {
             break;
         }
         push_part(p, node,

@@ -63,10 +63,15 @@ def run_batch(program, cases):
     return [json.loads(line) for line in done.stdout.splitlines()], done.returncode
 
 
+# jinja2 folds constants into Python's source by their repr(), which for these is no expression.
+FOLDED = re.compile(r"NameError: name '(nan|inf)' is not defined")
+
+
 def is_printable(text):
-    """Whether a rendering can be compared: object addresses and lone surrogates cannot."""
+    """Whether a rendering can be compared: object addresses (a filter may have changed the word
+    before them) and lone surrogates cannot."""
     return not re.search(
-        r" (object )?at 0x[0-9a-f]+|<built-in|<function|<bound|<module|[\ud800-\udfff]"
+        r" (object )?(at|bt) 0x[0-9a-f]+|<built-in|<function|<bound|<module|[\ud800-\udfff]"
         r"|iterator object|TemplateDict|_PassArg|TemplateReference|BlockReference",
         text,
         re.I,
@@ -76,6 +81,8 @@ def is_printable(text):
 def compare(case, wanted, reply):
     ok, expected = wanted
     if ok is None or (ok and not is_printable(expected)):
+        return None
+    if ok is False and FOLDED.match(expected):
         return None
     if ok and reply.get("text") == expected:
         return True
