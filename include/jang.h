@@ -257,12 +257,14 @@ JANG_API JANG_MUST_CHECK jang_status jang_inspect(char **json, size_t *n_bytes, 
 
 typedef struct jang_session jang_session;
 
-/* Q8, Q4: integers of 8 or 4 bits, with a scale for each token and head. */
+/* Q8, Q4: integers of 8 or 4 bits, with a scale for each token and head. Q5: keys of 6 bits and
+ * values of 4. */
 typedef enum jang_kv_type {
     JANG_KV_F16 = 0,
     JANG_KV_F32 = 1,
     JANG_KV_Q8 = 2,
-    JANG_KV_Q4 = 3
+    JANG_KV_Q4 = 3,
+    JANG_KV_Q5 = 4
 } jang_kv_type;
 
 typedef struct jang_session_options {

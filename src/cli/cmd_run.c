@@ -15,13 +15,14 @@
 typedef struct run_arguments {
     const char *model, *prompt, *system;
     int64_t n_max, n_context, n_threads;
+    int kv_type;
     int64_t top_k, seed;       /* -1: not given */
     double temp, top_p, min_p; /* -1: not given */
     bool raw, exact, prefault, lock;
 } run_arguments;
 
 static const run_arguments run_defaults = {
-    .top_k = -1, .seed = -1, .temp = -1, .top_p = -1, .min_p = -1};
+    .kv_type = KV_TYPE_F16, .top_k = -1, .seed = -1, .temp = -1, .top_p = -1, .min_p = -1};
 
 static const opt_spec run_options[] = {
     MODEL_OPTION(run_arguments),
@@ -92,6 +93,7 @@ static const opt_spec run_options[] = {
      .kind = OPT_FLAG,
      .target = offsetof(run_arguments, exact),
      .help = "Keep activations in f32 inside quantized products (slower)."},
+    KV_TYPE_OPTION(run_arguments),
     THREADS_OPTION(run_arguments),
     PREFAULT_OPTION(run_arguments),
     LOCK_OPTION(run_arguments),
@@ -178,7 +180,7 @@ static int run_run(const void *arguments) {
     }
     c.sampling = choose_sampling(c.model, a);
     interrupt_catch();
-    if (conversation_start(&c, (int32_t)a->n_context)) {
+    if (conversation_start(&c, (int32_t)a->n_context, kv_types[a->kv_type])) {
         code = converse(&c, a);
     }
 done:

@@ -29,7 +29,7 @@ static const serve_arguments serve_defaults = {.host = "127.0.0.1",
                                                .n_draft = 8,
                                                .timeout = 600,
                                                .grace = 10,
-                                               .kv_type = 1}; /* f16 */
+                                               .kv_type = KV_TYPE_F16};
 
 static const char *const reasoning_places[] = {"separate", "inline", NULL};
 

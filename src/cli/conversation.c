@@ -15,9 +15,10 @@
 
 /* ---- Life and messages ---- */
 
-bool conversation_start(conversation *c, int32_t n_context) {
+bool conversation_start(conversation *c, int32_t n_context, jang_kv_type kv_type) {
     jang_session_options options = jang_session_options_default();
     options.n_context = n_context;
+    options.kv_type = kv_type;
     jang_status status = jang_session_new(&c->session, c->model, &options);
     if (status != JANG_OK) {
         library_failed(c->ctx, status);

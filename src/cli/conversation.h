@@ -20,7 +20,7 @@ typedef struct conversation {
 } conversation;
 
 /* The session is made here; everything else is set by the caller before. Prints why it failed. */
-bool conversation_start(conversation *c, int32_t n_context);
+bool conversation_start(conversation *c, int32_t n_context, jang_kv_type kv_type);
 void conversation_end(conversation *c);
 
 /* Sets the system message, which stays at the beginning. */

@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-const char *const kv_type_names[] = {"f32", "f16", "q8", "q4", NULL};
-const jang_kv_type kv_types[] = {JANG_KV_F32, JANG_KV_F16, JANG_KV_Q8, JANG_KV_Q4};
+const char *const kv_type_names[] = {"f32", "f16", "q8", "q5", "q4", NULL};
+const jang_kv_type kv_types[] = {JANG_KV_F32, JANG_KV_F16, JANG_KV_Q8, JANG_KV_Q5, JANG_KV_Q4};
 
 static void log_line(void *user, const char *line) {
     (void)user;

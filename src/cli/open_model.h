@@ -42,12 +42,13 @@ void print_model_line(const jang_model *model);
 /* Names of the ways to store keys and values, ended by NULL, and what they stand for. */
 extern const char *const kv_type_names[];
 extern const jang_kv_type kv_types[];
+#define KV_TYPE_F16 1 /* the default of commands that answer; that of those that measure is f32 */
 
-/* The option of commands that measure: an index into both; its struct has int kv_type. */
+/* The option: an index into both; its struct has int kv_type. */
 #define KV_TYPE_OPTION(type)                                                                       \
     {                                                                                              \
         .name = "kv-type", .kind = OPT_CHOICE, .value = "TYPE", .target = offsetof(type, kv_type), \
-        .choices = kv_type_names, .help = "How keys and values are stored."                        \
+        .choices = kv_type_names, .help = "How keys and values are stored; see docs/engine.md."    \
     }
 
 #define MODEL_OPTION(type)                                                                         \

@@ -43,7 +43,7 @@ static jang_status check_options(jang_engine_options *o, const jang_model *m) {
         {"n_queue", o->n_queue, 0, 1 << 20},
         {"n_context", o->n_context, 1, limit},
         {"prefill_chunk", o->prefill_chunk, 1, 1 << 16},
-        {"kv_type", (int64_t)o->kv_type, JANG_KV_F16, JANG_KV_Q4},
+        {"kv_type", (int64_t)o->kv_type, JANG_KV_F16, JANG_KV_Q5},
         {"n_draft", o->n_draft, 1, DRAFT_MAX},
     };
     for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {

@@ -25,7 +25,7 @@ static jang_status check_options(jang_session_options *o, const jang_model *m) {
     if (o->n_batch < 1 || o->n_batch > 1 << 16) {
         return ctx_fail(m->ctx, JANG_ERR_ARGUMENT, "n_batch %d; 1 to 65536 is allowed", o->n_batch);
     }
-    if ((unsigned)o->kv_type > JANG_KV_Q4) {
+    if ((unsigned)o->kv_type > JANG_KV_Q5) {
         return ctx_fail(m->ctx, JANG_ERR_ARGUMENT, "kv_type %d is unknown", (int)o->kv_type);
     }
     return JANG_OK;

@@ -3,8 +3,10 @@
 
 #include "base/half.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /* ---- Blocks -----------------------------------------------------------------------------------
  */
@@ -293,24 +295,58 @@ size_t host_row_bytes(const ops_weight *w) {
            2 * n_groups * (size_t)dtype_table[w->d.scale_type].block_bytes;
 }
 
-void host_kv_round(int8_t *codes, float *params, const float *x, int n, kv_type type) {
-    float low = x[0], high = x[0], wrong = 0;
-    for (int i = 0; i < n; i++) {
-        low = x[i] < low ? x[i] : low;
-        high = x[i] > high ? x[i] : high;
-        wrong += x[i] - x[i]; /* NaN where x is not finite */
+void host_kv_rotate(float *x, int n) {
+    int block = n & -n;
+    for (int h = 1; h < block; h *= 2) {
+        for (int i = 0; i < n; i += 2 * h) {
+            for (int j = i; j < i + h; j++) {
+                float a = x[j], b = x[j + h];
+                x[j] = a + b;
+                x[j + h] = a - b;
+            }
+        }
     }
-    float top = high > -low ? high : -low;
-    float scale = type == KV_Q8 ? top / 127.0f : (high - low) / 15.0f;
-    float from = type == KV_Q8 ? 0 : low;
-    bool usable = wrong == 0 && scale >= 0x1p-100f && scale < INFINITY;
+    float scale = 1.0f / sqrtf((float)block);
+    for (int i = 0; i < n; i++) {
+        x[i] *= scale;
+    }
+}
+
+static float as_f16(float x) {
+    return f16_to_f32(f32_to_f16(x));
+}
+
+void host_kv_round(int8_t *codes, float *params, const float *x, int n, int bits) {
+    float turned[OPS_HEAD_MAX], wrong = 0;
+    memcpy(turned, x, (size_t)n * sizeof *x);
+    host_kv_rotate(turned, n);
+    float low = turned[0], high = turned[0];
+    for (int i = 0; i < n; i++) {
+        low = turned[i] < low ? turned[i] : low;
+        high = turned[i] > high ? turned[i] : high;
+        wrong += turned[i] - turned[i]; /* NaN where one is not finite */
+    }
+    float most = (float)((1 << bits) - 1), from = 0, least = 0;
+    if (bits == 8) {
+        low = high > -low ? -high : low;
+        high = -low;
+        most = 127;
+        least = -127;
+    } else {
+        from = as_f16(low);
+    }
+    float scale = as_f16((high - low) / ((bits == 8 ? 2 : 1) * most));
+    bool usable = wrong == 0 && scale > 0 && scale < INFINITY && from - from == 0;
     float inverse = usable ? 1.0f / scale : 0;
     for (int i = 0; i < n; i++) {
-        codes[i] = usable ? (int8_t)lrintf((x[i] - from) * inverse) : 0;
+        float code = rintf((turned[i] - from) * inverse);
+        code = code > least ? code : least;
+        codes[i] = (int8_t)(usable ? (code < most ? code : most) : 0);
     }
-    params[0] = usable ? scale : wrong == 0 && scale < 1 ? 0 : NAN;
-    if (type == KV_Q4) {
-        params[1] = low;
+    bool none = wrong == 0 && scale == 0; /* all as good as equal */
+    params[0] = usable ? scale : none ? 0 : NAN;
+    if (bits != 8) {
+        params[1] = from;
     }
 }
 
@@ -341,7 +377,9 @@ jang_status host_kv_layout(host_kv_layer **out, ops *o, const kv_desc *desc) {
         }
         size_t row = none ? 0 : (size_t)d.n_kv_head * (size_t)(d.k_dim + d.v_dim);
         layers[i].d = d;
+        size_t k_row = none ? 0 : (size_t)d.n_kv_head * (size_t)d.k_dim;
         layers[i + 1].at = layers[i].at + row * OPS_PAGE_TOKENS;
+        layers[i + 1].keys = layers[i].keys + k_row * OPS_PAGE_TOKENS;
         layers[i + 1].heads = layers[i].heads + (none ? 0 : (size_t)d.n_kv_head);
     }
     *out = layers;

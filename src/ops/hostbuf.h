@@ -172,13 +172,20 @@ float *host_state_begin(state_at at, const batch_seq *seq);
 /* A layer of a cache, as host backends lay it into a page. */
 typedef struct host_kv_layer {
     kv_layer d;
-    size_t at;    /* elements of the layers before it */
+    size_t at;    /* elements of the layers before it, ... */
+    size_t keys;  /* of which so many are keys' */
     size_t heads; /* and their kv heads */
 } host_kv_layer;
 
-/* Rounds x [n] to integers of 8 or 4 bits: x = params[0] * code (Q8), or params[0] * code +
- * params[1] (Q4, code 0 .. 15). With an infinity or NaN in x, params[0] is NaN. */
-void host_kv_round(int8_t *codes, float *params, const float *x, int n, kv_type type);
+/* Turns x [n], in place, by a Hadamard matrix over each block of the largest power of two that
+ * divides n, divided by the root of its size: a rotation, and its own inverse. Products of two
+ * vectors stay; one large number becomes many small ones (QuaRot, arXiv:2404.00456). */
+void host_kv_rotate(float *x, int n);
+
+/* Rounds x [n], turned by host_kv_rotate, to integers of 8, 6 or 4 bits: params[0] * code with
+ * codes of both signs (8), or params[0] * code + params[1] with codes from 0. Parameters are
+ * numbers of f16. With an infinity or NaN in x, params[0] is NaN. */
+void host_kv_round(int8_t *codes, float *params, const float *x, int n, int bits);
 
 /* Checks a cache's sizes and lays out a page: out [n_layer + 1], the last of which begins where a
  * page ends. Freed by the caller with ctx_free. */

@@ -91,18 +91,26 @@ typedef struct batch_desc {
     const int32_t *out; /* [n_out] rows whose logits are wanted, rising */
 } batch_desc;
 
-/* How the cache keeps keys and values. Q8, Q4: a key or value of one token and head has integers of
- * 8 or 4 bits with a scale, those of 4 bits with a minimum too, in f32. */
-typedef enum kv_type { KV_F16, KV_F32, KV_Q8, KV_Q4, KV_N_TYPE } kv_type;
+/* How the cache keeps keys and values. Q8, Q4, Q5: a key or value of one token and head has
+ * integers of 8 bits, of 4, or of 6 (keys) and 4 (values), with a scale, those below 8 with a
+ * minimum too, in f16. Integers are of the rotated vector (host_kv_rotate), in which no number is
+ * much larger than the others. */
+typedef enum kv_type { KV_F16, KV_F32, KV_Q8, KV_Q4, KV_Q5, KV_N_TYPE } kv_type;
 
-static inline int kv_type_bits(kv_type type) {
-    static const int bits[KV_N_TYPE] = {16, 32, 8, 4};
+static inline int kv_key_bits(kv_type type) {
+    static const int bits[KV_N_TYPE] = {16, 32, 8, 4, 6};
+    return bits[type];
+}
+
+static inline int kv_value_bits(kv_type type) {
+    static const int bits[KV_N_TYPE] = {16, 32, 8, 4, 4};
     return bits[type];
 }
 
 /* Numbers that a key or a value has beside its elements. */
 static inline int kv_type_params(kv_type type) {
-    return type == KV_Q4 ? 2 : type == KV_Q8 ? 1 : 0;
+    static const int n_params[KV_N_TYPE] = {0, 0, 1, 2, 2};
+    return n_params[type];
 }
 
 /* What a token leaves in the cache in one layer: a key of k_dim and a value of v_dim numbers for
@@ -115,8 +123,8 @@ typedef struct kv_layer {
 
 /* Bytes that a head's keys and values of a page take. */
 static inline size_t kv_head_bytes(kv_type type, int k_dim, int v_dim) {
-    size_t bits = (size_t)(k_dim + v_dim) * (size_t)kv_type_bits(type);
-    return OPS_PAGE_TOKENS * (bits / 8 + 2 * (size_t)kv_type_params(type) * sizeof(float));
+    size_t bits = (size_t)(k_dim * kv_key_bits(type) + v_dim * kv_value_bits(type));
+    return OPS_PAGE_TOKENS / 8 * (bits + 2 * 16 * (size_t)kv_type_params(type));
 }
 
 typedef struct kv_desc {

@@ -1,6 +1,7 @@
 /* test_cpu_attention.c - the cpu backend's cache and attention, for every instruction set of this
  * machine: against ref, and the same tokens in one step, in several, and among others. */
 #include "base/cpu.h"
+#include "ops/hostbuf.h"
 #include "ops_cases.h"
 
 #include <math.h>
@@ -266,6 +267,8 @@ static void test_cpu_attention_options_agree_with_ref(void **state) {
             compare_with_ref(s, s.a.kv.k_dim > 100 ? 9 : 100);
             s.type = i % 2 ? KV_Q4 : KV_Q8;
             compare_with_ref(s, s.a.kv.k_dim > 100 ? 9 : 100);
+            s.type = KV_Q5;
+            compare_with_ref(s, s.a.kv.k_dim > 100 ? 9 : 100);
         }
     }
 }
@@ -304,6 +307,7 @@ static void test_cpu_attention_does_not_depend_on_steps(void **state) {
             check_chunks(make_setup((cpu_isa)isa, 2, 2, 22, 0, KV_F32), 130);
             check_chunks(make_setup((cpu_isa)isa, 2, 1, 40, 0, KV_Q8), 130);
             check_chunks(make_setup((cpu_isa)isa, 2, 1, 22, 30, KV_Q4), 130);
+            check_chunks(make_setup((cpu_isa)isa, 2, 1, 24, 30, KV_Q5), 130);
             for (size_t i = 0; i + 1 < sizeof options / sizeof *options; i++) {
                 setup s = options[i];
                 s.isa = (cpu_isa)isa;
@@ -373,6 +377,81 @@ static void test_cpu_kv_copy_copies_a_page(void **state) {
     jang_context_free(ctx);
 }
 
+static double product(const float *a, const float *b, int n) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) {
+        sum += (double)a[i] * (double)b[i];
+    }
+    return sum;
+}
+
+/* Turning keeps products and lengths, and twice is nothing. */
+static void test_kv_rotation_is_one(void **state) {
+    (void)state;
+    static const int sizes[] = {2, 6, 64, 80, 96, 128, 576};
+    test_rng rng = {5};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        int n = sizes[i];
+        float *a = random_rows(&rng, n, 1), *b = random_rows(&rng, n, 1),
+              *c = malloc(4 * (size_t)n);
+        double before = product(a, b, n);
+        memcpy(c, a, (size_t)n * sizeof *c);
+        host_kv_rotate(a, n);
+        host_kv_rotate(b, n);
+        assert_true(fabs(product(a, b, n) - before) < 1e-4);
+        assert_true(memcmp(a, c, (size_t)n * sizeof *c) != 0);
+        host_kv_rotate(a, n);
+        for (int k = 0; k < n; k++) {
+            assert_true(fabsf(a[k] - c[k]) < 1e-5f);
+        }
+        free(a);
+        free(b);
+        free(c);
+    }
+}
+
+/* One number a thousand times the others costs the others nothing: the error is that of the
+ * spread-out vector, half a step of 2 * 1000 / 8 / 15 in the worst case and element. */
+static void test_kv_rounding_bears_outliers(void **state) {
+    (void)state;
+    float x[64], y[64], params[2];
+    int8_t codes[64];
+    test_rng rng = {6};
+    for (int bits = 4; bits <= 8; bits += 2) {
+        double error = 0;
+        for (int i = 0; i < 64; i++) {
+            x[i] = rng_normal(&rng);
+        }
+        x[7] = 1000;
+        host_kv_round(codes, params, x, 64, bits);
+        for (int i = 0; i < 64; i++) {
+            y[i] = params[0] * (float)codes[i] + (bits == 8 ? 0 : params[1]);
+        }
+        host_kv_rotate(y, 64);
+        for (int i = 0; i < 64; i++) {
+            error += (double)((x[i] - y[i]) * (x[i] - y[i]));
+        }
+        double step = 2 * (1000.0 / 8 + 4) / ((1 << bits) - 2);
+        assert_true(error < 64 * step * step / 4);
+    }
+    x[3] = NAN;
+    host_kv_round(codes, params, x, 64, 4);
+    assert_true(isnan(params[0]));
+    memset(x, 0, sizeof x);
+    host_kv_round(codes, params, x, 64, 4);
+    assert_true(params[0] == 0 && params[1] == 0);
+}
+
+/* A page of one head of 64 and of one of 128, beside its bytes in f16. */
+static void test_kv_bytes(void **state) {
+    (void)state;
+    assert_int_equal(kv_head_bytes(KV_F16, 64, 64), 64 * 256);
+    assert_int_equal(kv_head_bytes(KV_Q8, 64, 64), 64 * (128 + 4));
+    assert_int_equal(kv_head_bytes(KV_Q5, 64, 64), 64 * (48 + 32 + 8));
+    assert_int_equal(kv_head_bytes(KV_Q4, 64, 64), 64 * (64 + 8));
+    assert_int_equal(kv_head_bytes(KV_Q4, 128, 128), 64 * (128 + 8));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cpu_attention_agrees_with_ref),
@@ -380,6 +459,9 @@ int main(void) {
         cmocka_unit_test(test_cpu_attention_does_not_depend_on_steps),
         cmocka_unit_test(test_cpu_attention_of_long_contexts),
         cmocka_unit_test(test_cpu_kv_copy_copies_a_page),
+        cmocka_unit_test(test_kv_rotation_is_one),
+        cmocka_unit_test(test_kv_rounding_bears_outliers),
+        cmocka_unit_test(test_kv_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,14 +2,14 @@
 """soak.py - a server under everything that clients do wrong, for as long as one likes.
 
     tests/server/soak.py --seconds 3600                     SmolLM2
-    tests/server/soak.py --seconds 60 --model DIR --kv-budget 200K --jang build/asan/jang
+    tests/server/soak.py --seconds 60 --model DIR --kv-budget 200K --jang J
 
-Many clients at once, each doing one random thing after the other: whole and streamed answers in each
-dialect, aborts at random moments, malformed bodies and heads, floods over the queue's limit, prompts
-that do not fit, on a key-value budget for two or three sequences and a disk cache. Checked: no 5xx,
-no answer that cannot be read, memory and open files do not grow from the second quarter of the time
-to the last, one greedy answer stays the same throughout, the server ends with status 0 and has
-written nothing to stderr. Plain Python 3; SEED in the environment makes the choices repeat.
+Many clients at once, each doing one random thing after the other: whole and streamed answers in
+each dialect, aborts at random moments, malformed bodies and heads, floods over the queue's limit,
+prompts that do not fit, on a key-value budget for two or three sequences and a disk cache. Checked:
+no 5xx, no answer that cannot be read, memory and open files do not grow from the second quarter of
+the time to the last, one greedy answer stays the same throughout, the server ends with status 0 and
+has written nothing to stderr. SEED in the environment makes the choices repeat. Plain Python 3.
 """
 
 import argparse

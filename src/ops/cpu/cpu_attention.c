@@ -3,13 +3,16 @@
  * A page holds [layer][kv head], each K [k_dim][64 tokens] and V [64 tokens][v_dim]: scores of 64
  * tokens come from whole vectors of K, sums of values from whole vectors of V. Of types with
  * integers, the tokens' scales and minima follow: of the keys [64] each, then of the values; such a
- * page becomes f32 in the thread's memory before its queries meet it.
+ * page becomes f32 in the thread's memory before its queries meet it. Its keys and values are
+ * turned (host_kv_rotate): so are the queries, and the sums are turned back.
  *
  * The queries of one sequence that share a kv head, up to 64 of them, go through its pages
  * together. Positions are cut into pieces of 1024 at fixed places; each piece is an online softmax
  * of its own, and their results are merged in order. So pieces may run on different threads (as
  * they do when a step has few queries) without a change of any bit. */
 #include "ops/cpu/cpu_ops.h"
+
+#include "base/half.h"
 
 #include <math.h>
 #include <string.h>
@@ -50,7 +53,9 @@ typedef struct attn_scratch {
 
 /* Bytes of a page before a layer. */
 static size_t page_bytes(const ops_kv *kv, const host_kv_layer *l) {
-    return l->at * (size_t)kv_type_bits(kv->type) / 8 + l->heads * kv_head_bytes(kv->type, 0, 0);
+    size_t bits = l->keys * (size_t)kv_key_bits(kv->type) +
+                  (l->at - l->keys) * (size_t)kv_value_bits(kv->type);
+    return bits / 8 + l->heads * kv_head_bytes(kv->type, 0, 0);
 }
 
 static uint8_t *keys_at(const ops_kv *kv, int32_t page, int layer, int head) {
@@ -61,15 +66,15 @@ static uint8_t *keys_at(const ops_kv *kv, int32_t page, int layer, int head) {
 
 static uint8_t *values_at(const ops_kv *kv, int32_t page, int layer, int head) {
     size_t keys = OPS_PAGE_TOKENS * (size_t)kv->layers[layer].d.k_dim;
-    return keys_at(kv, page, layer, head) + keys * (size_t)kv_type_bits(kv->type) / 8;
+    return keys_at(kv, page, layer, head) + keys * (size_t)kv_key_bits(kv->type) / 8;
 }
 
 /* Scales of the keys, their minima, scales of the values, their minima, as far as the type has
  * them. */
-static float *params_at(const ops_kv *kv, int32_t page, int layer, int head) {
+static uint16_t *params_at(const ops_kv *kv, int32_t page, int layer, int head) {
     size_t values = OPS_PAGE_TOKENS * (size_t)kv->layers[layer].d.v_dim;
-    return (float *)(void *)(values_at(kv, page, layer, head) +
-                             values * (size_t)kv_type_bits(kv->type) / 8);
+    return (uint16_t *)(void *)(values_at(kv, page, layer, head) +
+                                values * (size_t)kv_value_bits(kv->type) / 8);
 }
 
 static void free_attn_scratch(attn_scratch *a, ctx_t *ctx) {
@@ -212,15 +217,21 @@ typedef struct store_job {
     ops_mat k, v;
 } store_job;
 
-/* Code i of a row of n, in its byte or half of one. */
-static void put_code(uint8_t *row, int i, int n, int8_t code, kv_type type) {
-    if (type == KV_Q8) {
+/* Code i of a row of n: in its byte; or in half of one; or the upper four of its six bits in half
+ * of one and the lower two in a quarter of one of the n / 4 that follow. */
+static void put_code(uint8_t *row, int i, int n, int8_t code, int bits) {
+    if (bits == 8) {
         row[i] = (uint8_t)code;
         return;
     }
-    int shift = i < n / 2 ? 0 : 4;
+    int shift = i < n / 2 ? 0 : 4, high = bits == 6 ? code >> 2 : code;
     uint8_t *at = &row[i % (n / 2)];
-    *at = (uint8_t)((*at & (0xf0 >> shift)) | (code << shift));
+    *at = (uint8_t)((*at & (0xf0 >> shift)) | (high << shift));
+    if (bits == 6) {
+        shift = i / (n / 4) * 2;
+        at = &row[n / 2 + i % (n / 4)];
+        *at = (uint8_t)((*at & ~(3 << shift)) | ((code & 3) << shift));
+    }
 }
 
 /* Rounds one token's key and value and puts their codes and scales into the page. */
@@ -228,24 +239,26 @@ static void store_codes(const store_job *job, int head, int32_t page, int at, co
                         const float *v) {
     const ops_kv *kv = job->kv;
     kv_layer d = kv->layers[job->layer].d;
-    int n_params = kv_type_params(kv->type), per_byte = 8 / kv_type_bits(kv->type);
+    int n_params = kv_type_params(kv->type);
+    int k_bits = kv_key_bits(kv->type), v_bits = kv_value_bits(kv->type);
     uint8_t *keys = keys_at(kv, page, job->layer, head);
     uint8_t *values = values_at(kv, page, job->layer, head);
-    float *params = params_at(kv, page, job->layer, head), own[2];
+    uint16_t *params = params_at(kv, page, job->layer, head);
     int8_t codes[OPS_HEAD_MAX];
-    host_kv_round(codes, own, k, d.k_dim, kv->type);
+    float own[2];
+    host_kv_round(codes, own, k, d.k_dim, k_bits);
     for (int i = 0; i < d.k_dim; i++) {
-        put_code(keys + i * (OPS_PAGE_TOKENS / per_byte), at, OPS_PAGE_TOKENS, codes[i], kv->type);
+        put_code(keys + i * (OPS_PAGE_TOKENS * k_bits / 8), at, OPS_PAGE_TOKENS, codes[i], k_bits);
     }
     for (int i = 0; i < n_params; i++) {
-        params[i * OPS_PAGE_TOKENS + at] = own[i];
+        params[i * OPS_PAGE_TOKENS + at] = f32_to_f16(own[i]);
     }
-    host_kv_round(codes, own, v, d.v_dim, kv->type);
+    host_kv_round(codes, own, v, d.v_dim, v_bits);
     for (int i = 0; i < d.v_dim; i++) {
-        put_code(values + at * (d.v_dim / per_byte), i, d.v_dim, codes[i], kv->type);
+        put_code(values + at * (d.v_dim * v_bits / 8), i, d.v_dim, codes[i], v_bits);
     }
     for (int i = 0; i < n_params; i++) {
-        params[(n_params + i) * OPS_PAGE_TOKENS + at] = own[i];
+        params[(n_params + i) * OPS_PAGE_TOKENS + at] = f32_to_f16(own[i]);
     }
 }
 
@@ -395,16 +408,19 @@ static void sight(const attn_job *job, const attn_part *p, int32_t r, int32_t *f
 static void unpack_page(const attn_job *job, const attn_part *p, attn_thread *t, int32_t page) {
     const ops_kv *kv = job->kv;
     int n = kv_type_params(kv->type);
-    const float *params = params_at(kv, page, job->layer, p->kv_head);
+    float params[4 * OPS_PAGE_TOKENS];
+    const float_kernels *k = job->c->kernels->floats;
+    k->from_f16(params, params_at(kv, page, job->layer, p->kv_head), 2 * n * OPS_PAGE_TOKENS);
     kv_codes codes = {.k = keys_at(kv, page, job->layer, p->kv_head),
                       .v = values_at(kv, page, job->layer, p->kv_head),
                       .k_scale = params,
                       .k_min = n > 1 ? params + OPS_PAGE_TOKENS : NULL,
                       .v_scale = params + n * OPS_PAGE_TOKENS,
                       .v_min = n > 1 ? params + 3 * OPS_PAGE_TOKENS : NULL,
+                      .k_bits = kv_key_bits(kv->type),
                       .k_dim = job->d->kv.k_dim,
                       .v_dim = job->d->kv.v_dim};
-    job->c->kernels->floats->unpack_kv(t->k, t->v, &codes);
+    k->unpack_kv(t->k, t->v, &codes);
 }
 
 /* One page for the queries of the part; rows->from and to are filled here. */
@@ -484,15 +500,34 @@ static void attend_piece(const attn_job *job, const attn_part *p, attn_thread *t
     }
 }
 
+/* Scales a query and turns it as the keys are turned. */
+static void take_query(const attn_job *job, const attn_part *p, int32_t r, float *q) {
+    int n = job->d->kv.k_dim;
+    float scale = job->d->scale * host_temper(job->d, query_position(p, r));
+    job->c->kernels->floats->scale(q, query_row(p, job->q, n, r), n, scale);
+    if (kv_type_params(job->kv->type)) {
+        host_kv_rotate(q, n);
+    }
+}
+
+/* Writes a query's result: the sum of values by its share, turned back. */
+static void put_result(const attn_job *job, const attn_part *p, int32_t r, const float *total,
+                       float share) {
+    int n = job->d->kv.v_dim;
+    float *out = query_row(p, job->out, n, r);
+    job->c->kernels->floats->scale(out, total, n, share);
+    if (kv_type_params(job->kv->type)) {
+        host_kv_rotate(out, n);
+    }
+}
+
 static void attend_task(void *arg, int task, int thread) {
     const attn_job *job = arg;
     attn_part p = find_part(job, task);
     attn_thread *t = &job->c->attention->threads[thread];
-    const float_kernels *k = job->c->kernels->floats;
-    int n_k = job->d->kv.k_dim, n = job->d->kv.v_dim;
+    int n = job->d->kv.v_dim;
     for (int32_t r = 0; r < p.n_row; r++) {
-        float scale = job->d->scale * host_temper(job->d, query_position(&p, r));
-        k->scale(t->q + r * n_k, query_row(&p, job->q, n_k, r), n_k, scale);
+        take_query(job, &p, r, t->q + r * job->d->kv.k_dim);
     }
     if (job->apart) {
         attend_piece(job, &p, t, p.piece);
@@ -514,7 +549,7 @@ static void attend_task(void *arg, int task, int thread) {
     }
     for (int32_t r = 0; r < p.n_row; r++) {
         float share = sum_share(job, &p, r, t->total_max[r], t->total_sum[r]);
-        k->scale(query_row(&p, job->out, n, r), t->total + r * n, n, share);
+        put_result(job, &p, r, t->total + r * n, share);
     }
 }
 
@@ -528,8 +563,7 @@ static void merge_part(const attn_job *job, attn_part p) {
             const float *state = state_of(job, &p, r, piece);
             merge_row(job, t->total, &max, &sum, state, state[n], state[n + 1]);
         }
-        job->c->kernels->floats->scale(query_row(&p, job->out, n, r), t->total, n,
-                                       sum_share(job, &p, r, max, sum));
+        put_result(job, &p, r, t->total, sum_share(job, &p, r, max, sum));
     }
 }
 

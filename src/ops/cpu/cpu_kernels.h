@@ -86,6 +86,7 @@ typedef struct kv_page {
 typedef struct kv_codes {
     const uint8_t *k, *v;
     const float *k_scale, *k_min, *v_scale, *v_min;
+    int k_bits; /* 8, 4, or 6: four in halves of bytes, two in quarters of those behind */
     int k_dim, v_dim;
 } kv_codes;
 

@@ -347,10 +347,29 @@ static inline __attribute__((always_inline)) void unpack_row(float *restrict y,
     }
 }
 
+/* The same of a row of keys of 6 bits. */
+static void unpack_keys6(float *restrict y, const uint8_t *restrict codes,
+                         const float *restrict scale, const float *restrict min) {
+    enum { HALF = OPS_PAGE_TOKENS / 2, QUARTER = OPS_PAGE_TOKENS / 4 };
+    const uint8_t *low = codes + HALF;
+    for (int part = 0; part < 4; part++) {
+        const uint8_t *high = codes + part % 2 * QUARTER;
+        for (int i = 0; i < QUARTER; i++) {
+            int j = part * QUARTER + i;
+            int code = (high[i] >> part / 2 * 4 & 15) << 2 | (low[i] >> part * 2 & 3);
+            y[j] = scale[j] * (float)code + min[j];
+        }
+    }
+}
+
 static void kern_unpack_kv(float *k, float *v, const kv_codes *c) {
-    const int k_bytes = c->k_min ? OPS_PAGE_TOKENS / 2 : OPS_PAGE_TOKENS;
+    const int k_bytes = OPS_PAGE_TOKENS * c->k_bits / 8;
     const int v_bytes = c->v_min ? c->v_dim / 2 : c->v_dim;
     for (int64_t d = 0; d < c->k_dim; d++) {
+        if (c->k_bits == 6) {
+            unpack_keys6(k + d * OPS_PAGE_TOKENS, c->k + d * k_bytes, c->k_scale, c->k_min);
+            continue;
+        }
         unpack_row(k + d * OPS_PAGE_TOKENS, c->k + d * k_bytes, OPS_PAGE_TOKENS, c->k_scale,
                    c->k_min, true);
     }

@@ -8,6 +8,7 @@
 #include "base/half.h"
 
 #include <math.h>
+#include <string.h>
 
 struct ops_kv {
     kv_type type;
@@ -128,18 +129,28 @@ void ref_kv_load(ops *o, ops_kv *kv, int32_t page, const void *data) {
     memcpy(kv->pages[page]->data, data, ref_kv_page_bytes(kv));
 }
 
+/* x [n] as integers of so many bits keep it. */
+static void round_head(float *y, const float *x, int n, int bits) {
+    int8_t codes[OPS_HEAD_MAX];
+    float params[2] = {0, 0};
+    host_kv_round(codes, params, x, n, bits);
+    for (int i = 0; i < n; i++) {
+        y[i] = params[0] * (float)codes[i] + params[1];
+    }
+    host_kv_rotate(y, n);
+}
+
 /* n_head heads of n numbers. */
-static void put_row(const ops_kv *kv, uint8_t *row, const float *x, int n_head, int n) {
+static void put_row(const ops_kv *kv, uint8_t *row, const float *x, int n_head, int n, int bits) {
     for (int64_t h = 0; h < n_head; h++) {
-        int8_t codes[OPS_HEAD_MAX] = {0};
-        float params[2] = {0, 0};
+        float y[OPS_HEAD_MAX];
         if (kv_type_params(kv->type)) {
-            host_kv_round(codes, params, x + h * n, n, kv->type);
+            round_head(y, x + h * n, n, bits);
+        } else {
+            memcpy(y, x + h * n, (size_t)n * sizeof *y);
         }
         for (int i = 0; i < n; i++) {
-            bool rounded = kv_type_params(kv->type) > 0;
-            float value = rounded ? params[0] * (float)codes[i] + params[1] : x[h * n + i];
-            kv_put(kv, row, h * n + i, value);
+            kv_put(kv, row, h * n + i, y[i]);
         }
     }
 }
@@ -150,8 +161,10 @@ void ref_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat
     for (int32_t t = 0; t < batch->n_tok; t++) {
         const batch_seq *seq = &batch->seqs[batch->seq_of[t]];
         int32_t pos = batch->pos[t];
-        put_row(kv, keys_of(kv, layer, seq, pos), host_row(k, t), d.n_kv_head, d.k_dim);
-        put_row(kv, values_of(kv, layer, seq, pos), host_row(v, t), d.n_kv_head, d.v_dim);
+        put_row(kv, keys_of(kv, layer, seq, pos), host_row(k, t), d.n_kv_head, d.k_dim,
+                kv_key_bits(kv->type));
+        put_row(kv, values_of(kv, layer, seq, pos), host_row(v, t), d.n_kv_head, d.v_dim,
+                kv_value_bits(kv->type));
     }
 }
 
