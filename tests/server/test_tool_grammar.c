@@ -50,6 +50,14 @@ static const struct {
      "<|START_ACTION|>[\n    {\"tool_name\": \"f\", \"parameters\": {\"x\": 1}}\n]<|END_ACTION|>"},
     {"harmony",
      "<|channel|>commentary to=functions.f <|constrain|>json<|message|>{\"x\": 1}<|call|>"},
+    {"dsml",
+     "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"f\">\n<｜DSML｜parameter name=\"x\" "
+     "string=\"false\">1</｜DSML｜parameter>\n<｜DSML｜parameter name=\"s\" string=\"true\">a \"b\""
+     "</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>"},
+    {"pythonic", "[f(x=1, s=\"a\"), g()]"},
+    {"gemma3", "<start_function_call>call:f{x:1,s:<escape>a, b<escape>}<end_function_call>"},
+    {"gemma4",
+     "<|tool_call>call:f{x:1,s:<|\"|>a}b<|\"|>}<tool_call|><|tool_call>call:g{}<tool_call|>"},
 };
 
 static jang_grammar *compile(jang_context *ctx, const char *format, tool_mode mode) {
@@ -110,11 +118,44 @@ static void test_tool_grammar_optional_calls_follow_their_marker(void **state) {
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         jang_grammar *g = compile(ctx, rows[i].format, TOOLS_AUTO);
         if (g) {
+            bool around = !strcmp(rows[i].format, "pythonic");
             check_match(ctx, g, rows[i].format, "No call is needed.");
-            check_match(ctx, g, rows[i].format, rows[i].text);
+            check_match(ctx, g, rows[i].format,
+                        around ? "<|tool_call_start|>[f(x=1)]<|tool_call_end|>" : rows[i].text);
         }
         jang_grammar_free(g);
     }
+    jang_context_free(ctx);
+}
+
+/* Gemma's notation nests, and holds enumerations; a value of another type does not fit. */
+static void test_tool_grammar_gemma_nests(void **state) {
+    (void)state;
+    static const char deep[] =
+        "[{\"name\":\"f\",\"parameters\":{\"properties\":{\"o\":{\"type\":\"object\","
+        "\"properties\":{"
+        "\"c\":{\"type\":\"string\",\"enum\":[\"red\",\"blue\"]}}},\"l\":{\"type\":\"array\","
+        "\"items\":{\"type\":\"number\"}}},\"required\":[\"o\"]}}]";
+    jang_context *ctx = test_context();
+    json_t *json = json_loads(deep, 0, NULL);
+    tool_set tools;
+    tbuf text = {0};
+    jang_grammar *g = NULL;
+    size_t n = 0;
+    bool complete = false;
+    assert_true(tool_set_read(&tools, json));
+    assert_true(
+        tool_grammar(&text, tool_format_find("gemma4"), &tools, NULL, TOOLS_REQUIRED, true));
+    assert_ok(ctx, jang_grammar_new(&g, ctx, JANG_GRAMMAR_STRUCTURE, text.data, text.n));
+    check_match(ctx, g, "gemma4",
+                "<|tool_call>call:f{o:{c:<|\"|>blue<|\"|>},l:[1,2.5]}<tool_call|>");
+    static const char bad[] = "<|tool_call>call:f{o:{c:<|\"|>green";
+    assert_ok(ctx, jang_grammar_match(&n, &complete, g, bad, sizeof bad - 1));
+    assert_int_equal(n, sizeof bad - 1 - strlen("green"));
+    jang_grammar_free(g);
+    tbuf_free(&text);
+    tool_set_free(&tools);
+    json_decref(json);
     jang_context_free(ctx);
 }
 
@@ -122,6 +163,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tool_grammar_each_format_fits_and_is_read),
         cmocka_unit_test(test_tool_grammar_optional_calls_follow_their_marker),
+        cmocka_unit_test(test_tool_grammar_gemma_nests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
