@@ -1,7 +1,8 @@
 /* nucleus.h - drawing from a whole vocabulary, or from the likeliest tokens that hold top_p of it
  * (arXiv:1904.09751), without sorting it.
  *
- * A nucleus is scratch for one thread, which spreads the exponentials over the context's. */
+ * A nucleus is scratch for one thread. It starts no others: engines draw for many sequences at
+ * once. */
 #ifndef JANG_ENGINE_NUCLEUS_H
 #define JANG_ENGINE_NUCLEUS_H
 

@@ -143,7 +143,7 @@ static void test_sampler_draws_from_all_in_order(void **state) {
  * sorts all. The draws must be the same, also where the head is long. */
 static void test_sampler_top_p_needs_no_top_k(void **state) {
     (void)state;
-    enum { N = 20000 }; /* more than a thread takes at once */
+    enum { N = 20000 };
     ctx_t *ctx = test_context();
     test_rng rng = {5};
     static float logits[N];
