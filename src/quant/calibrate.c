@@ -8,254 +8,15 @@
 #include "quant/calibrate.h"
 
 #include "base/file.h"
-#include "base/half.h"
-#include "base/pool.h"
-#include "format/affine.h"
-#include "model/model.h"
 #include "ops/hostbuf.h"
-#include "quant/blas.h"
-#include "quant/gptq.h"
+#include "quant/calib_runner.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #define STEP_ROWS 2048
 #define PAIRED_TOKENS 32768 /* that are run in the original model as well */
-#define MAX_ITEMS 8         /* weights that share an input */
 #define HEAD_ROWS 16        /* logits computed at once */
-#define NO_ITEM SIZE_MAX
-
-typedef struct runner {
-    ops_table table;      /* first: the backend's table pointer leads here */
-    const ops_table *own; /* the backend's */
-    void (*attention)(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
-                      const ops_batch *batch, ops_mat q, ops_mat out);
-    void (*experts)(ops *o, const ops_routes *routes, ops_mat x, const expert_item *items,
-                    int n_items);
-    calibration *c;
-    ops *o;
-    model *m;
-    model_cache cache;
-    float **quantized; /* [n_items] f32 of this layer's finished matrices, or NULL */
-    bool *done;        /* [n_items] */
-    float *weight;     /* scratch for one weight as f32 */
-    size_t n_weight;
-    /* The pass at hand */
-    int call, target; /* number of a linear in its layer; the first that may be studied */
-    bool skip;        /* the input was reached: the rest of the stage is not wanted */
-    bool reached;     /* ... in some step of the pass */
-    bool head;        /* the output matrix's inputs are collected */
-    int64_t n_orig;   /* first rows of the step that are the original model's */
-    jang_status status;
-    /* What is studied */
-    gptq_site site; /* h NULL: nothing yet */
-    size_t items[MAX_ITEMS];
-    int n_items, site_call;
-    float *head_rows; /* [rows of a step, n_embd] */
-    int64_t n_head_rows;
-    /* Streams */
-    int32_t n_step_seq, n_pages; /* sequences of a step; pages of a sequence */
-    size_t n_seqs, n_paired;     /* sequences; the first so many are run in the original too */
-    int32_t *order;              /* [n_seqs] which of the calibration's each one is */
-    float *streams[2];           /* original [n_paired sequences, n_embd], quantized [n_seqs ...] */
-    int32_t *ids, *pages, *out;
-    batch_seq *seqs;
-} runner;
-
-/* ---- Weights ---- */
-
-static size_t item_of(const runner *r, const ops_weight *w) {
-    const char *name = model_weight_name(r->m, w);
-    return name ? plan_find_module(r->c->plan, name) : NO_ITEM;
-}
-
-typedef struct widen_job {
-    const ops_weight *w;
-    float *out;
-} widen_job;
-
-#define WIDEN_ROWS 64
-
-static void widen_rows(void *arg, int task, int thread) {
-    (void)thread;
-    const widen_job *j = arg;
-    const weight_desc *d = &j->w->d;
-    int64_t n = d->n_in, first = (int64_t)task * WIDEN_ROWS;
-    int64_t last = first + WIDEN_ROWS < d->n_out ? first + WIDEN_ROWS : d->n_out;
-    for (int64_t r = first; r < last; r++) {
-        float *out = j->out + r * n;
-        if (d->bits) {
-            const uint8_t *scales = d->scales, *biases = d->biases;
-            size_t at = (size_t)(r * (n / d->group)) * (d->scale_type == DT_F32 ? 4 : 2);
-            affine_row_f32(out, host_affine_row(j->w, r), scales + at, biases + at, d->scale_type,
-                           n, d->bits, d->group);
-        } else if (d->type == DT_F32) {
-            memcpy(out, (const uint8_t *)d->data + r * n * 4, (size_t)n * 4);
-        } else {
-            const uint8_t *data = (const uint8_t *)d->data + r * n * 2;
-            for (int64_t i = 0; i < n; i++) {
-                uint16_t h;
-                memcpy(&h, data + 2 * i, 2);
-                out[i] = d->type == DT_BF16 ? bf16_to_f32(h) : f16_to_f32(h);
-            }
-        }
-    }
-}
-
-/* The original weight as f32, in scratch until the next call; NULL: no memory. */
-static const float *original(runner *r, const ops_weight *w) {
-    size_t n = (size_t)(w->d.n_out * w->d.n_in);
-    if (n > r->n_weight) {
-        ctx_free(r->c->ctx, r->weight);
-        r->weight = ctx_array(r->c->ctx, n, sizeof *r->weight);
-        r->n_weight = r->weight ? n : 0;
-        if (!r->weight) {
-            r->status = ctx_fail_memory(r->c->ctx, n * sizeof *r->weight);
-            return NULL;
-        }
-    }
-    widen_job j = {w, r->weight};
-    pool_run(ctx_pool(r->c->ctx), widen_rows, &j,
-             (int)((w->d.n_out + WIDEN_ROWS - 1) / WIDEN_ROWS));
-    return r->weight;
-}
-
-/* ---- linear ---- */
-
-static void multiply(runner *r, const float *w, ops_mat x, int64_t first, int64_t n,
-                     const linear_item *item) {
-    const weight_desc *d = &item->weight->d;
-    gemm_call g = {.m = n,
-                   .n = d->n_out,
-                   .k = d->n_in,
-                   .trans_b = true,
-                   .a = host_row(x, first),
-                   .lda = x.stride,
-                   .b = w,
-                   .ldb = d->n_in,
-                   .c = host_row(item->y, first),
-                   .ldc = item->y.stride,
-                   .alpha = 1,
-                   .beta = item->accumulate ? 1.0f : 0.0f,
-                   .coarse = true};
-    blas_gemm_spread(r->c->ctx, &g);
-    for (int64_t i = first; d->bias && i < first + n; i++) {
-        float *y = host_row(item->y, i);
-        for (int64_t k = 0; k < d->n_out; k++) {
-            y[k] += host_element(d->bias, d->bias_type, k);
-        }
-    }
-}
-
-static void compute(runner *r, ops_mat x, const linear_item *item, size_t number) {
-    const float *quantized = number == NO_ITEM ? NULL : r->quantized[number];
-    int64_t n = quantized ? r->n_orig : x.n_row;
-    if (n > 0) {
-        const float *w = original(r, item->weight);
-        if (!w) {
-            return;
-        }
-        multiply(r, w, x, 0, n, item);
-    }
-    if (quantized) {
-        multiply(r, quantized, x, n, x.n_row - n, item);
-    }
-}
-
-/* Adds the squares of inputs to a matrix's importance. */
-static void add_squares(runner *r, size_t number, ops_mat x) {
-    float **all = r->c->importance;
-    if (!all[number]) {
-        all[number] = ctx_zero(r->c->ctx, (size_t)x.width, sizeof **all);
-        if (!all[number]) {
-            r->status = ctx_fail_memory(r->c->ctx, (size_t)x.width * sizeof **all);
-            return;
-        }
-    }
-    float *sum = all[number];
-    for (int64_t i = r->n_orig; i < x.n_row; i++) {
-        const float *row = host_row(x, i);
-        for (int64_t k = 0; k < x.width; k++) {
-            sum[k] += row[k] * row[k];
-        }
-    }
-}
-
-/* Takes over what an earlier, killed run finished. */
-static void load_finished(runner *r, size_t number) {
-    work_view v;
-    const plan_item *item = &r->c->plan->items[number];
-    if (r->done[number] || !work_get(&v, r->c->work, number)) {
-        return;
-    }
-    r->quantized[number] = ctx_array(r->c->ctx, (size_t)item->part->params, sizeof(float));
-    if (!r->quantized[number]) {
-        r->status = ctx_fail_memory(r->c->ctx, (size_t)item->part->params * sizeof(float));
-        return;
-    }
-    work_rows_f32(r->quantized[number], r->c->work, number);
-    r->c->plan->items[number].type = v.type;
-    r->done[number] = true;
-}
-
-/* Adds a step's rows to what is known of the input. */
-static void study(runner *r, const float *rows, int64_t stride, int64_t n_row, int64_t width) {
-    r->reached = true;
-    if (!r->site.h) {
-        r->status = gptq_site_new(&r->site, r->c->ctx, width);
-    }
-    if (r->status == JANG_OK) {
-        r->status = gptq_site_add(&r->site, r->c->ctx, rows + r->n_orig * stride,
-                                  r->n_orig ? rows : NULL, stride, n_row - r->n_orig);
-    }
-}
-
-static void run_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
-    runner *r = (runner *)(void *)o->table;
-    int call = r->call++;
-    if (r->skip || r->status != JANG_OK) {
-        return;
-    }
-    if (r->head) {
-        r->items[0] = item_of(r, items[0].weight);
-        r->n_items = 1;
-        for (int64_t i = 0; i < x.n_row; i++, r->n_head_rows++) {
-            memcpy(r->head_rows + r->n_head_rows * x.width, host_row(x, i),
-                   (size_t)x.width * sizeof(float));
-        }
-        return;
-    }
-    size_t numbers[MAX_ITEMS];
-    int n_pending = 0, n_known = n_items < MAX_ITEMS ? n_items : MAX_ITEMS;
-    for (int i = 0; i < n_known; i++) {
-        numbers[i] = item_of(r, items[i].weight);
-        if (numbers[i] == NO_ITEM) {
-            continue;
-        }
-        if (!r->c->work) {
-            add_squares(r, numbers[i], x);
-        } else {
-            load_finished(r, numbers[i]);
-            n_pending += !r->done[numbers[i]];
-        }
-    }
-    if (n_pending && call >= r->target) {
-        r->site_call = call;
-        r->n_items = 0;
-        for (int i = 0; i < n_known; i++) {
-            if (numbers[i] != NO_ITEM && !r->done[numbers[i]]) {
-                r->items[r->n_items++] = numbers[i];
-            }
-        }
-        study(r, host_row(x, 0), x.stride, x.n_row, x.width);
-        r->skip = true;
-        return;
-    }
-    for (int i = 0; i < n_items && r->status == JANG_OK; i++) {
-        compute(r, x, &items[i], i < n_known ? numbers[i] : NO_ITEM);
-    }
-}
 
 static void run_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
                           const ops_batch *batch, ops_mat q, ops_mat out) {
@@ -263,21 +24,6 @@ static void run_attention(ops *o, const attention_desc *desc, const ops_kv *kv, 
     if (!r->skip) {
         r->attention(o, desc, kv, layer, batch, q, out);
     }
-}
-
-static void run_experts(ops *o, const ops_routes *routes, ops_mat x, const expert_item *items,
-                        int n_items) {
-    runner *r = (runner *)(void *)o->table;
-    if (r->skip || r->status != JANG_OK) {
-        return;
-    }
-    for (int i = 0; i < n_items; i++) {
-        size_t number = item_of(r, items[i].weight);
-        if (number != NO_ITEM) {
-            add_squares(r, number, x);
-        }
-    }
-    r->experts(o, routes, x, items, n_items);
 }
 
 /* ---- Steps ---- */
@@ -355,94 +101,7 @@ static jang_status run_pass(runner *r, layer_stages which, size_t from, size_t t
     return JANG_OK;
 }
 
-/* ---- Quantizing what was studied ---- */
-
-static jang_status read_matrix(gptq_matrix *out, runner *r, size_t number) {
-    ctx_t *ctx = r->c->ctx;
-    plan_item *item = &r->c->plan->items[number];
-    size_t n = (size_t)item->part->params, n_groups = n / (size_t)item->group;
-    gptq_matrix m = {.w = ctx_array(ctx, n, sizeof *m.w),
-                     .n_out = item->part->rows,
-                     .bits = item->bits,
-                     .type = item->type,
-                     .codes = ctx_alloc(ctx, n),
-                     .scales = ctx_array(ctx, n_groups, sizeof *m.scales),
-                     .biases = ctx_array(ctx, n_groups, sizeof *m.biases)};
-    *out = m; /* freed by the caller in any case */
-    if (!m.w || !m.codes || !m.scales || !m.biases) {
-        return ctx_fail_memory(ctx, n * 5 + n_groups * 8);
-    }
-    jang_status status = part_rows_f32(m.w, r->c->source, item->part, 0, item->part->rows);
-    for (size_t i = 0; i < n && status == JANG_OK; i++) {
-        if (!isfinite(m.w[i])) {
-            status = ctx_fail(
-                ctx, JANG_ERR_FORMAT, "%s: tensor %s: NaN or infinite weights in row %zu",
-                checkpoint_path(r->c->source), item->part->name, i / (size_t)item->part->columns);
-        }
-    }
-    return status;
-}
-
-/* f16 cannot hold the scales or biases of weights as large as this. */
-static dtype wide_type(const gptq_matrix *m, int64_t n_in) {
-    float most = 0;
-    for (int64_t i = 0; i < m->n_out * n_in; i++) {
-        float x = fabsf(m->w[i]);
-        most = x > most ? x : most;
-    }
-    return most > 30000.0f ? DT_BF16 : m->type;
-}
-
-static jang_status finish_matrix(runner *r, size_t number, gptq_matrix *m) {
-    m->type = wide_type(m, r->site.n_in);
-    r->c->plan->items[number].type = m->type;
-    jang_status status = gptq_quantize(&r->site, r->c->ctx, m);
-    work_matrix stored = {m->codes, m->scales, m->biases, m->type};
-    if (status == JANG_OK) {
-        status = work_put(r->c->work, number, &stored);
-    }
-    if (status == JANG_OK) {
-        r->done[number] = true;
-        r->quantized[number] = m->w;
-        m->w = NULL;
-    }
-    return status;
-}
-
-/* Matrices that share the input under study. */
-typedef struct site_matrices {
-    gptq_matrix m[MAX_ITEMS];
-    double damping;
-} site_matrices;
-
-/* Reads the matrices and moves them to their targets, once the paired sequences were seen. */
-static jang_status aim_site(runner *r, site_matrices *s) {
-    jang_status status = JANG_OK;
-    for (int i = 0; i < r->n_items && status == JANG_OK; i++) {
-        status = read_matrix(&s->m[i], r, r->items[i]);
-    }
-    return status == JANG_OK ? gptq_aim(&r->site, r->c->ctx, s->damping, s->m, r->n_items) : status;
-}
-
-static jang_status quantize_site(runner *r, site_matrices *s) {
-    int group = r->c->plan->items[r->items[0]].group;
-    jang_status status = gptq_prepare(&r->site, r->c->ctx, group, s->damping, s->m, r->n_items);
-    for (int i = 0; i < r->n_items && status == JANG_OK; i++) {
-        status = finish_matrix(r, r->items[i], &s->m[i]);
-    }
-    return status;
-}
-
-static void free_site(runner *r, site_matrices *s) {
-    ctx_t *ctx = r->c->ctx;
-    for (int i = 0; i < MAX_ITEMS; i++) {
-        ctx_free(ctx, s->m[i].w);
-        ctx_free(ctx, s->m[i].codes);
-        ctx_free(ctx, s->m[i].scales);
-        ctx_free(ctx, s->m[i].biases);
-    }
-    gptq_site_free(&r->site, ctx);
-}
+/* ---- Layers ---- */
 
 static void forget_layer(runner *r) {
     for (size_t i = 0; i < r->c->plan->n_items; i++) {
@@ -454,27 +113,29 @@ static void forget_layer(runner *r) {
 /* Passes over a stage of a layer: one for each input that is studied, and one that moves the
  * streams on. */
 static jang_status run_stage(runner *r, layer_stages which) {
+    jang_status status = JANG_OK;
     r->target = 0;
-    for (bool more = true; more;) {
-        site_matrices s = {.damping = r->c->damping};
-        jang_status status = run_pass(r, which, 0, r->n_paired);
+    for (bool more = true; more && status == JANG_OK;) {
+        bool all = true;
+        r->pass++;
+        status = run_pass(r, which, 0, r->n_paired);
         more = r->reached;
         r->target = more ? r->site_call : r->target;
         if (status == JANG_OK && more) {
-            status = aim_site(r, &s);
+            status = runner_aim(r, r->c->damping);
         }
         if (status == JANG_OK) {
             status = run_pass(r, which, r->n_paired, r->n_seqs);
         }
         if (status == JANG_OK && more) {
-            status = quantize_site(r, &s);
+            status = runner_quantize(&all, r, r->c->damping);
         }
-        free_site(r, &s);
-        if (status != JANG_OK) {
-            return status;
+        runner_free_sites(r);
+        if (all || status != JANG_OK) {
+            runner_free_codes(r);
         }
     }
-    return JANG_OK;
+    return status;
 }
 
 static jang_status run_layer(runner *r, int layer) {
@@ -513,9 +174,9 @@ static jang_status run_head_pass(runner *r, size_t from, size_t to) {
         if (status != JANG_OK || r->items[0] == NO_ITEM || r->n_head_rows != b.n_tok) {
             return status; /* failed, not quantized, or no single product */
         }
-        load_finished(r, r->items[0]);
+        runner_load_finished(r, r->items[0]);
         if (r->status == JANG_OK && !r->done[r->items[0]]) {
-            study(r, r->head_rows, n_embd, b.n_tok, n_embd);
+            runner_study(r, r->head_rows, n_embd, b.n_tok, n_embd);
         }
         if (r->status != JANG_OK || !r->reached) {
             return r->status;
@@ -529,21 +190,20 @@ static jang_status run_head_pass(runner *r, size_t from, size_t to) {
  * rows are inputs as they are: more damping keeps them close. */
 static jang_status run_head(runner *r) {
     r->head = true;
-    site_matrices s = {.damping = r->c->damping};
+    double damping = r->c->damping;
     jang_status status = run_head_pass(r, 0, r->n_paired);
-    bool wanted = r->reached;
+    bool wanted = r->reached, all;
     if (status == JANG_OK && wanted) {
         bool tied = r->c->plan->items[r->items[0]].part->role == ROLE_EMBEDDING;
-        s.damping *= tied ? 5 : 1;
-        status = aim_site(r, &s);
+        damping *= tied ? 5 : 1;
+        status = runner_aim(r, damping);
     }
     if (status == JANG_OK && wanted) {
         status = run_head_pass(r, r->n_paired, r->n_seqs);
     }
     if (status == JANG_OK && wanted) {
-        status = quantize_site(r, &s);
+        status = runner_quantize(&all, r, damping);
     }
-    free_site(r, &s);
     return status;
 }
 
@@ -586,6 +246,7 @@ static jang_status make_arrays(runner *r) {
     made &= (r->pages = ctx_array(ctx, (size_t)n_pages, sizeof *r->pages)) != NULL;
     made &= (r->quantized = ctx_zero(ctx, c->plan->n_items + 1, sizeof *r->quantized)) != NULL;
     made &= (r->done = ctx_zero(ctx, c->plan->n_items + 1, sizeof *r->done)) != NULL;
+    made &= (r->seen = ctx_zero(ctx, c->plan->n_items + 1, sizeof *r->seen)) != NULL;
     made &= (r->head_rows = ctx_array(ctx, (size_t)rows, n_embd * sizeof(float))) != NULL;
     if (!made) {
         return ctx_fail_memory(ctx, (r->n_paired + r->n_seqs) * seq_bytes);
@@ -612,9 +273,9 @@ static jang_status open_runner(runner *r) {
     r->table = *r->own;
     r->attention = r->table.attention;
     r->experts = r->table.linear_experts;
-    r->table.linear = run_linear;
+    r->table.linear = runner_linear;
     r->table.attention = run_attention;
-    r->table.linear_experts = run_experts;
+    r->table.linear_experts = runner_experts;
     r->o->table = &r->table;
     status = model_open(&r->m, ctx, c->run, r->o);
     if (status != JANG_OK) {
@@ -639,9 +300,10 @@ static void close_runner(runner *r) {
     if (r->quantized) {
         forget_layer(r);
     }
-    gptq_site_free(&r->site, ctx);
-    void *all[] = {r->streams[0], r->streams[1], r->order, r->ids,       r->out,   r->seqs,
-                   r->pages,      r->quantized,  r->done,  r->head_rows, r->weight};
+    runner_free_sites(r);
+    runner_free_codes(r);
+    void *all[] = {r->streams[0], r->streams[1], r->order, r->ids,  r->out,       r->seqs,
+                   r->pages,      r->quantized,  r->done,  r->seen, r->head_rows, r->weight};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         ctx_free(ctx, all[i]);
     }

@@ -189,30 +189,28 @@ static jang_status factor_h(gptq_site *s, ctx_t *ctx, double damping, bool rever
 
 /* ---- Targets ---- */
 
-/* W += W Z H^-1 */
+/* W += share W Z H^-1 */
 static jang_status move_matrix(const gptq_site *s, ctx_t *ctx, gptq_matrix *m) {
     int64_t n = s->n_in;
-    float *d = ctx_array(ctx, (size_t)m->n_out, (size_t)n * sizeof *d);
-    if (!d) {
-        return ctx_fail_memory(ctx, (size_t)(m->n_out * n) * sizeof *d);
+    float *from = ctx_array(ctx, (size_t)m->n_out, (size_t)n * sizeof *from);
+    if (!from) {
+        return ctx_fail_memory(ctx, (size_t)(m->n_out * n) * sizeof *from);
     }
+    memcpy(from, m->w, (size_t)(m->n_out * n) * sizeof *from);
     gemm_call g = {.m = m->n_out,
                    .n = n,
                    .k = n,
-                   .a = m->w,
+                   .a = from,
                    .b = s->z,
                    .lda = n,
                    .ldb = n,
-                   .c = d,
+                   .c = m->w,
                    .ldc = n,
-                   .alpha = 1,
+                   .alpha = s->share,
+                   .beta = 1,
                    .coarse = true};
     blas_gemm_spread(ctx, &g);
-    blas_solve(ctx, d, m->n_out, s->factor, n);
-    for (int64_t i = 0; i < m->n_out * n; i++) {
-        m->w[i] += d[i];
-    }
-    ctx_free(ctx, d);
+    ctx_free(ctx, from);
     return JANG_OK;
 }
 
@@ -254,26 +252,27 @@ static void make_feedback(gptq_site *s) {
     }
 }
 
-jang_status gptq_aim(gptq_site *s, ctx_t *ctx, double damping, gptq_matrix *matrices, int n) {
+jang_status gptq_aim(gptq_site *s, ctx_t *ctx, double damping, double share) {
     float add;
     blas_mirror(s->h, s->n_in);
     jang_status status = factor_h(s, ctx, damping, false, &add);
-    for (int i = 0; i < n && status == JANG_OK; i++) {
-        status = move_matrix(s, ctx, &matrices[i]);
+    if (status == JANG_OK) {
+        blas_solve(ctx, s->z, s->n_in, s->factor, s->n_in);
+        s->share = (float)share;
     }
-    ctx_free(ctx, s->z);
-    s->z = NULL;
     return status;
 }
 
-jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping, gptq_matrix *matrices,
-                         int n) {
+void gptq_site_blend(gptq_site *s, const gptq_site *other, double share) {
+    for (int64_t i = 0; i < s->n_in * s->n_in; i++) {
+        s->h[i] += (float)share * other->h[i];
+    }
+}
+
+jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping) {
     s->group = group;
     blas_mirror(s->h, s->n_in);
     jang_status status = order_groups(s, ctx);
-    for (int i = 0; i < n && status == JANG_OK; i++) {
-        status = permute_matrix(s, ctx, matrices[i].w, matrices[i].n_out, false);
-    }
     if (status != JANG_OK) {
         return status;
     }
@@ -453,6 +452,12 @@ static void quantize_rows(void *arg, int task, int thread) {
 jang_status gptq_quantize(const gptq_site *s, ctx_t *ctx, gptq_matrix *m) {
     cpu_isa isa;
     jang_status status = cpu_choose(&isa, ctx);
+    if (status == JANG_OK && s->share != 0.0f) {
+        status = move_matrix(s, ctx, m);
+    }
+    if (status == JANG_OK) {
+        status = permute_matrix(s, ctx, m->w, m->n_out, false);
+    }
     if (status != JANG_OK) {
         return status;
     }

@@ -11,8 +11,10 @@
  * The target: inputs of a quantized model differ from the original's. With X_f the inputs in the
  * original model and X_q those in the quantized one, Z = (X_f - X_q)'X_q moves the weights by
  * W Z H^-1, which gives the original's outputs from the quantized model's inputs in the least
- * squares sense (GPTAQ, arXiv:2504.02692). The original may be run on a part of the tokens, which
- * come first: new, add with both, aim, add without, prepare, quantize. */
+ * squares sense (GPTAQ, arXiv:2504.02692); a share of that way
+ * is gone. The original may be run on a
+ * part of the tokens, which come first: new, add with both, aim, add without, prepare, quantize the
+ * matrices. */
 #ifndef JANG_QUANT_GPTQ_H
 #define JANG_QUANT_GPTQ_H
 
@@ -23,7 +25,8 @@
 typedef struct gptq_site {
     int64_t n_in;
     float *h;       /* [n_in, n_in] sums over tokens: X_q'X_q */
-    float *z;       /* ... (X_f - X_q)'X_q; NULL: no original, or aimed already */
+    float *z;       /* ... (X_f - X_q)'X_q; once aimed, that times H^-1 */
+    float share;    /* of the way to the targets that is gone; 0 until aimed */
     int64_t n_tok;  /* tokens seen */
     float *factor;  /* [n_in, n_in], made by prepare */
     int64_t *order; /* [n_in / group] groups in the order they are decided */
@@ -49,15 +52,17 @@ typedef struct gptq_matrix {
     float *scales, *biases; /* [n_out, n_in / group] */
 } gptq_matrix;
 
-/* Moves all matrices to their targets, by what was added so far. */
-JANG_MUST_CHECK jang_status gptq_aim(gptq_site *s, ctx_t *ctx, double damping,
-                                     gptq_matrix *matrices, int n);
+/* Finds how the targets follow from the weights, by what was added so far. */
+JANG_MUST_CHECK jang_status gptq_aim(gptq_site *s, ctx_t *ctx, double damping, double share);
 
-/* Orders the groups, also the matrices', damps and factors H, all for gptq_quantize.
- * JANG_ERR_FORMAT: the inputs are not finite, or H cannot be factored however damped. */
-JANG_MUST_CHECK jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping,
-                                         gptq_matrix *matrices, int n);
+/* Adds a share of another site's moments; between aim and prepare, both of the same width. */
+void gptq_site_blend(gptq_site *s, const gptq_site *other, double share);
 
+/* Orders the groups, damps and factors H. JANG_ERR_FORMAT: the inputs are not finite, or H cannot
+ * be factored however damped. */
+JANG_MUST_CHECK jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping);
+
+/* Rows of one matrix may come in several calls. */
 JANG_MUST_CHECK jang_status gptq_quantize(const gptq_site *s, ctx_t *ctx, gptq_matrix *matrix);
 
 #endif

@@ -221,7 +221,7 @@ bool work_get(work_view *out, const work_dir *w, size_t i) {
     return true;
 }
 
-void work_rows_f32(float *out, const work_dir *w, size_t i) {
+void work_rows_f32(float *out, const work_dir *w, size_t i, int64_t first, int64_t n_rows) {
     work_view v;
     if (!work_get(&v, w, i)) {
         return;
@@ -230,8 +230,9 @@ void work_rows_f32(float *out, const work_dir *w, size_t i) {
     int64_t rows = item->part->rows, n = item->part->columns;
     size_t words = plan_item_weight_bytes(item) / (size_t)rows;
     size_t scales = plan_item_scale_bytes(item) / (size_t)rows;
-    for (int64_t r = 0; r < rows; r++) {
-        affine_row_f32(out + r * n, v.weights + (size_t)r * words, v.scales + (size_t)r * scales,
-                       v.biases + (size_t)r * scales, v.type, n, item->bits, item->group);
+    for (int64_t r = first; r < first + n_rows; r++) {
+        affine_row_f32(out + (r - first) * n, v.weights + (size_t)r * words,
+                       v.scales + (size_t)r * scales, v.biases + (size_t)r * scales, v.type, n,
+                       item->bits, item->group);
     }
 }

@@ -40,7 +40,7 @@ typedef struct work_view {
 } work_view;
 bool work_get(work_view *out, const work_dir *w, size_t item);
 
-/* Rows as f32 [rows, columns] of an item that is there. */
-void work_rows_f32(float *out, const work_dir *w, size_t item);
+/* Rows [first, first + n) of an item that is there, as f32 [n, columns]. */
+void work_rows_f32(float *out, const work_dir *w, size_t item, int64_t first, int64_t n);
 
 #endif

@@ -79,6 +79,62 @@ static void test_blas_solves_what_it_factors(void **state) {
     jang_context_free(ctx);
 }
 
+/* Rounding both operands to bf16 puts a term off by at most 2^-8 of itself and a little. */
+static void test_blas_coarse_products(void **state) {
+    (void)state;
+    enum { ROWS = 203, K = 517 };
+    ctx_t *ctx = test_context();
+    float *a = calloc(ROWS * K, sizeof *a), *c = calloc(ROWS * ROWS, sizeof *c);
+    test_rng rng = {11};
+    for (int i = 0; i < ROWS * K; i++) {
+        a[i] = rng_normal(&rng);
+    }
+    for (int form = 0; form < 4; form++) {
+        bool trans_a = form & 1, trans_b = form & 2;
+        int64_t step_a = trans_a ? 1 : K, step_b = trans_b ? K : 1;
+        gemm_call g = {.m = ROWS,
+                       .n = ROWS,
+                       .k = K,
+                       .trans_a = trans_a,
+                       .trans_b = trans_b,
+                       .a = a,
+                       .b = a,
+                       .lda = trans_a ? ROWS : K,
+                       .ldb = trans_b ? K : ROWS,
+                       .c = c,
+                       .ldc = ROWS,
+                       .alpha = 2,
+                       .beta = 1,
+                       .coarse = true,
+                       .symmetric = trans_a && !trans_b};
+        for (int i = 0; i < ROWS * ROWS; i++) {
+            c[i] = 3;
+        }
+        blas_gemm_spread(ctx, &g);
+        if (g.symmetric) {
+            blas_mirror(c, ROWS);
+        }
+        for (int i = 0; i < ROWS; i++) {
+            for (int j = 0; j < ROWS; j += 7) {
+                double sum = 3, size = 0;
+                for (int k = 0; k < K; k++) {
+                    double x = (double)a[i * step_a + k * (trans_a ? ROWS : 1)];
+                    double y = (double)a[j * step_b + k * (trans_b ? 1 : ROWS)];
+                    sum += 2 * x * y;
+                    size += 2 * fabs(x * y);
+                }
+                if (fabs((double)c[i * ROWS + j] - sum) > size / 120) {
+                    fail_msg("form %d: [%d, %d] is %g, not %g", form, i, j, (double)c[i * ROWS + j],
+                             sum);
+                }
+            }
+        }
+    }
+    free(a);
+    free(c);
+    jang_context_free(ctx);
+}
+
 /* ---- Matrices ---- */
 
 #define N_IN 192
@@ -116,8 +172,8 @@ static void quantize(ctx_t *ctx, gptq_matrix *m, const float *xq, const float *x
     gptq_site s;
     assert_ok(ctx, gptq_site_new(&s, ctx, N_IN));
     assert_ok(ctx, gptq_site_add(&s, ctx, xq, xf, N_IN, N_TOK));
-    assert_ok(ctx, gptq_aim(&s, ctx, 0.01, m, 1));
-    assert_ok(ctx, gptq_prepare(&s, ctx, 64, 0.01, m, 1));
+    assert_ok(ctx, gptq_aim(&s, ctx, 0.01, 1));
+    assert_ok(ctx, gptq_prepare(&s, ctx, 64, 0.01));
     assert_ok(ctx, gptq_quantize(&s, ctx, m));
     gptq_site_free(&s, ctx);
 }
@@ -226,7 +282,8 @@ static bool stop_later(void *user, const jang_progress *p) {
 
 static void test_gptq_goes_on_where_it_stopped(void **state) {
     (void)state;
-    static const char *const models[] = {"llama-f32", "smollm-tied-bf16",
+    static const char *const models[] = {"llama-f32", "smollm-tied-bf16", "mixtral-bf16",
+                                         "deepseek2-bf16", /* experts, MLA */
                                          TEST_DATA "/format/llama.gguf"};
     ctx_t *ctx = test_context();
     char *dir = test_temp_dir();
@@ -289,6 +346,7 @@ static void test_gptq_refuses_bad_calibration(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_blas_solves_what_it_factors),
+        cmocka_unit_test(test_blas_coarse_products),
         cmocka_unit_test(test_gptq_disturbs_outputs_less),
         cmocka_unit_test(test_gptq_aims_at_the_original_outputs),
         cmocka_unit_test(test_gptq_goes_on_where_it_stopped),

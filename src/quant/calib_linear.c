@@ -1,0 +1,431 @@
+/* calib_linear.c - products of a calibration: with a BLAS, by the original's weights or by those
+ * that are quantized already, and stopping at the input that is to be studied. */
+#include "quant/calib_runner.h"
+
+#include "base/half.h"
+#include "base/pool.h"
+#include "format/affine.h"
+#include "ops/hostbuf.h"
+#include "quant/blas.h"
+
+#include <string.h>
+
+#define SITE_BYTES ((size_t)768 << 20) /* of the experts that are studied in one pass */
+
+/* ---- Weights ---- */
+
+size_t runner_item(const runner *r, const ops_weight *w) {
+    const char *name = model_weight_name(r->m, w);
+    return name ? plan_find_module(r->c->plan, name) : NO_ITEM;
+}
+
+typedef struct widen_job {
+    const weight_desc *d;
+    float *out;
+} widen_job;
+
+#define WIDEN_ROWS 64
+
+static void widen_rows(void *arg, int task, int thread) {
+    (void)thread;
+    const widen_job *j = arg;
+    const weight_desc *d = j->d;
+    int64_t n = d->n_in, first = (int64_t)task * WIDEN_ROWS;
+    int64_t last = first + WIDEN_ROWS < d->n_out ? first + WIDEN_ROWS : d->n_out;
+    for (int64_t r = first; r < last; r++) {
+        float *out = j->out + r * n;
+        if (d->bits) {
+            const uint8_t *scales = d->scales, *biases = d->biases;
+            size_t at = (size_t)(r * (n / d->group)) * (d->scale_type == DT_F32 ? 4 : 2);
+            affine_row_f32(out, (const uint8_t *)d->data + r * (n * d->bits / 8), scales + at,
+                           biases + at, d->scale_type, n, d->bits, d->group);
+        } else if (d->type == DT_F32) {
+            memcpy(out, (const uint8_t *)d->data + r * n * 4, (size_t)n * 4);
+        } else {
+            const uint8_t *data = (const uint8_t *)d->data + r * n * 2;
+            for (int64_t i = 0; i < n; i++) {
+                uint16_t h;
+                memcpy(&h, data + 2 * i, 2);
+                out[i] = d->type == DT_BF16 ? bf16_to_f32(h) : f16_to_f32(h);
+            }
+        }
+    }
+}
+
+/* Makes room for n numbers in the scratch; NULL: no memory. */
+static float *weight_room(runner *r, size_t n) {
+    if (n > r->n_weight) {
+        ctx_free(r->c->ctx, r->weight);
+        r->weight = ctx_array(r->c->ctx, n, sizeof *r->weight);
+        r->n_weight = r->weight ? n : 0;
+        if (!r->weight) {
+            r->status = ctx_fail_memory(r->c->ctx, n * sizeof *r->weight);
+        }
+    }
+    return r->weight;
+}
+
+/* The original weight as f32, in scratch until the next call; NULL: no memory. */
+static const float *original(runner *r, const weight_desc *d) {
+    widen_job j = {d, weight_room(r, (size_t)(d->n_out * d->n_in))};
+    if (j.out) {
+        pool_run(ctx_pool(r->c->ctx), widen_rows, &j,
+                 (int)((d->n_out + WIDEN_ROWS - 1) / WIDEN_ROWS));
+    }
+    return j.out;
+}
+
+/* An expert of a finished matrix likewise. */
+static const float *finished_expert(runner *r, const weight_desc *d, size_t number, int expert) {
+    float *out = weight_room(r, (size_t)(d->n_out * d->n_in));
+    if (out) {
+        work_rows_f32(out, r->c->work, number, expert * d->n_out, d->n_out);
+    }
+    return out;
+}
+
+/* ---- linear ---- */
+
+static void multiply(runner *r, const float *w, ops_mat x, int64_t first, int64_t n,
+                     const linear_item *item) {
+    const weight_desc *d = &item->weight->d;
+    gemm_call g = {.m = n,
+                   .n = d->n_out,
+                   .k = d->n_in,
+                   .trans_b = true,
+                   .a = host_row(x, first),
+                   .lda = x.stride,
+                   .b = w,
+                   .ldb = d->n_in,
+                   .c = host_row(item->y, first),
+                   .ldc = item->y.stride,
+                   .alpha = 1,
+                   .beta = item->accumulate ? 1.0f : 0.0f,
+                   .coarse = true};
+    blas_gemm_spread(r->c->ctx, &g);
+    for (int64_t i = first; d->bias && i < first + n; i++) {
+        float *y = host_row(item->y, i);
+        for (int64_t k = 0; k < d->n_out; k++) {
+            y[k] += host_element(d->bias, d->bias_type, k);
+        }
+    }
+}
+
+/* Adds the squares of inputs to a matrix's importance. A matrix may be used in parts that have
+ * other inputs than its columns (MLA's, transposed): those say nothing of it. */
+static void add_squares(runner *r, size_t number, ops_mat x) {
+    float **all = r->c->importance;
+    if (x.width != r->c->plan->items[number].part->columns) {
+        return;
+    }
+    if (!all[number]) {
+        all[number] = ctx_zero(r->c->ctx, (size_t)x.width, sizeof **all);
+        if (!all[number]) {
+            r->status = ctx_fail_memory(r->c->ctx, (size_t)x.width * sizeof **all);
+            return;
+        }
+    }
+    float *sum = all[number];
+    if (r->seen[number] != r->pass) { /* only the last pass over a stage counts */
+        memset(sum, 0, (size_t)x.width * sizeof *sum);
+        r->seen[number] = r->pass;
+    }
+    for (int64_t i = r->n_orig; i < x.n_row; i++) {
+        const float *row = host_row(x, i);
+        for (int64_t k = 0; k < x.width; k++) {
+            sum[k] += row[k] * row[k];
+        }
+    }
+}
+
+void runner_load_finished(runner *r, size_t number) {
+    work_view v;
+    if (r->done[number] || !work_get(&v, r->c->work, number)) {
+        return;
+    }
+    r->c->plan->items[number].type = v.type;
+    r->done[number] = true;
+}
+
+/* A finished matrix that is not experts, as f32; NULL: it is not finished. */
+static const float *finished(runner *r, size_t number) {
+    const plan_item *item = number == NO_ITEM ? NULL : &r->c->plan->items[number];
+    if (!item || !r->done[number] || r->quantized[number]) {
+        return item ? r->quantized[number] : NULL;
+    }
+    r->quantized[number] = ctx_array(r->c->ctx, (size_t)item->part->params, sizeof(float));
+    if (!r->quantized[number]) {
+        r->status = ctx_fail_memory(r->c->ctx, (size_t)item->part->params * sizeof(float));
+        return NULL;
+    }
+    work_rows_f32(r->quantized[number], r->c->work, number, 0, item->part->rows);
+    return r->quantized[number];
+}
+
+static void compute(runner *r, ops_mat x, const linear_item *item, size_t number) {
+    const float *quantized = finished(r, number);
+    int64_t n = quantized ? r->n_orig : x.n_row;
+    if (n > 0 && r->status == JANG_OK) {
+        const float *w = original(r, &item->weight->d);
+        if (!w) {
+            return;
+        }
+        multiply(r, w, x, 0, n, item);
+    }
+    if (quantized) {
+        multiply(r, quantized, x, n, x.n_row - n, item);
+    }
+}
+
+/* ---- Studying ---- */
+
+/* Makes n sites for inputs of this width; false: they are there, or it failed. */
+static void make_sites(runner *r, int n, int64_t width) {
+    if (r->sites || r->status != JANG_OK) {
+        return;
+    }
+    r->sites = ctx_zero(r->c->ctx, (size_t)n, sizeof *r->sites);
+    r->n_sites = r->sites ? n : 0;
+    r->status = r->sites ? JANG_OK : ctx_fail_memory(r->c->ctx, (size_t)n * sizeof *r->sites);
+    for (int i = 0; i < n && r->status == JANG_OK; i++) {
+        r->status = gptq_site_new(&r->sites[i], r->c->ctx, width);
+    }
+}
+
+void runner_study(runner *r, const float *rows, int64_t stride, int64_t n_row, int64_t width) {
+    r->reached = true;
+    r->n_expert = 0;
+    make_sites(r, 1, width);
+    if (r->status == JANG_OK) {
+        r->status = gptq_site_add(&r->sites[0], r->c->ctx, rows + r->n_orig * stride,
+                                  r->n_orig ? rows : NULL, stride, n_row - r->n_orig);
+    }
+}
+
+/* Notes the numbers of a call's weights. Returns whether some are still to be quantized, which are
+ * then the items under study. */
+static bool choose_items(runner *r, int call, const size_t *numbers, int n) {
+    int n_pending = 0;
+    for (int i = 0; i < n; i++) {
+        if (numbers[i] != NO_ITEM && r->c->work) {
+            runner_load_finished(r, numbers[i]);
+            n_pending += !r->done[numbers[i]];
+        }
+    }
+    if (!n_pending || call < r->target) {
+        return false;
+    }
+    r->site_call = call;
+    r->n_items = 0;
+    for (int i = 0; i < n; i++) {
+        if (numbers[i] != NO_ITEM && !r->done[numbers[i]]) {
+            r->items[r->n_items++] = numbers[i];
+        }
+    }
+    return true;
+}
+
+void runner_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
+    runner *r = (runner *)(void *)o->table;
+    int call = r->call++;
+    if (r->skip || r->status != JANG_OK) {
+        return;
+    }
+    if (r->head) {
+        r->items[0] = runner_item(r, items[0].weight);
+        r->n_items = 1;
+        for (int64_t i = 0; i < x.n_row; i++, r->n_head_rows++) {
+            memcpy(r->head_rows + r->n_head_rows * x.width, host_row(x, i),
+                   (size_t)x.width * sizeof(float));
+        }
+        return;
+    }
+    size_t numbers[MAX_ITEMS] = {0};
+    int n_known = n_items < MAX_ITEMS ? n_items : MAX_ITEMS;
+    for (int i = 0; i < n_known; i++) {
+        numbers[i] = runner_item(r, items[i].weight);
+        if (numbers[i] != NO_ITEM && !r->c->work) {
+            add_squares(r, numbers[i], x);
+        }
+    }
+    if (choose_items(r, call, numbers, n_known)) {
+        runner_study(r, host_row(x, 0), x.stride, x.n_row, x.width);
+        r->skip = true;
+        return;
+    }
+    for (int i = 0; i < n_items && r->status == JANG_OK; i++) {
+        compute(r, x, &items[i], i < n_known ? numbers[i] : NO_ITEM);
+    }
+}
+
+/* ---- Experts ---- */
+
+/* The routes of a step to one expert; the original's tokens come first. */
+typedef struct expert_rows {
+    const ops_routes *routes;
+    ops_mat x;
+    int expert;
+    const int32_t *list;
+    int32_t n, n_orig; /* of the list */
+} expert_rows;
+
+static expert_rows rows_of(const runner *r, const ops_routes *routes, ops_mat x, int expert) {
+    expert_rows e = {.routes = routes, .x = x, .expert = expert};
+    e.list = routes->order + routes->first[expert];
+    e.n = routes->first[expert + 1] - routes->first[expert];
+    while (e.n_orig < e.n && e.list[e.n_orig] / routes->n_used < r->n_orig) {
+        e.n_orig++;
+    }
+    return e;
+}
+
+static void gather(float *out, const expert_rows *e, int32_t from, int32_t to) {
+    for (int32_t i = from; i < to; i++, out += e->x.width) {
+        memcpy(out, host_route_input(e->routes, e->x, e->list[i]),
+               (size_t)e->x.width * sizeof *out);
+    }
+}
+
+/* What the original model has for the inputs of the quantized one: of the same tokens; where it
+ * sent such a token to other experts, and has no input for this one, the same input. */
+static void gather_original(float *out, const expert_rows *e, int64_t n_orig) {
+    int n_used = e->routes->n_used;
+    bool by_token = n_used > 1 && e->x.n_row == e->routes->n_tok;
+    for (int32_t i = e->n_orig; i < e->n; i++, out += e->x.width) {
+        int64_t token = e->list[i] / n_used - n_orig;
+        const float *row = host_route_input(e->routes, e->x, e->list[i]);
+        row = by_token ? host_row(e->x, token) : row;
+        for (int k = 0; k < n_used && !by_token; k++) {
+            int64_t route = token * n_used + k;
+            row = e->routes->expert[route] == e->expert ? host_row(e->x, route) : row;
+        }
+        memcpy(out, row, (size_t)e->x.width * sizeof *out);
+    }
+}
+
+static void study_expert(runner *r, gptq_site *site, const expert_rows *e) {
+    int64_t n = e->n - e->n_orig;
+    size_t bytes = (size_t)(n * e->x.width) * sizeof(float);
+    float *rows = n ? ctx_alloc(r->c->ctx, 2 * bytes) : NULL;
+    if (n && !rows) {
+        r->status = ctx_fail_memory(r->c->ctx, 2 * bytes);
+        return;
+    }
+    if (n) {
+        float *originals = r->n_orig ? rows + n * e->x.width : NULL;
+        gather(rows, e, e->n_orig, e->n);
+        if (originals) {
+            gather_original(originals, e, r->n_orig);
+        }
+        r->status = gptq_site_add(site, r->c->ctx, rows, originals, e->x.width, n);
+    }
+    ctx_free(r->c->ctx, rows);
+}
+
+static void study_experts(runner *r, const ops_routes *routes, ops_mat x) {
+    size_t site_bytes = 3 * (size_t)(x.width * x.width) * sizeof(float);
+    size_t fit = SITE_BYTES / site_bytes, left = (size_t)(routes->n_expert - r->expert_first);
+    fit = fit < 1 ? 1 : fit;
+    r->reached = true;
+    r->n_expert = routes->n_expert;
+    make_sites(r, (int)(left < fit ? left : fit), x.width);
+    for (int i = 0; i < r->n_sites && r->status == JANG_OK; i++) {
+        expert_rows e = rows_of(r, routes, x, r->expert_first + i);
+        study_expert(r, &r->sites[i], &e);
+    }
+}
+
+/* y of some routes = W x + b, with w [n_out, n_in]. */
+static void multiply_routes(runner *r, const float *w, const expert_rows *e, int32_t from,
+                            int32_t to, const expert_item *item) {
+    const weight_desc d = host_expert(item->weight, e->expert);
+    int64_t n = to - from;
+    float *rows = ctx_array(r->c->ctx, (size_t)n, (size_t)(d.n_in + d.n_out) * sizeof *rows);
+    if (!rows) {
+        r->status = ctx_fail_memory(r->c->ctx, (size_t)(n * (d.n_in + d.n_out)) * sizeof *rows);
+        return;
+    }
+    float *y = rows + n * d.n_in;
+    gather(rows, e, from, to);
+    gemm_call g = {.m = n,
+                   .n = d.n_out,
+                   .k = d.n_in,
+                   .trans_b = true,
+                   .a = rows,
+                   .lda = d.n_in,
+                   .b = w,
+                   .ldb = d.n_in,
+                   .c = y,
+                   .ldc = d.n_out,
+                   .alpha = 1,
+                   .coarse = true};
+    blas_gemm_spread(r->c->ctx, &g);
+    for (int64_t i = 0; i < n; i++) {
+        float *out = host_row(item->y, e->list[from + i]);
+        for (int64_t k = 0; k < d.n_out; k++) {
+            out[k] = y[i * d.n_out + k] + (d.bias ? host_element(d.bias, d.bias_type, k) : 0);
+        }
+    }
+    ctx_free(r->c->ctx, rows);
+}
+
+static void compute_expert(runner *r, const expert_rows *e, const expert_item *item,
+                           size_t number) {
+    const weight_desc d = host_expert(item->weight, e->expert);
+    bool quantized = number != NO_ITEM && r->done[number];
+    int32_t n = quantized ? e->n_orig : e->n;
+    const float *w = n > 0 ? original(r, &d) : NULL;
+    if (w) {
+        multiply_routes(r, w, e, 0, n, item);
+    }
+    if (n == e->n || r->status != JANG_OK) {
+        return;
+    }
+    w = finished_expert(r, &d, number, e->expert);
+    if (w) {
+        multiply_routes(r, w, e, n, e->n, item);
+    }
+}
+
+/* The number of an experts' weight; NO_ITEM too where the plan's matrix is not all of them. */
+static size_t experts_item(const runner *r, const ops_weight *w) {
+    size_t number = runner_item(r, w);
+    const plan_item *item = number == NO_ITEM ? NULL : &r->c->plan->items[number];
+    bool whole =
+        item && item->part->rows == w->d.n_out * w->d.n_expert && item->part->columns == w->d.n_in;
+    return whole ? number : NO_ITEM;
+}
+
+void runner_experts(ops *o, const ops_routes *routes, ops_mat x, const expert_item *items,
+                    int n_items) {
+    runner *r = (runner *)(void *)o->table;
+    int call = r->call++;
+    if (r->skip || r->status != JANG_OK) {
+        return;
+    }
+    size_t numbers[MAX_ITEMS] = {0};
+    int n_known = n_items < MAX_ITEMS ? n_items : MAX_ITEMS, n_planned = 0;
+    for (int i = 0; i < n_known; i++) {
+        numbers[i] = experts_item(r, items[i].weight);
+        size_t number = runner_item(r, items[i].weight);
+        n_planned += numbers[i] != NO_ITEM;
+        if (number != NO_ITEM && (!r->c->work || numbers[i] == NO_ITEM)) {
+            add_squares(r, number, x);
+        }
+    }
+    if (!r->c->work || !n_planned || n_items > n_known) {
+        r->experts(o, routes, x, items, n_items);
+        return;
+    }
+    if (choose_items(r, call, numbers, n_known)) {
+        study_experts(r, routes, x);
+        r->skip = true;
+        return;
+    }
+    for (int e = 0; e < routes->n_expert && r->status == JANG_OK; e++) {
+        expert_rows rows = rows_of(r, routes, x, e);
+        for (int i = 0; i < n_items && rows.n && r->status == JANG_OK; i++) {
+            compute_expert(r, &rows, &items[i], numbers[i]);
+        }
+    }
+}

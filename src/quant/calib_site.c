@@ -1,0 +1,177 @@
+/* calib_site.c - quantizing the matrices whose inputs a calibration has studied. */
+#include "quant/calib_runner.h"
+
+#include <math.h>
+
+#define AIM_SHARE 0.5   /* of the way to a target; the rest is mostly chance, as measured */
+#define BLOCK_ROWS 4096 /* of a matrix that are in memory as f32 */
+
+/* ---- Experts with few tokens ---- */
+
+/* Experts that few tokens were sent to lean on what all experts' inputs are like: as if each had
+ * seen half as many more of those as inputs have numbers. */
+static jang_status blend_sites(runner *r) {
+    gptq_site all;
+    int64_t n_in = r->sites[0].n_in;
+    jang_status status = gptq_site_new(&all, r->c->ctx, n_in);
+    if (status != JANG_OK) {
+        return status;
+    }
+    for (int i = 0; i < r->n_sites; i++) {
+        gptq_site_blend(&all, &r->sites[i], 1);
+        all.n_tok += r->sites[i].n_tok;
+    }
+    double share = all.n_tok ? (double)n_in / 2 / (double)all.n_tok : 0;
+    for (int i = 0; i < r->n_sites; i++) {
+        gptq_site_blend(&r->sites[i], &all, share);
+    }
+    gptq_site_free(&all, r->c->ctx);
+    return JANG_OK;
+}
+
+jang_status runner_aim(runner *r, double damping) {
+    jang_status status = JANG_OK;
+    for (int i = 0; i < r->n_sites && status == JANG_OK; i++) {
+        gptq_site *s = &r->sites[i];
+        /* a target from few tokens is mostly chance */
+        double few = r->n_expert ? (double)s->n_in / (double)(s->n_tok + 1) : 0;
+        status = gptq_aim(s, r->c->ctx, damping * (1 + 10 * few), AIM_SHARE);
+    }
+    return status;
+}
+
+/* ---- Matrices ---- */
+
+/* Codes of the whole item, made when its first rows are quantized. */
+static jang_status make_codes(runner *r, int k) {
+    const plan_item *item = &r->c->plan->items[r->items[k]];
+    ctx_t *ctx = r->c->ctx;
+    item_codes *c = &r->codes[k];
+    size_t n = (size_t)item->part->params, n_groups = n / (size_t)item->group;
+    if (c->codes) {
+        return JANG_OK;
+    }
+    c->codes = ctx_alloc(ctx, n);
+    c->scales = ctx_array(ctx, n_groups, sizeof *c->scales);
+    c->biases = ctx_array(ctx, n_groups, sizeof *c->biases);
+    return c->codes && c->scales && c->biases ? JANG_OK : ctx_fail_memory(ctx, n + n_groups * 8);
+}
+
+static jang_status read_rows(float *out, runner *r, size_t number, int64_t first, int64_t n) {
+    const model_part *part = r->c->plan->items[number].part;
+    jang_status status = part_rows_f32(out, r->c->source, part, first, n);
+    for (int64_t i = 0; i < n * part->columns && status == JANG_OK; i++) {
+        if (!isfinite(out[i])) {
+            status = ctx_fail(
+                r->c->ctx, JANG_ERR_FORMAT, "%s: tensor %s: NaN or infinite weights in row %lld",
+                checkpoint_path(r->c->source), part->name, (long long)(first + i / part->columns));
+        }
+    }
+    return status;
+}
+
+/* Goes through an item's weights before any is quantized: refuses those that are not finite, and
+ * takes bf16 scales where f16 cannot hold them. */
+static jang_status check_item(runner *r, size_t number, float *rows) {
+    plan_item *item = &r->c->plan->items[number];
+    jang_status status = JANG_OK;
+    float most = 0;
+    for (int64_t at = 0; at < item->part->rows && status == JANG_OK; at += BLOCK_ROWS) {
+        int64_t n = item->part->rows - at < BLOCK_ROWS ? item->part->rows - at : BLOCK_ROWS;
+        status = read_rows(rows, r, number, at, n);
+        for (int64_t i = 0; i < n * item->part->columns && status == JANG_OK; i++) {
+            most = fabsf(rows[i]) > most ? fabsf(rows[i]) : most;
+        }
+    }
+    item->type = status == JANG_OK && most > 30000.0f ? DT_BF16 : item->type;
+    return status;
+}
+
+/* Rows [first, last) by one site. */
+static jang_status quantize_rows(runner *r, int k, const gptq_site *s, int64_t first, int64_t last,
+                                 float *rows) {
+    const plan_item *item = &r->c->plan->items[r->items[k]];
+    int64_t columns = item->part->columns, n_groups = columns / item->group;
+    jang_status status = JANG_OK;
+    for (int64_t at = first; at < last && status == JANG_OK; at += BLOCK_ROWS) {
+        gptq_matrix m = {.w = rows,
+                         .n_out = last - at < BLOCK_ROWS ? last - at : BLOCK_ROWS,
+                         .bits = item->bits,
+                         .type = item->type,
+                         .codes = r->codes[k].codes + at * columns,
+                         .scales = r->codes[k].scales + at * n_groups,
+                         .biases = r->codes[k].biases + at * n_groups};
+        status = read_rows(rows, r, r->items[k], at, m.n_out);
+        if (status == JANG_OK) {
+            status = gptq_quantize(s, r->c->ctx, &m);
+        }
+    }
+    return status;
+}
+
+static jang_status quantize_item(runner *r, int k) {
+    const plan_item *item = &r->c->plan->items[r->items[k]];
+    int64_t block = item->part->rows < BLOCK_ROWS ? item->part->rows : BLOCK_ROWS;
+    float *rows = ctx_array(r->c->ctx, (size_t)block, (size_t)item->part->columns * sizeof *rows);
+    jang_status status =
+        rows ? make_codes(r, k)
+             : ctx_fail_memory(r->c->ctx, (size_t)(block * item->part->columns) * sizeof *rows);
+    if (status == JANG_OK && r->expert_first == 0) {
+        status = check_item(r, r->items[k], rows);
+    }
+    int64_t n = r->n_expert ? item->part->rows / r->n_expert : item->part->rows;
+    for (int i = 0; i < r->n_sites && status == JANG_OK; i++) {
+        int64_t first = (r->expert_first + i) * n;
+        status = quantize_rows(r, k, &r->sites[i], first, first + n, rows);
+    }
+    ctx_free(r->c->ctx, rows);
+    return status;
+}
+
+static jang_status put_items(runner *r) {
+    jang_status status = JANG_OK;
+    for (int k = 0; k < r->n_items && status == JANG_OK; k++) {
+        size_t number = r->items[k];
+        const item_codes *c = &r->codes[k];
+        work_matrix stored = {c->codes, c->scales, c->biases, r->c->plan->items[number].type};
+        status = work_put(r->c->work, number, &stored);
+        r->done[number] = status == JANG_OK;
+    }
+    return status;
+}
+
+jang_status runner_quantize(bool *all, runner *r, double damping) {
+    int group = r->c->plan->items[r->items[0]].group;
+    jang_status status = r->n_expert ? blend_sites(r) : JANG_OK;
+    for (int i = 0; i < r->n_sites && status == JANG_OK; i++) {
+        status = gptq_prepare(&r->sites[i], r->c->ctx, group, damping);
+    }
+    for (int k = 0; k < r->n_items && status == JANG_OK; k++) {
+        status = quantize_item(r, k);
+    }
+    r->expert_first += r->n_sites;
+    *all = r->expert_first >= r->n_expert;
+    if (status == JANG_OK && *all) {
+        status = put_items(r);
+    }
+    return status;
+}
+
+void runner_free_sites(runner *r) {
+    for (int i = 0; i < r->n_sites; i++) {
+        gptq_site_free(&r->sites[i], r->c->ctx);
+    }
+    ctx_free(r->c->ctx, r->sites);
+    r->sites = NULL;
+    r->n_sites = 0;
+}
+
+void runner_free_codes(runner *r) {
+    for (int i = 0; i < MAX_ITEMS; i++) {
+        ctx_free(r->c->ctx, r->codes[i].codes);
+        ctx_free(r->c->ctx, r->codes[i].scales);
+        ctx_free(r->c->ctx, r->codes[i].biases);
+        r->codes[i] = (item_codes){0};
+    }
+    r->expert_first = 0;
+}
