@@ -5,22 +5,20 @@
  *     x += down * mlp(norm(x))
  *
  * The key's multiplier goes into the scale of the scores, which is the same. Checkpoints stamped
- * jang_mup_folded have all of them in their weights.
+ * jang_mup_folded have all of them in their weights; so do mlx-lm's (their convolutions are
+ * [channels, taps, 1]), but for the key's. An embedding that is the output matrix has its own
+ * multiplier in it then, which logits take back.
  * Reference: transformers, models/falcon_h1; arXiv:2507.22448. */
+#include "model/falcon_h1.h"
+
 #include "model/beside.h"
 #include "model/mamba2.h"
 
 #include <string.h>
 
-typedef struct multipliers {
-    double embedding, output, attention_in, attention_out, key, ssm_in, ssm_out;
-    double mlp[2]; /* gate, down */
-    double ssm[5]; /* z, x, b, c, dt */
-} multipliers;
-
 typedef struct falcon_h1 {
     mamba2_config mamba;
-    multipliers by;
+    falcon_h1_multipliers by;
 } falcon_h1;
 
 /* ---- Blocks ---- */
@@ -71,7 +69,7 @@ static jang_status read_list(double *out, int n, json_at at, const char *key) {
     return status;
 }
 
-static jang_status read_multipliers(multipliers *by, json_at at) {
+jang_status falcon_h1_read_multipliers(falcon_h1_multipliers *by, json_at at) {
     const struct {
         const char *key;
         double *out;
@@ -84,16 +82,45 @@ static jang_status read_multipliers(multipliers *by, json_at at) {
         {"ssm_in_multiplier", &by->ssm_in},
         {"ssm_out_multiplier", &by->ssm_out},
     };
-    bool folded;
-    jang_status status = json_get_bool(&folded, at, "jang_mup_folded", false);
-    json_at from = {at.ctx, at.what, status == JANG_OK && folded ? NULL : at.object};
+    jang_status status = JANG_OK;
     for (size_t i = 0; status == JANG_OK && i < sizeof keys / sizeof keys[0]; i++) {
-        status = json_get_double(keys[i].out, from, keys[i].key, 1);
+        status = json_get_double(keys[i].out, at, keys[i].key, 1);
     }
     if (status == JANG_OK) {
-        status = read_list(by->mlp, 2, from, "mlp_multipliers");
+        status = read_list(by->mlp, 2, at, "mlp_multipliers");
     }
-    return status == JANG_OK ? read_list(by->ssm, 5, from, "ssm_multipliers") : status;
+    return status == JANG_OK ? read_list(by->ssm, 5, at, "ssm_multipliers") : status;
+}
+
+static bool has_mlx_layout(loader *l) {
+    const tensor_view *conv = loader_tensor(l, "layers.0.mamba.conv1d.weight");
+    return conv && conv->n_dim == 3 && conv->shape[2] == 1 && conv->shape[1] > 1;
+}
+
+/* The multipliers that are left to apply. */
+static jang_status read_multipliers(falcon_h1_multipliers *by, loader *l, bool tied) {
+    static const falcon_h1_multipliers none = {1, 1, 1, 1, 1, 1, 1, {1, 1}, {1, 1, 1, 1, 1}};
+    bool stamped = false;
+    jang_status status = falcon_h1_read_multipliers(by, l->config);
+    if (status == JANG_OK) {
+        status = json_get_bool(&stamped, l->config, "jang_mup_folded", false);
+    }
+    if (status != JANG_OK || !(stamped || has_mlx_layout(l))) {
+        return status;
+    }
+    falcon_h1_multipliers all = *by;
+    *by = none;
+    by->output = tied ? all.output / all.embedding : 1;
+    if (!stamped) {
+        by->key = all.key;
+    }
+    if (!stamped && all.attention_in != 1) {
+        return ctx_fail(l->ctx, JANG_ERR_UNSUPPORTED,
+                        "%s: attention_in_multiplier %g is in the weights of queries and keys "
+                        "alone, as mlx-lm converts; convert the original model",
+                        l->config.what, all.attention_in);
+    }
+    return JANG_OK;
 }
 
 /* mamba_d_ssm is the inner width, mamba_d_head may be "auto". */
@@ -117,6 +144,27 @@ static jang_status read_widths(mamba2_config *m, json_at at, int64_t n_embd) {
         status = ctx_fail(at.ctx, JANG_ERR_FORMAT,
                           "%s: %lld Mamba heads of %lld are not mamba_d_ssm = %lld", at.what,
                           (long long)m->n_head, (long long)m->head_dim, (long long)n_inner);
+    }
+    return status;
+}
+
+jang_status falcon_h1_read_ends(int64_t ends[5], json_at at) {
+    mamba2_config m = {0};
+    int64_t n_embd;
+    const int_key keys[] = {
+        {"hidden_size", &n_embd, 4096, 1 << 20},
+        {"mamba_n_heads", &m.n_head, 128, 1 << 16},
+        {"mamba_n_groups", &m.n_group, 1, 1 << 16},
+        {"mamba_d_state", &m.n_state, 256, 1 << 12},
+    };
+    jang_status status = config_ints(at, keys, sizeof keys / sizeof keys[0]);
+    if (status == JANG_OK) {
+        status = read_widths(&m, at, n_embd);
+    }
+    const int64_t sizes[5] = {m.n_head * m.head_dim, m.n_head * m.head_dim, m.n_group * m.n_state,
+                              m.n_group * m.n_state, m.n_head};
+    for (int i = 0; i < 5 && status == JANG_OK; i++) {
+        ends[i] = (i ? ends[i - 1] : 0) + sizes[i];
     }
     return status;
 }
@@ -192,7 +240,7 @@ static jang_status falcon_h1_open(model *m, loader *l) {
     };
     status = decoder_read_biases(l->config, biases, 2);
     if (status == JANG_OK) {
-        status = read_multipliers(&f.by, l->config);
+        status = read_multipliers(&f.by, l, c.tied);
     }
     if (status == JANG_OK) {
         status = read_mamba(&f, l->config, &c);

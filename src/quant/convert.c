@@ -9,6 +9,7 @@
 #include "format/jang_config.h"
 #include "quant/calib_text.h"
 #include "quant/calibrate.h"
+#include "quant/folds.h"
 #include "quant/layouts.h"
 #include "quant/left_out.h"
 #include "quant/names.h"
@@ -34,6 +35,7 @@ typedef struct conversion {
     size_t n_kept;
     name_model model;
     bool norms_shifted; /* layouts.h */
+    bool folded;        /* folds.h */
     quant_plan plan;
     output_dir output;
     tok_ids ids;        /* of calibration; none: there is none */
@@ -152,6 +154,9 @@ static jang_status read_names(conversion *c) {
         return ctx_prefix(c->ctx, status, "%s", c->options->source);
     }
     status = names_survey(&c->parts, &c->model, c->source); /* it names the source itself */
+    if (status == JANG_OK) {
+        status = folds_apply(&c->parts, &c->model, c->config, &c->folded);
+    }
     if (status == JANG_OK) {
         layouts_apply(&c->parts, &c->model, &c->norms_shifted);
         status = choose_parts(c);
@@ -309,7 +314,7 @@ static jang_status write_config(const conversion *c, const quant_module *modules
     int failed = json_object_set_new(config, "tie_word_embeddings", json_boolean(c->model.tied));
     failed |= add_old_rope_keys(config);
     failed |= add_old_names(config);
-    failed |= layouts_note(config, c->norms_shifted);
+    failed |= layouts_note(config, c->norms_shifted, c->folded);
     if (c->profile.kind == PROFILE_FLOAT) {
         const char *key = json_has(config, "dtype") ? "dtype" : "torch_dtype";
         failed |= json_object_set_new(config, key, json_string(torch_name(c->profile.type)));
@@ -395,11 +400,12 @@ static bool calibrates(const conversion *c) {
     return c->profile.kind != PROFILE_FLOAT && (c->method->full || c->options->calibration);
 }
 
-/* Whether a model cannot run from the source as it is: GGUF's blocks, other makers' packings. */
+/* Whether a model cannot run from the source as it is: GGUF's blocks, other makers' packings, or
+ * other weights than those that are written. */
 static bool needs_unpacking(const conversion *c) {
     bool packed = checkpoint_get_kind(c->source) == CHECKPOINT_GGUF;
     for (size_t i = 0; i < c->n_kept; i++) {
-        packed |= c->kept[i]->packing > PACKING_AFFINE;
+        packed |= c->kept[i]->packing > PACKING_AFFINE || c->kept[i]->factors;
     }
     return packed;
 }

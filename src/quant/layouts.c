@@ -28,16 +28,22 @@ static bool is_hub_conv(const model_part *part) {
            part->shape[1] == 1 && part->shape[2] > 1;
 }
 
+bool layouts_has_hub_conv(const part_list *parts) {
+    for (size_t i = 0; i < parts->n_parts; i++) {
+        if (is_hub_conv(&parts->parts[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void layouts_apply(part_list *parts, const name_model *nm, bool *shifted) {
-    /* mlx-lm would leave Falcon-H1's multipliers out: it takes the layout for the sign that they
-     * are in the weights. */
-    static const char *const kept[] = {"falcon_h1", NULL};
     static const char *const centred[] = {"qwen3_next", "qwen3_5", "qwen3_5_moe", NULL};
     static const char *const norms[] = {"input_layernorm.weight", "post_attention_layernorm.weight",
                                         "model.norm.weight",      "q_norm.weight",
                                         "k_norm.weight",          NULL};
     *shifted = false;
-    for (size_t i = 0; i < parts->n_parts && !is_one_of(nm->model_type, kept); i++) {
+    for (size_t i = 0; i < parts->n_parts; i++) {
         model_part *part = &parts->parts[i];
         if (is_hub_conv(part)) { /* the numbers lie in the same order */
             part->shape[1] = part->shape[2];
@@ -79,11 +85,14 @@ static int add_wanted(json_t *config, const char *type) {
     return strncmp(type, "llama4", 6) == 0 ? mend_llama4(config) : 0;
 }
 
-int layouts_note(json_t *config, bool shifted) {
+int layouts_note(json_t *config, bool shifted, bool folded) {
     const char *type = json_string_value(json_object_get(config, "model_type"));
     int failed = 0;
     if (shifted) {
         failed |= json_object_set_new(config, "jang_norms_pre_shifted", json_true());
+    }
+    if (folded) {
+        failed |= json_object_set_new(config, "jang_mup_folded", json_true());
     }
     return failed | (type ? add_wanted(config, type) : 0);
 }

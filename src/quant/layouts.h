@@ -14,7 +14,10 @@
  * 1 + w now that held w before. */
 void layouts_apply(part_list *parts, const name_model *nm, bool *shifted);
 
-/* Adds what mlx-lm and we look for in such a model's config; not 0: no memory. */
-int layouts_note(json_t *config, bool shifted);
+/* Whether a convolution that the model uses lies as on the hub, [channels, 1, taps]. */
+bool layouts_has_hub_conv(const part_list *parts);
+
+/* Adds what mlx-lm and we look for in such a model's config; not 0: no memory. folded: folds.h */
+int layouts_note(json_t *config, bool shifted, bool folded);
 
 #endif

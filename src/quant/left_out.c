@@ -21,8 +21,12 @@ static const struct {
     {"audio_tower.", audio},   {"embed_audio.", audio},          {"mtp", predictors},
 };
 
+static bool ends_in(const char *name, const char *end) {
+    return strcmp(name, end) == 0 || path_has_suffix(name, end);
+}
+
 static bool ends_in_one_of(const char *name, const char *const *ends) {
-    while (ends && *ends && !path_has_suffix(name, *ends)) {
+    while (ends && *ends && !ends_in(name, *ends)) {
         ends++;
     }
     return ends && *ends;
@@ -42,7 +46,7 @@ const char *left_out_kind(const name_model *nm, const char *name) {
     if (ends_in_one_of(name, buffer_ends)) {
         return buffers;
     }
-    if (nm->tied && path_has_suffix(name, "lm_head.weight")) {
+    if (nm->tied && ends_in(name, "lm_head.weight")) {
         return tied;
     }
     return ends_in_one_of(name, nm->dropped) ? unread : NULL;

@@ -3,6 +3,7 @@
 
 #include "format/affine.h"
 #include "format/scaled.h"
+#include "quant/folds.h"
 #include "quant/int_parts.h"
 #include "quant/part_maps.h"
 
@@ -360,6 +361,7 @@ void part_list_free(part_list *list) {
         }
         ctx_free(list->ctx, list->names);
         ctx_free(list->ctx, list->parts);
+        ctx_free(list->ctx, list->factors);
         part_maps_free(list->maps, list->ctx);
         *list = (part_list){0};
     }
@@ -437,6 +439,9 @@ jang_status part_rows_f32(float *out, const checkpoint *c, const model_part *par
     jang_status status = read_rows(out, c, part, first, n);
     for (int64_t i = 0; i < n * part->columns && status == JANG_OK && part->add != 0; i++) {
         out[i] += part->add;
+    }
+    if (status == JANG_OK && part->factors) {
+        folds_rows(out, part, first, n);
     }
     return status;
 }

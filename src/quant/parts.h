@@ -33,8 +33,9 @@ typedef struct model_part {
     int64_t rows, columns, params;
     size_t n_bytes;
     tensor_role role;
-    bool used; /* by the model: names_survey found it so */
-    float add; /* to each number; then it is stored as f32 (layouts.h) */
+    bool used;                         /* by the model: names_survey found it so */
+    float add;                         /* to each number; then it is stored as f32 (layouts.h) */
+    const struct row_factors *factors; /* of its rows, NULL: none (folds.h) */
 } model_part;
 
 typedef struct part_list {
@@ -44,7 +45,8 @@ typedef struct part_list {
     uint64_t n_bytes; /* of all */
     char **names;     /* [n_names] of parts whose name is no tensor's */
     size_t n_names;
-    struct part_maps *maps; /* what parts are made of, or NULL; see part_maps.h */
+    struct row_factors *factors; /* what parts' point to, or NULL */
+    struct part_maps *maps;      /* what parts are made of, or NULL; see part_maps.h */
 } part_list;
 
 /* Lists a checkpoint's parameters, of whatever type; it must outlive the list. Errors name the

@@ -34,7 +34,8 @@ static dtype scale_type(const model_part *part) {
 }
 
 static dtype float_type(const model_part *part) {
-    dtype source = part->add != 0 ? DT_F32 : source_type(part);
+    bool changed = part->add != 0 || (part->factors && part->n_dim < 2);
+    dtype source = changed ? DT_F32 : source_type(part);
     return source == DT_F32 || source == DT_BF16 ? source : source == DT_F64 ? DT_F32 : DT_F16;
 }
 

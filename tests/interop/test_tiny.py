@@ -46,6 +46,7 @@ FAMILIES = {
     "stablelm-parallel-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
     "gpt2-f32": ["--profile", "JANG_6M", "--group-size", "32"],
     "gptneox-f16": ["--profile", "JANG_2S", "--group-size", "32"],
+    "apertus-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
     "seedoss-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
 }
 SHORT = 6

@@ -217,6 +217,7 @@ static const struct {
      "layer_types[1] is rwkv"},
     {"qwen3_next-bf16", "linear_num_value_heads", "3", JANG_ERR_FORMAT, "must be a multiple"},
     {"falcon_h1-bf16", "ssm_multipliers", "[1, 2]", JANG_ERR_FORMAT, "must be 5 numbers"},
+    {"falcon_h1-bf16", "key_multiplier", "\"half\"", JANG_ERR_FORMAT, "key_multiplier"},
     {"lfm2-bf16", "layer_types", "[\"conv\"]", JANG_ERR_UNSUPPORTED, "layer_types[1] is missing"},
     {"mlx-llama-4bit-g64", "hidden_size", "128", JANG_ERR_FORMAT, "the config wants"},
 };

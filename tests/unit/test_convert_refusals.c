@@ -4,6 +4,7 @@
 #include "format/safetensors.h"
 #include "model_files.h"
 #include "quant/convert.h"
+#include "quant/left_out.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -17,6 +18,31 @@ static json_t *parse(ctx_t *ctx, const char *text) {
     json_t *json = NULL;
     assert_ok(ctx, json_parse(&json, ctx, "plan", text, strlen(text)));
     return json;
+}
+
+/* ---- What may be left out ---- */
+
+static void test_convert_refusals_but_for_what_may_be_left_out(void **state) {
+    (void)state;
+    static const char *const unread[] = {"self_attn.k_norm.weight", NULL};
+    const name_model tied = {.n_layer = 2, .tied = true, .dropped = unread};
+    const name_model untied = {.n_layer = 2};
+    static const char *const no_model[] = {
+        "vision_tower.a.weight", "model.visual.b",
+        "model.embed_audio.c",   "mtp.fc.weight",
+        "model.mtp_block.0.d",   "model.layers.2.mlp",
+        "rotary_emb.inv_freq",   "model.layers.0.self_attn.rotary_emb.inv_freq"};
+    for (size_t i = 0; i < sizeof no_model / sizeof *no_model; i++) {
+        assert_non_null(left_out_kind(&untied, no_model[i]));
+    }
+    static const char *const of_tied[] = {"lm_head.weight", "language_model.lm_head.weight",
+                                          "model.layers.1.self_attn.k_norm.weight"};
+    for (size_t i = 0; i < sizeof of_tied / sizeof *of_tied; i++) {
+        assert_non_null(left_out_kind(&tied, of_tied[i]));
+        assert_null(left_out_kind(&untied, of_tied[i]));
+    }
+    assert_null(left_out_kind(&tied, "model.layers.1.mlp.up_proj.weight"));
+    assert_null(left_out_kind(&tied, "model.visualize.weight"));
 }
 
 /* ---- Group sizes ---- */
@@ -545,6 +571,7 @@ static void test_convert_refusals_survive_each_failing_allocation(void **state) 
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_convert_refusals_but_for_what_may_be_left_out),
         cmocka_unit_test(test_convert_refusals_falls_back_to_smaller_groups),
         cmocka_unit_test(test_convert_refusals_group_that_divides_nothing_is_an_error),
         cmocka_unit_test(test_convert_refusals_refuses_wrong_options),
