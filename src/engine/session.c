@@ -155,8 +155,10 @@ static jang_status check_append(jang_session *s, const int32_t *ids, size_t n_id
  * row goes to s->logits if last is set. */
 static jang_status pass(jang_session *s, int32_t n, bool last, float *logits) {
     model *m = s->model->model;
-    batch_seq seq = {
-        .n_tok = n, .n_past = (int32_t)s->n_done, .pages = s->pages, .n_known = (int32_t)s->n_ids};
+    batch_seq seq = {.n_tok = n,
+                     .n_past = (int32_t)s->n_done,
+                     .pages = s->pages,
+                     .n_known = (int32_t)s->n_known};
     int32_t last_row = n - 1;
     batch_desc desc = {.n_tok = n, .ids = s->ids + s->n_done, .n_seq = 1, .seqs = &seq};
     desc.n_out = logits ? n : last ? 1 : 0;
@@ -249,11 +251,21 @@ static jang_status compute(jang_session *s, size_t first, size_t end, float *log
     return JANG_OK;
 }
 
+/* RoPE by length: where a sequence passes the border, either way, the keys that it holds are of the
+ * other form, and all is computed again, once, as transformers does. */
+static void choose_form(jang_session *s, size_t n_ids) {
+    int32_t from = model_get_facts(s->model->model)->long_from;
+    bool is_long = from && n_ids > (size_t)from;
+    s->n_done = is_long == s->is_long ? s->n_done : 0;
+    s->is_long = is_long;
+    s->n_known = n_ids;
+}
+
 /* After a failure: only the first n_ids tokens count, and of the state nothing. */
 static void forget(jang_session *s, size_t n_ids) {
     int32_t slot;
     s->n_ids = n_ids;
-    s->n_done = s->cache.state ? SIZE_MAX : n_ids;
+    s->n_done = s->cache.state ? SIZE_MAX : s->n_done < n_ids ? s->n_done : n_ids;
     (void)snapshots_back(&s->snapshots, n_ids, &slot);
 }
 
@@ -265,6 +277,7 @@ jang_status session_append(jang_session *s, const int32_t *ids, size_t n_ids, fl
     }
     restore_state(s);
     size_t before = s->n_ids, end = before + n_ids;
+    choose_form(s, end);
     size_t n_vocab = (size_t)model_get_facts(s->model->model)->n_vocab;
     status = prepare(s, end - s->n_done, n_ids, logits != NULL);
     if (status == JANG_OK) {
@@ -306,7 +319,7 @@ jang_status jang_session_truncate(jang_session *s, size_t n_ids) {
     if (n_ids < s->n_ids) {
         s->n_logits = 0; /* an equal number of other tokens must not pass for those */
     }
-    if (!s->cache.state) {
+    if (!s->cache.state && s->n_done > n_ids) {
         s->n_done = n_ids;
     }
     int32_t slot; /* copies that hold more must not be taken for those of the tokens to come */

@@ -18,6 +18,8 @@ struct jang_session {
      * the recurrent state: the next append computes the rest first. Beyond it where the state is of
      * no use: the next append returns to a copy first. Equal to it without recurrent state. */
     size_t n_done;
+    size_t n_known;      /* tokens of the sequence at hand, those to be computed included */
+    bool is_long;        /* keys are those of a long sequence (RoPE by length) */
     snapshots snapshots; /* slots 1 and up of the cache */
     float *logits;       /* [n_vocab] after token number n_logits - 1 */
     size_t n_logits;     /* 0: none yet */

@@ -286,6 +286,42 @@ static jang_status read_experts(gemma4_config *g, json_at config, const decoder_
 
 /* ---- Config ---- */
 
+/* Newer configs say of each full layer how it differs: "per_layer_config": {"5": {"head_dim":
+ * ...}}. One and the same for all of them, and none for those with windows. */
+static jang_status read_layer_overrides(gemma4_config *g, json_at config, const decoder_config *c) {
+    const json_t *all, *first = NULL;
+    jang_status status = json_get_object(&all, config, "per_layer_config");
+    size_t n_full = 0;
+    for (int64_t i = 0; status == JANG_OK && all && i < c->n_layer; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%d", (int)i);
+        const json_t *one = json_object_get(all, key);
+        first = first ? first : one;
+        n_full += !c->sliding[i];
+        if (c->sliding[i] == (one != NULL) || (one && !json_equal(first, one))) {
+            return ctx_fail(config.ctx, JANG_ERR_UNSUPPORTED,
+                            "%s: per_layer_config is not the same for all full layers, and none "
+                            "for others",
+                            config.what);
+        }
+    }
+    if (status != JANG_OK || !first) {
+        return status;
+    }
+    json_at at = {config.ctx, config.what, first};
+    size_t n_known = (size_t)json_has(first, "head_dim") + json_has(first, "num_key_value_heads");
+    if (json_object_size(all) != n_full || json_object_size(first) != n_known) {
+        return ctx_fail(config.ctx, JANG_ERR_UNSUPPORTED,
+                        "%s: per_layer_config: head_dim and num_key_value_heads of full layers are "
+                        "known",
+                        config.what);
+    }
+    status = json_get_int(&g->global_head_dim, at, "head_dim", g->global_head_dim, 2, OPS_HEAD_MAX);
+    return status == JANG_OK ? json_get_int(&g->n_global_kv, at, "num_key_value_heads",
+                                            g->n_global_kv, 1, c->attention.n_head)
+                             : status;
+}
+
 static jang_status read_own(gemma4_config *g, json_at config, const decoder_config *c) {
     const struct {
         const char *key;
@@ -307,6 +343,9 @@ static jang_status read_own(gemma4_config *g, json_at config, const decoder_conf
     }
     if (status == JANG_OK) {
         status = json_get_bool(&g->double_wide, config, "use_double_wide_mlp", false);
+    }
+    if (status == JANG_OK) {
+        status = read_layer_overrides(g, config, c);
     }
     if (status == JANG_OK && g->has_experts) {
         status = read_experts(g, config, c);

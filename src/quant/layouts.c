@@ -69,6 +69,24 @@ static int mend_llama4(json_t *config) {
                                   : 0;
 }
 
+/* How full layers differ, as mlx-lm and older configs of the hub say it. */
+static int mend_gemma4(json_t *config) {
+    static const char *const names[][2] = {{"head_dim", "global_head_dim"},
+                                           {"num_key_value_heads", "num_global_key_value_heads"}};
+    json_t *text = json_object_get(config, "text_config"), *all;
+    config = json_is_object(text) ? text : config;
+    all = json_object_get(config, "per_layer_config");
+    const json_t *first = json_object_iter_value(json_object_iter(all));
+    int failed = 0;
+    for (size_t i = 0; i < 2; i++) {
+        json_t *value = json_object_get(first, names[i][0]);
+        if (value && !json_has(config, names[i][1])) {
+            failed |= json_object_set(config, names[i][1], value);
+        }
+    }
+    return failed;
+}
+
 /* mlx-lm wants keys that configs of the hub need not have. */
 static int add_wanted(json_t *config, const char *type) {
     if (strcmp(type, "mamba2") == 0 && !json_has(config, "intermediate_size")) {
@@ -82,7 +100,9 @@ static int add_wanted(json_t *config, const char *type) {
         json_has(config, "n_positions")) {
         return json_object_set(config, "n_ctx", json_object_get(config, "n_positions"));
     }
-    return strncmp(type, "llama4", 6) == 0 ? mend_llama4(config) : 0;
+    return strncmp(type, "llama4", 6) == 0   ? mend_llama4(config)
+           : strncmp(type, "gemma4", 6) == 0 ? mend_gemma4(config)
+                                             : 0;
 }
 
 int layouts_note(json_t *config, bool shifted, bool folded) {

@@ -55,6 +55,40 @@ static void test_session_append_in_parts(void **state) {
     jang_context_free(ctx);
 }
 
+/* A model whose RoPE depends on the length of the sequence, which passes the border of 32 tokens in
+ * any way: the logits are those of the whole at once. */
+static void test_session_long_rope_in_parts(void **state) {
+    (void)state;
+    enum { N = 40, SHORT = 20 };
+    ctx_t *ctx = test_context();
+    jang_model *m = open_model(ctx, "phi3-longrope-bf16");
+    size_t n_vocab = (size_t)jang_model_get_info(m)->n_vocab, row = n_vocab * sizeof(float);
+    int32_t ids[N];
+    float *all = malloc(N * row), *few = malloc(SHORT * row);
+    for (int i = 0; i < N; i++) {
+        ids[i] = (i * 37 + 5) % (int)n_vocab;
+    }
+    jang_session *a = open_session(ctx, m, 0, 512), *b = open_session(ctx, m, 0, 7);
+    assert_ok(ctx, jang_session_append(b, ids, SHORT, few));
+    assert_ok(ctx, jang_session_append(a, ids, N, all));
+    assert_memory_not_equal(all + n_vocab, few + n_vocab, row);
+    assert_ok(ctx, jang_session_append(b, ids + SHORT, N - SHORT, NULL)); /* steps of 7 */
+    assert_memory_equal(jang_session_logits(b), all + (N - 1) * n_vocab, row);
+    assert_ok(ctx, jang_session_truncate(b, 3));
+    assert_ok(ctx, jang_session_append(b, ids + 3, SHORT - 3, NULL)); /* short again */
+    assert_memory_equal(jang_session_logits(b), few + (SHORT - 1) * n_vocab, row);
+    for (int i = SHORT; i < N; i++) {
+        assert_ok(ctx, jang_session_append(b, ids + i, 1, NULL));
+    }
+    assert_memory_equal(jang_session_logits(b), all + (N - 1) * n_vocab, row);
+    free(all);
+    free(few);
+    jang_session_free(a);
+    jang_session_free(b);
+    jang_model_free(m);
+    jang_context_free(ctx);
+}
+
 static void test_session_refuses_and_stays_as_it_was(void **state) {
     (void)state;
     ctx_t *ctx = test_context();
@@ -313,6 +347,7 @@ static void test_model_info_counts_weights(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_session_append_in_parts),
+        cmocka_unit_test(test_session_long_rope_in_parts),
         cmocka_unit_test(test_session_cuts_recurrent_sequences),
         cmocka_unit_test(test_session_refuses_and_stays_as_it_was),
         cmocka_unit_test(test_generate_follows_the_logits),

@@ -122,7 +122,7 @@ static void test_convert_refusals_refuses_wrong_options(void **state) {
     o.bits = 7;
     assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_ARGUMENT, "7 bits");
     o.bits = 0;
-    assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_ARGUMENT, "give a profile");
+    assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_ARGUMENT, "give one of");
     o.bits = 4;
     o.output = NULL;
     assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_ARGUMENT, "output");
