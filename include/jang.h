@@ -626,13 +626,14 @@ typedef struct jang_engine_stats {
     uint64_t n_prompt, n_cached, n_cached_disk, n_generated; /* tokens */
     uint64_t n_draft, n_draft_accepted;
     uint64_t n_steps, n_step_answers, n_step_tokens; /* steps; answers and tokens in them */
-    int32_t n_pages, n_pages_max;                    /* now: pages that exist; may exist */
-    int32_t n_pages_used, n_pages_cached;            /* now: held by answers; kept for later */
-    uint64_t page_bytes, state_bytes; /* of a page of 64 tokens, of a recurrent state */
-    uint64_t n_evictions;             /* pages dropped for others */
-    uint64_t n_hits, n_misses;        /* pages of prompts found, and not */
-    uint64_t disk_bytes, disk_pages;  /* now */
-    uint64_t disk_errors;             /* damaged or unwritable files */
+    uint64_t batch_sizes[8];      /* steps of 1 answer, 2, up to 4, 8, 16, 32, 64, and of more */
+    int32_t n_pages, n_pages_max; /* now: pages that exist; may exist */
+    int32_t n_pages_used, n_pages_cached; /* now: held by answers; kept for later */
+    uint64_t page_bytes, state_bytes;     /* of a page of 64 tokens, of a recurrent state */
+    uint64_t n_evictions;                 /* pages dropped for others */
+    uint64_t n_hits, n_misses;            /* pages of prompts found, and not */
+    uint64_t disk_bytes, disk_pages;      /* now */
+    uint64_t disk_errors;                 /* damaged or unwritable files */
 } jang_engine_stats;
 
 JANG_API void jang_engine_get_stats(jang_engine_stats *out, jang_engine *engine);

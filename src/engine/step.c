@@ -352,6 +352,11 @@ jang_status step_run(jang_engine *e) {
     }
     flush_draws(e);
     learn_costs(e, n_prompt, clock_seconds() - start);
+    int32_t size = 0;
+    while (size < 7 && e->desc.n_seq > 1 << size) {
+        size++;
+    }
+    e->stats.batch_sizes[size]++;
     e->stats.n_steps++;
     e->stats.n_step_answers += (uint64_t)e->desc.n_seq;
     e->stats.n_step_tokens += (uint64_t)e->desc.n_tok;

@@ -154,9 +154,10 @@ bool prompt_render(server *s, gen_request *g, api_error *e, char **text, size_t 
 bool prompt_make(server *s, gen_request *g, api_error *e, bool *reasoning_open);
 
 /* The grammar that makes tool calls, as a structure for jang_grammar_new; false: this format has
- * none. */
+ * none. otherwise: where calls are optional, the part that an answer without calls must fit; NULL:
+ * any text. */
 bool tool_grammar(tbuf *out, const tool_format *format, const tool_set *tools,
-                  const json_t *allowed, tool_mode mode, bool parallel);
+                  const json_t *allowed, tool_mode mode, bool parallel, json_t *otherwise);
 
 /* ---- The internal answer ---- */
 

@@ -47,7 +47,8 @@ static bool make_parser(answer *a) {
                      .tools = &r->tools,
                      .reasoning_open = r->reasoning_open,
                      .reasoning_inline = s->o->inline_reasoning || r->g.inline_reasoning,
-                     .forced = r->grammar && r->g.tools};
+                     .forced = r->grammar && r->g.tools &&
+                               (!r->g.has_grammar || r->g.tool_mode == TOOLS_REQUIRED)};
     a->parser = msg_parser_new(&o, &sink);
     a->message.format = o.format;
     a->message.random = &s->random;
@@ -126,23 +127,46 @@ static bool compile(server *s, reply *r, api_error *e, jang_grammar_kind kind, c
                     jang_context_error(s->ctx));
 }
 
+/* The answer's format as a part of a structure; NULL: none was asked for. */
+static json_t *format_part(const gen_request *g) {
+    static const char *const kinds[] = {[JANG_GRAMMAR_SCHEMA] = "schema",
+                                        [JANG_GRAMMAR_GBNF] = "gbnf",
+                                        [JANG_GRAMMAR_REGEX] = "regex"};
+    if (!g->has_grammar) {
+        return NULL;
+    }
+    if (g->grammar_kind == JANG_GRAMMAR_JSON_OBJECT) {
+        return json_pack("{s:s}", "json", "object");
+    }
+    const char *text = tbuf_text(&g->grammar_text), *kind = kinds[g->grammar_kind];
+    json_t *value =
+        g->grammar_kind == JANG_GRAMMAR_SCHEMA ? json_loads(text, 0, NULL) : json_string(text);
+    return json_pack("{s:o}", kind, value);
+}
+
+/* The answer's format, or calls of tools, or where both may be, either. */
 static bool make_grammar(server *s, reply *r, api_error *e) {
     gen_request *g = &r->g;
-    if (g->has_grammar) {
-        return compile(s, r, e, g->grammar_kind, &g->grammar_text);
+    bool has_tools = g->tools && g->tool_mode != TOOLS_NONE;
+    if (g->has_grammar && !compile(s, r, e, g->grammar_kind, &g->grammar_text)) {
+        return false; /* the message names the place in it */
     }
-    if (!g->tools || g->tool_mode == TOOLS_NONE) {
+    if (!has_tools) {
         return true;
     }
     const tool_format *f = s->format ? s->format : tool_format_find("hermes");
+    json_t *otherwise = format_part(g);
     tbuf text = {0};
     bool ok = true;
-    if (tool_grammar(&text, f, &r->tools, g->allowed, g->tool_mode, g->parallel_tools)) {
+    if (tool_grammar(&text, f, &r->tools, g->allowed, g->tool_mode, g->parallel_tools, otherwise)) {
+        jang_grammar_free(r->grammar);
+        r->grammar = NULL;
         ok = compile(s, r, e, JANG_GRAMMAR_STRUCTURE, &text);
     } else if (g->tool_mode == TOOLS_REQUIRED) {
         ok = api_fail(e, 422, "unsupported", "tool_choice",
                       "tool_choice: calls in the format %s cannot be enforced", f->name);
     }
+    json_decref(otherwise);
     tbuf_free(&text);
     return ok;
 }

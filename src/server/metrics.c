@@ -108,6 +108,19 @@ static double resident_bytes(void) {
     return (double)pages * (double)sysconf(_SC_PAGESIZE);
 }
 
+static void put_batch_sizes(tbuf *out, const jang_engine_stats *e) {
+    uint64_t sum = 0;
+    head(out, "jang_batch_size", "histogram", "Answers in a step.");
+    for (int i = 0; i < 7; i++) {
+        sum += e->batch_sizes[i];
+        tbuf_printf(out, "jang_batch_size_bucket{le=\"%d\"} %" PRIu64 "\n", 1 << i, sum);
+    }
+    tbuf_printf(out,
+                "jang_batch_size_bucket{le=\"+Inf\"} %" PRIu64 "\njang_batch_size_sum %" PRIu64
+                "\njang_batch_size_count %" PRIu64 "\n",
+                e->n_steps, e->n_step_answers, e->n_steps);
+}
+
 static void put_engine(tbuf *out, const server *s) {
     jang_engine_stats e = {0};
     if (s->engine) {
@@ -139,9 +152,7 @@ static void put_engine(tbuf *out, const server *s) {
                (double)e.n_draft);
     put_number(out, "jang_draft_accepted_total", "counter", "Of these, found right.",
                (double)e.n_draft_accepted);
-    head(out, "jang_batch_size", "summary", "Answers in a step.");
-    tbuf_printf(out, "jang_batch_size_sum %" PRIu64 "\njang_batch_size_count %" PRIu64 "\n",
-                e.n_step_answers, e.n_steps);
+    put_batch_sizes(out, &e);
 }
 
 void info_metrics(server *s, http_exchange *x, const char *rest) {

@@ -269,13 +269,17 @@ static json_t *lazy_part(const call_shape *c, const tool_format *format, const t
 }
 
 bool tool_grammar(tbuf *out, const tool_format *format, const tool_set *tools,
-                  const json_t *allowed, tool_mode mode, bool parallel) {
+                  const json_t *allowed, tool_mode mode, bool parallel, json_t *otherwise) {
     const call_shape *c = find_shape(format->name);
     if (!c || !tools->n) {
         return false;
     }
-    json_t *part = mode == TOOLS_REQUIRED ? calls_part(c, tools, allowed, parallel)
-                                          : lazy_part(c, format, tools, allowed, parallel);
+    json_t *part = mode == TOOLS_REQUIRED || otherwise
+                       ? calls_part(c, tools, allowed, parallel)
+                       : lazy_part(c, format, tools, allowed, parallel);
+    if (part && otherwise && mode != TOOLS_REQUIRED) {
+        part = json_pack("{s:[o,O]}", "choice", part, otherwise);
+    }
     if (!part) {
         return false;
     }

@@ -66,7 +66,7 @@ static jang_grammar *compile(jang_context *ctx, const char *format, tool_mode mo
     tbuf text = {0};
     jang_grammar *g = NULL;
     assert_true(tool_set_read(&tools, json));
-    if (tool_grammar(&text, tool_format_find(format), &tools, NULL, mode, true)) {
+    if (tool_grammar(&text, tool_format_find(format), &tools, NULL, mode, true, NULL)) {
         jang_status status = jang_grammar_new(&g, ctx, JANG_GRAMMAR_STRUCTURE, text.data, text.n);
         if (status != JANG_OK) {
             fail_msg("%s: %s in %s", format, jang_context_error(ctx), text.data);
@@ -145,7 +145,7 @@ static void test_tool_grammar_gemma_nests(void **state) {
     bool complete = false;
     assert_true(tool_set_read(&tools, json));
     assert_true(
-        tool_grammar(&text, tool_format_find("gemma4"), &tools, NULL, TOOLS_REQUIRED, true));
+        tool_grammar(&text, tool_format_find("gemma4"), &tools, NULL, TOOLS_REQUIRED, true, NULL));
     assert_ok(ctx, jang_grammar_new(&g, ctx, JANG_GRAMMAR_STRUCTURE, text.data, text.n));
     check_match(ctx, g, "gemma4",
                 "<|tool_call>call:f{o:{c:<|\"|>blue<|\"|>},l:[1,2.5]}<tool_call|>");
@@ -159,11 +159,40 @@ static void test_tool_grammar_gemma_nests(void **state) {
     jang_context_free(ctx);
 }
 
+/* With a format of the answer: a call, or what fits the format, and nothing else. */
+static void test_tool_grammar_beside_a_format(void **state) {
+    (void)state;
+    jang_context *ctx = test_context();
+    json_t *json = json_loads(tools_json, 0, NULL), *format = json_pack("{s:s}", "json", "object");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        tool_set tools;
+        tbuf text = {0};
+        jang_grammar *g = NULL;
+        size_t n = 0;
+        bool complete = false;
+        assert_true(tool_set_read(&tools, json));
+        assert_true(tool_grammar(&text, tool_format_find(rows[i].format), &tools, NULL, TOOLS_AUTO,
+                                 true, format));
+        assert_ok(ctx, jang_grammar_new(&g, ctx, JANG_GRAMMAR_STRUCTURE, text.data, text.n));
+        check_match(ctx, g, rows[i].format, rows[i].text);
+        check_match(ctx, g, rows[i].format, "{\"colour\": \"red\"}");
+        assert_ok(ctx, jang_grammar_match(&n, &complete, g, "Well", 4));
+        assert_int_equal(n, 0);
+        jang_grammar_free(g);
+        tbuf_free(&text);
+        tool_set_free(&tools);
+    }
+    json_decref(format);
+    json_decref(json);
+    jang_context_free(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tool_grammar_each_format_fits_and_is_read),
         cmocka_unit_test(test_tool_grammar_optional_calls_follow_their_marker),
         cmocka_unit_test(test_tool_grammar_gemma_nests),
+        cmocka_unit_test(test_tool_grammar_beside_a_format),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
