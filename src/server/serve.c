@@ -7,6 +7,7 @@
 #include <event2/event.h>
 #include <http_parser.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,11 +16,10 @@
 
 /* ---- Signals: handlers reach static variables only ---- */
 
-static volatile sig_atomic_t n_signals;
+static atomic_int n_signals;
 
 static void on_signal(int number) {
-    n_signals = n_signals + 1;
-    if (n_signals > 1) {
+    if (atomic_fetch_add(&n_signals, 1) > 0) {
         signal(number, SIG_DFL);
         raise(number);
     }
@@ -76,7 +76,7 @@ static void on_wake(void *user) {
 static void on_tick(void *user, double now) {
     life *l = user;
     server *s = &l->s;
-    if (n_signals && s->state != SERVER_STOPPING) {
+    if (atomic_load(&n_signals) && s->state != SERVER_STOPPING) {
         s->state = SERVER_STOPPING;
         s->stop_at = now + s->o->grace;
     }
