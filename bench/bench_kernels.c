@@ -247,8 +247,8 @@ static void bench_gemv(bench *b) {
     static const struct {
         int64_t n_in;
         int group, n_tok;
-    } cases[] = {{2048, 64, 1},  {8192, 64, 1}, {576, 64, 1}, {2048, 32, 1},
-                 {2048, 128, 1}, {2048, 64, 4}, {2048, 64, 8}};
+    } cases[] = {{2048, 64, 1}, {8192, 64, 1}, {576, 64, 1},  {2048, 32, 1}, {2048, 128, 1},
+                 {2048, 64, 2}, {2048, 64, 3}, {2048, 64, 4}, {2048, 64, 8}};
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         for (int i = 0; i < 6; i++) {
             double bytes;

@@ -11,6 +11,7 @@
 
 #define PIECE_BYTES 131072   /* a piece at most, for few rows of x */
 #define PIECES_A_THREAD 8    /* as many pieces at least, if they are not tiny */
+#define GEMM_SPLIT 32        /* for more rows of x a piece is one panel: it takes long enough */
 #define EXACT_ROWS 8         /* rows dequantized together */
 #define QUANTIZE_SPLIT 65536 /* inputs of more elements are quantized by all threads */
 #define EXPERT_PAIRS 256     /* inputs of experts rounded at once, if a step has as many */
@@ -220,7 +221,8 @@ static void run_items(linear_run *run) {
         const ops_weight *w = run->items[i]->weight;
         int64_t rows = alone ? w->d.n_out : cpu_piece_rows(c, w, total);
         if (run->form == X_GEMM) {
-            rows = c->kernels->affine->gemm_rows;
+            int64_t panel = c->kernels->affine->gemm_rows;
+            rows = run->x.n_row > GEMM_SPLIT ? panel : (rows + panel - 1) / panel * panel;
         }
         run->piece[i] = rows;
         run->first[i + 1] = run->first[i] + (int)((w->d.n_out + rows - 1) / rows);

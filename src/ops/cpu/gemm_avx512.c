@@ -154,7 +154,9 @@ typedef struct gemm_tile {
     int steps; /* of a group */
     float *y;
     int64_t y_stride;
-    int n_rows; /* to store */
+    int n_rows;           /* to store */
+    const uint8_t *ahead; /* weights of the rows that come next; NULL: none are asked for */
+    int64_t ahead_bytes;  /* for each group */
 } gemm_tile;
 
 /* The f32 accumulators of one tile, [group mod 8][row of x][half]. */
@@ -227,6 +229,14 @@ ALWAYS_INLINE void dot_high(__m512i (*dot)[2], const uint8_t *w, const uint32_t 
     }
 }
 
+/* Asks for the weights of the next panel while this one is multiplied. They lie in one piece, while
+ * unpacking reads its rows side by side, which memory does not deliver well. */
+ALWAYS_INLINE void fetch_next(const gemm_tile *k, int64_t g) {
+    for (int64_t i = 0; k->ahead && i < k->ahead_bytes; i += 64) {
+        _mm_prefetch((const char *)k->ahead + g * k->ahead_bytes + i, _MM_HINT_T1);
+    }
+}
+
 /* n_tok, the tile's width, is a constant where this is inlined. */
 ALWAYS_INLINE void run_tile(const gemm_tile *k, int n_tok) {
     lane_sums acc[8];
@@ -239,6 +249,7 @@ ALWAYS_INLINE void run_tile(const gemm_tile *k, int n_tok) {
         const uint8_t *w = k->w.codes + g * k->steps * GEMM_ROWS * 4;
         int64_t at = g * k->steps * n_tok;
         __m512i dot[GEMM_TOKENS][2];
+        fetch_next(k, g);
 #pragma GCC unroll 12
         for (int t = 0; t < n_tok; t++) {
             dot[t][0] = dot[t][1] = _mm512_setzero_si512();
@@ -302,6 +313,10 @@ void kern_gemm_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, 
                    .steps = w->group / 4,
                    .y_stride = y_stride,
                    .n_rows = (int)(to - from)};
+    if (to + GEMM_ROWS <= w->n_out) {
+        k.ahead = (const uint8_t *)w->data + to * w->n_in * w->bits / 8;
+        k.ahead_bytes = GEMM_ROWS * w->group * w->bits / 8;
+    }
     for (int64_t t = 0; t < x->n_row; t += GEMM_TOKENS) {
         int64_t left = x->n_row - t;
         q8_rows tile = q8_part(x, t, left);
@@ -312,6 +327,7 @@ void kern_gemm_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, 
         k.x_sums = tile.sums;
         k.y = y + t * y_stride;
         tiles[left < GEMM_TOKENS ? left : GEMM_TOKENS](&k);
+        k.ahead = NULL;
     }
 }
 
@@ -319,7 +335,7 @@ const affine_kernels affine_avx512 = {
     .orders = {[2] = 2, [3] = 3, [4] = 4, [5] = 8, [6] = 8, [8] = 8},
     .quantize = kern_quantize_q8__avx512,
     .gemv = kern_gemv_q8__avx512,
-    .gemv_max = 4,
+    .gemv_max = 2,
     .gemm = kern_gemm_q8__avx512,
     .gemm_rows = GEMM_ROWS,
     .gemm_tile = GEMM_TOKENS,

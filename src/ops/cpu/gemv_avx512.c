@@ -1,4 +1,4 @@
-/* gemv_avx512.c - affine weights by one to four rows of rounded activations, for decoding.
+/* gemv_avx512.c - affine weights by one or two rows of rounded activations, for decoding.
  *
  * Rows of the weight are read one after the other, in blocks of 16 groups. A chunk's planes meet
  * their activations in vpdpbusd; the 32-bit lanes of a group are then added by a tree of shuffles
@@ -107,7 +107,7 @@ ALWAYS_INLINE void unpack_chunk(__m512i *planes, const uint8_t *p, int bits, boo
 /* ---- Blocks of 16 groups ----------------------------------------------------------------------
  */
 
-#define GEMV_TOKENS 4 /* rows of x at once, at most */
+#define GEMV_TOKENS 2 /* rows of x at once, at most */
 
 /* How far ahead codes are fetched, in bytes. From 2048 to 4096 it makes no difference. */
 #define GEMV_AHEAD 3072
@@ -294,7 +294,7 @@ typedef void (*gemv_fn)(const weight_desc *w, const q8_rows *x, int64_t t0, int6
         int64_t y_stride) {                                                                        \
         gemv_all(w, x, t0, from, to, y, y_stride, bits, group, n_tok);                             \
     }
-#define GEMV_OF_GROUP(bits, group) GEMV(bits, group, 1) GEMV(bits, group, 2) GEMV(bits, group, 4)
+#define GEMV_OF_GROUP(bits, group) GEMV(bits, group, 1) GEMV(bits, group, 2)
 #define GEMV_OF_BITS(bits) GEMV_OF_GROUP(bits, 32) GEMV_OF_GROUP(bits, 64) GEMV_OF_GROUP(bits, 128)
 GEMV_OF_BITS(2)
 GEMV_OF_BITS(3)
@@ -304,25 +304,20 @@ GEMV_OF_BITS(6)
 GEMV_OF_BITS(8)
 
 #define NAMES_OF_GROUP(bits, group)                                                                \
-    {                                                                                              \
-        kern_gemv_q8_q##bits##_g##group##_x1__avx512,                                              \
-            kern_gemv_q8_q##bits##_g##group##_x2__avx512,                                          \
-            kern_gemv_q8_q##bits##_g##group##_x4__avx512                                           \
-    }
+    { kern_gemv_q8_q##bits##_g##group##_x1__avx512, kern_gemv_q8_q##bits##_g##group##_x2__avx512 }
 #define NAMES(bits)                                                                                \
     { NAMES_OF_GROUP(bits, 32), NAMES_OF_GROUP(bits, 64), NAMES_OF_GROUP(bits, 128) }
 
-/* [bits][group 32, 64, 128][1, 2, 4 rows of x] */
-static const gemv_fn gemv_table[9][3][3] = {
+/* [bits][group 32, 64, 128][1, 2 rows of x] */
+static const gemv_fn gemv_table[9][3][2] = {
     [2] = NAMES(2), [3] = NAMES(3), [4] = NAMES(4), [5] = NAMES(5), [6] = NAMES(6), [8] = NAMES(8)};
 
 void kern_gemv_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,
                           float *y, int64_t y_stride) {
     const gemv_fn *fn = gemv_table[w->bits][w->group / 64];
     for (int64_t t = 0; t < x->n_row;) {
-        int64_t left = x->n_row - t;
-        int size = left >= 4 ? 2 : left >= 2 ? 1 : 0;
-        fn[size](w, x, t, from, to, y, y_stride);
-        t += (int64_t)1 << size;
+        int size = x->n_row - t >= 2 ? 2 : 1;
+        fn[size - 1](w, x, t, from, to, y, y_stride);
+        t += size;
     }
 }
