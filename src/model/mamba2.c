@@ -4,6 +4,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 enum { SLOT_IN = WORK_BLOCK, SLOT_CONV, SLOT_TIME, SLOT_SCALED };
 
@@ -67,6 +68,15 @@ static const block_kind mamba2_kind = {.name = "mamba2", .run = mamba2_run};
 
 /* ---- Opening ---- */
 
+/* A number, or what transformers has come to write where JSON has none: {"__float__": "Infinity"}.
+ */
+static bool read_limit(double *out, const json_t *value) {
+    const char *text = json_string_value(json_object_get(value, "__float__"));
+    bool infinite = text && strcmp(text, "Infinity") == 0;
+    *out = infinite ? INFINITY : json_number_value(value);
+    return infinite || json_is_number(value);
+}
+
 jang_status mamba2_read_limits(mamba2_config *c, json_at at) {
     const json_t *limit = json_object_get(at.object, "time_step_limit");
     c->dt_min = 0;
@@ -74,14 +84,14 @@ jang_status mamba2_read_limits(mamba2_config *c, json_at at) {
     if (!limit || json_is_null(limit)) {
         return JANG_OK;
     }
-    const json_t *low = json_array_get(limit, 0), *high = json_array_get(limit, 1);
-    if (json_array_size(limit) != 2 || !json_is_number(low) || !json_is_number(high) ||
-        !(json_number_value(low) <= json_number_value(high))) {
+    double low, high;
+    if (json_array_size(limit) != 2 || !read_limit(&low, json_array_get(limit, 0)) ||
+        !read_limit(&high, json_array_get(limit, 1)) || !(low <= high)) {
         return ctx_fail(at.ctx, JANG_ERR_FORMAT,
                         "%s: time_step_limit must be two numbers, the smaller first", at.what);
     }
-    c->dt_min = fmax(json_number_value(low), 0);
-    c->dt_max = json_number_value(high);
+    c->dt_min = fmax(low, 0);
+    c->dt_max = high;
     return JANG_OK;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "model/decoder.h"
+#include "model/mamba2.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -199,6 +200,8 @@ static const struct {
     {"mamba-f32", "hidden_act", "\"relu\"", JANG_ERR_UNSUPPORTED, "hidden_act relu"},
     {"mamba-f32", "state_size", "15", JANG_ERR_FORMAT, "the config wants"},
     {"mamba2-bf16", "time_step_limit", "[1, 0]", JANG_ERR_FORMAT, "time_step_limit"},
+    {"mamba2-bf16", "time_step_limit", "[0, {\"__float__\": \"NaN\"}]", JANG_ERR_FORMAT,
+     "time_step_limit"},
     {"mamba2-bf16", "n_groups", "3", JANG_ERR_FORMAT, "do not divide"},
     {"nemotron_h-bf16", "hybrid_override_pattern", "\"M?-\"", JANG_ERR_UNSUPPORTED, "has ?"},
     {"nemotron_h-moe-bf16", "moe_latent_size", "64", JANG_ERR_FORMAT, "fc1_latent_proj.weight is"},
@@ -272,6 +275,20 @@ static void test_model_null_window_is_none(void **state) {
     jang_context_free(ctx);
 }
 
+/* Newer configs of transformers spell infinity so. */
+static void test_model_reads_infinite_step_sizes(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    json_t *config;
+    mamba2_config c = {0};
+    static const char text[] = "{\"time_step_limit\": [0.5, {\"__float__\": \"Infinity\"}]}";
+    assert_ok(ctx, json_parse(&config, ctx, "t", text, strlen(text)));
+    assert_ok(ctx, mamba2_read_limits(&c, (json_at){ctx, "config.json", config}));
+    assert_true(c.dt_min == 0.5 && c.dt_max > 1e300);
+    json_decref(config);
+    jang_context_free(ctx);
+}
+
 static void test_model_refuses_bad_steps(void **state) {
     (void)state;
     ctx_t *ctx = test_context();
@@ -299,6 +316,7 @@ int main(void) {
         cmocka_unit_test(test_model_batch_equals_alone),
         cmocka_unit_test(test_model_names_what_is_wrong),
         cmocka_unit_test(test_model_null_window_is_none),
+        cmocka_unit_test(test_model_reads_infinite_step_sizes),
         cmocka_unit_test(test_model_refuses_bad_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
