@@ -95,18 +95,18 @@ static const opt_spec code_options[] = {
 static const char *const body_ends[] = {"\nclass ", "\ndef ", "\n#",      "\nif ",
                                         "\nprint",  "\n@",    "\nassert", "\n```"};
 
-static size_t body_length(const text_buffer *text) {
+static size_t body_length(const tbuf *text) {
     size_t least = text->n;
     for (size_t i = 0; i < sizeof body_ends / sizeof body_ends[0]; i++) {
-        const char *at = text->n ? strstr(text->text, body_ends[i]) : NULL;
-        if (at && (size_t)(at - text->text) < least) {
-            least = (size_t)(at - text->text);
+        const char *at = text->n ? strstr(text->data, body_ends[i]) : NULL;
+        if (at && (size_t)(at - text->data) < least) {
+            least = (size_t)(at - text->data);
         }
     }
     return least;
 }
 
-static bool body_is_over(void *user, const text_buffer *text) {
+static bool body_is_over(void *user, const tbuf *text) {
     (void)user;
     return body_length(text) < text->n;
 }
@@ -143,21 +143,21 @@ static bool try_sample(bool *right, const code_job *j, const code_task *task, ui
         .stop = body_is_over,
     };
     const sandbox_limits limits = {a->seconds, (size_t)a->memory_mb << 20, !a->weak};
-    text_buffer body = {0}, program = {0};
+    tbuf body = {0}, program = {0};
     bool ok = answer_prompt(&body, j->ctx, j->session, j->model, task->row, &options);
     if (ok) {
-        text_add(&program, "%s", task->prompt);
-        text_add_bytes(&program, body.text, body_length(&body));
-        text_add(&program, "\n\n%s\n\ncheck(%s)\n", task->test, task->entry_point);
+        tbuf_printf(&program, "%s", task->prompt);
+        tbuf_add(&program, body.data, body_length(&body));
+        tbuf_printf(&program, "\n\n%s\n\ncheck(%s)\n", task->test, task->entry_point);
         ok = !program.failed;
     }
     if (ok) {
-        sandbox_result result = sandbox_python(program.text, program.n, &limits);
+        sandbox_result result = sandbox_python(program.data, program.n, &limits);
         *right = result == SANDBOX_PASSED;
         ok = result != SANDBOX_ERROR;
     }
-    text_buffer_free(&body);
-    text_buffer_free(&program);
+    tbuf_free(&body);
+    tbuf_free(&program);
     return ok;
 }
 

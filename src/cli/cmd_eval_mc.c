@@ -10,8 +10,8 @@
 #include "eval_stats.h"
 #include "interrupt.h"
 #include "open_model.h"
+#include "server/text_buf.h"
 #include "terminal.h"
-#include "text_buffer.h"
 #include "text_table.h"
 
 #include <math.h>
@@ -119,23 +119,23 @@ static bool read_question(question *q, const json_t *row, const char *path, size
 }
 
 /* The question as the model sees it, up to where the answer begins. */
-static void add_question(text_buffer *b, const question *q, int style) {
+static void add_question(tbuf *b, const question *q, int style) {
     if (style == STYLE_TEXT) {
-        text_add(b, "Question: %s\nAnswer:", q->text);
+        tbuf_printf(b, "Question: %s\nAnswer:", q->text);
         return;
     }
-    text_add(b, "%s\n", q->text);
+    tbuf_printf(b, "%s\n", q->text);
     for (size_t i = 0; i < q->n_choices; i++) {
-        text_add(b, "%c. %s\n", (char)('A' + (int)i), q->choices[i]);
+        tbuf_printf(b, "%c. %s\n", (char)('A' + (int)i), q->choices[i]);
     }
-    text_add(b, "Answer:");
+    tbuf_printf(b, "Answer:");
 }
 
-static void add_answer(text_buffer *b, const question *q, size_t choice, int style) {
+static void add_answer(tbuf *b, const question *q, size_t choice, int style) {
     if (style == STYLE_TEXT) {
-        text_add(b, " %s", q->choices[choice]);
+        tbuf_printf(b, " %s", q->choices[choice]);
     } else {
-        text_add(b, " %c", (char)('A' + (int)choice));
+        tbuf_printf(b, " %c", (char)('A' + (int)choice));
     }
 }
 
@@ -217,9 +217,9 @@ static bool score_answer(double *out, mc_job *j, const char *prompt, size_t n_pr
     return ok;
 }
 
-static bool ask(mc_job *j, const text_buffer *shots, const question *q) {
-    text_buffer prompt = {0};
-    text_add(&prompt, "%s", shots->text ? shots->text : "");
+static bool ask(mc_job *j, const tbuf *shots, const question *q) {
+    tbuf prompt = {0};
+    tbuf_printf(&prompt, "%s", shots->data ? shots->data : "");
     add_question(&prompt, q, j->a->style);
     double best = -INFINITY, best_by_byte = -INFINITY;
     size_t chosen = 0, chosen_by_byte = 0;
@@ -227,11 +227,11 @@ static bool ask(mc_job *j, const text_buffer *shots, const question *q) {
     jang_status status = jang_session_truncate(j->session, 0);
     ok = ok && status == JANG_OK;
     for (size_t i = 0; ok && i < q->n_choices; i++) {
-        text_buffer whole = {0};
-        text_add(&whole, "%s", prompt.text);
+        tbuf whole = {0};
+        tbuf_printf(&whole, "%s", prompt.data);
         add_answer(&whole, q, i, j->a->style);
         double score = 0;
-        ok = !whole.failed && score_answer(&score, j, prompt.text, prompt.n, whole.text, whole.n);
+        ok = !whole.failed && score_answer(&score, j, prompt.data, prompt.n, whole.data, whole.n);
         double by_byte = score / (double)(whole.n - prompt.n);
         if (score > best) {
             best = score;
@@ -241,9 +241,9 @@ static bool ask(mc_job *j, const text_buffer *shots, const question *q) {
             best_by_byte = by_byte;
             chosen_by_byte = i;
         }
-        free(whole.text);
+        free(whole.data);
     }
-    free(prompt.text);
+    free(prompt.data);
     j->n_asked++;
     j->n_right += chosen == q->answer;
     j->n_right_by_byte += chosen_by_byte == q->answer;
@@ -251,7 +251,7 @@ static bool ask(mc_job *j, const text_buffer *shots, const question *q) {
 }
 
 /* The answered questions that stand before each. */
-static bool make_shots(text_buffer *b, const mc_job *j) {
+static bool make_shots(tbuf *b, const mc_job *j) {
     const mc_arguments *a = j->a;
     const json_t *from = j->shots ? j->shots : j->questions;
     const char *path = a->shots_from ? a->shots_from : a->data;
@@ -267,14 +267,14 @@ static bool make_shots(text_buffer *b, const mc_job *j) {
         }
         add_question(b, &q, a->style);
         add_answer(b, &q, q.answer, a->style);
-        text_add(b, "\n\n");
+        tbuf_printf(b, "\n\n");
     }
     return true;
 }
 
 static bool ask_all(mc_job *j) {
     const mc_arguments *a = j->a;
-    text_buffer shots = {0};
+    tbuf shots = {0};
     bool ok = make_shots(&shots, j);
     size_t first = a->shots_from ? 0 : (size_t)a->n_shots, n = json_array_size(j->questions);
     if (ok && first >= n) {
@@ -289,7 +289,7 @@ static bool ask_all(mc_job *j) {
             ok = false;
         }
     }
-    free(shots.text);
+    free(shots.data);
     return ok;
 }
 

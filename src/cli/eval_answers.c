@@ -101,18 +101,18 @@ static jang_status prompt_ids(int32_t **ids, size_t *n, jang_context *ctx, jang_
 }
 
 typedef struct listener {
-    text_buffer *text;
+    tbuf *text;
     const answer_options *options;
 } listener;
 
 static bool on_text(void *user, const char *piece, size_t n_bytes) {
     listener *l = user;
-    text_add_bytes(l->text, piece, n_bytes);
+    tbuf_add(l->text, piece, n_bytes);
     bool enough = l->options->stop && n_bytes && l->options->stop(l->options->user, l->text);
     return !enough && !l->text->failed && !interrupt_seen();
 }
 
-bool answer_prompt(text_buffer *out, jang_context *ctx, jang_session *session, jang_model *model,
+bool answer_prompt(tbuf *out, jang_context *ctx, jang_session *session, jang_model *model,
                    const json_t *prompt, const answer_options *o) {
     int32_t *ids = NULL;
     size_t n = 0;
@@ -130,7 +130,7 @@ bool answer_prompt(text_buffer *out, jang_context *ctx, jang_session *session, j
         cli_failed(out->failed ? "out of memory" : "stopped");
         return false;
     }
-    text_add(out, "%s", ""); /* so that there is a text, however short */
+    tbuf_printf(out, "%s", ""); /* so that there is a text, however short */
     return true;
 }
 
@@ -146,13 +146,13 @@ static bool answer_all(json_t *all, jang_context *ctx, jang_model *model, const 
     }
     bool ok = true;
     for (size_t i = 0; ok && i < json_array_size(prompts); i++) {
-        text_buffer text = {0};
+        tbuf text = {0};
         ok = answer_prompt(&text, ctx, session, model, json_array_get(prompts, i), options);
         if (ok) {
             json_t *answers = json_object_get(json_array_get(all, i), "answers");
-            json_object_set_new(answers, path, json_stringn(text.text, text.n));
+            json_object_set_new(answers, path, json_stringn(text.data, text.n));
         }
-        text_buffer_free(&text);
+        tbuf_free(&text);
     }
     jang_session_free(session);
     return ok;

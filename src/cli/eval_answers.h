@@ -4,7 +4,7 @@
 
 #include "jang.h"
 #include "options.h"
-#include "text_buffer.h"
+#include "server/text_buf.h"
 
 #include <jansson.h>
 
@@ -16,12 +16,12 @@ typedef struct answer_options {
     size_t n_max; /* tokens */
     jang_sampling sampling;
     bool raw; /* prompts go to the model as they are, not through its chat template */
-    bool (*stop)(void *user, const text_buffer *text); /* NULL; true: enough was written */
+    bool (*stop)(void *user, const tbuf *text); /* NULL; true: enough was written */
     void *user;
 } answer_options;
 
 /* Generates the answer to one prompt object into out. Prints why it failed. */
-bool answer_prompt(text_buffer *out, jang_context *ctx, jang_session *session, jang_model *model,
+bool answer_prompt(tbuf *out, jang_context *ctx, jang_session *session, jang_model *model,
                    const json_t *prompt, const answer_options *options);
 
 /* Answers of several models to all prompts: an array of {"prompt", "answers": {MODEL: S}}. NULL

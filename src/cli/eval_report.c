@@ -3,8 +3,8 @@
  */
 #include "eval_report.h"
 
+#include "server/text_buf.h"
 #include "terminal.h"
-#include "text_buffer.h"
 
 #include <errno.h>
 #include <math.h>
@@ -30,7 +30,7 @@ static const char style[] =
 /* ---- Text ---- */
 
 /* Text of others: the five characters that mean something in HTML are written as entities. */
-static void add_escaped(text_buffer *b, const char *text) {
+static void add_escaped(tbuf *b, const char *text) {
     for (const char *c = text ? text : ""; *c; c++) {
         const char *entity = *c == '&'    ? "&amp;"
                              : *c == '<'  ? "&lt;"
@@ -39,9 +39,9 @@ static void add_escaped(text_buffer *b, const char *text) {
                              : *c == '\'' ? "&#39;"
                                           : NULL;
         if (entity) {
-            text_add(b, "%s", entity);
+            tbuf_printf(b, "%s", entity);
         } else {
-            text_add_bytes(b, c, 1);
+            tbuf_add(b, c, 1);
         }
     }
 }
@@ -76,29 +76,29 @@ static const json_t *total_of(const json_t *model) {
 
 /* ---- Figures ---- */
 
-static void add_figures(text_buffer *b, const json_t *models) {
-    text_add(b, "<table><tr><th>model<th>profile<th>text<th>bits/weight<th>bytes<th>mean KL<th>"
-                "99%%<th>same top %%<th>perplexity<th>of reference</tr>\n");
+static void add_figures(tbuf *b, const json_t *models) {
+    tbuf_printf(b, "<table><tr><th>model<th>profile<th>text<th>bits/weight<th>bytes<th>mean KL<th>"
+                   "99%%<th>same top %%<th>perplexity<th>of reference</tr>\n");
     size_t i, s;
     const json_t *model, *set;
     json_array_foreach(models, i, model) {
         json_array_foreach(json_object_get(model, "texts"), s, set) {
             const json_t *kl = json_object_get(set, "kl");
-            text_add(b, "<tr><td>");
+            tbuf_printf(b, "<tr><td>");
             add_escaped(b, base_name(text_of(model, "model")));
-            text_add(b, "<td>");
+            tbuf_printf(b, "<td>");
             add_escaped(b, text_of(model, "profile"));
-            text_add(b, "<td>");
+            tbuf_printf(b, "<td>");
             add_escaped(b, base_name(text_of(set, "text")));
-            text_add(b,
-                     "<td>%.2f<td>%s<td>%.4g &plusmn; %.1g<td>%.3g<td>%.2f<td>%.4g<td>%.4g</tr>\n",
-                     number_of(model, "true_bits"),
-                     human_bytes(number_of(model, "weight_bytes")).text, number_of(kl, "mean"),
-                     number_of(kl, "error"), number_of(kl, "p99"), 100 * number_of(set, "same_top"),
-                     number_of(set, "perplexity"), number_of(set, "reference_perplexity"));
+            tbuf_printf(
+                b, "<td>%.2f<td>%s<td>%.4g &plusmn; %.1g<td>%.3g<td>%.2f<td>%.4g<td>%.4g</tr>\n",
+                number_of(model, "true_bits"), human_bytes(number_of(model, "weight_bytes")).text,
+                number_of(kl, "mean"), number_of(kl, "error"), number_of(kl, "p99"),
+                100 * number_of(set, "same_top"), number_of(set, "perplexity"),
+                number_of(set, "reference_perplexity"));
         }
     }
-    text_add(b, "</table>\n");
+    tbuf_printf(b, "</table>\n");
 }
 
 /* ---- Size against divergence ---- */
@@ -148,51 +148,52 @@ static double y_of(const plot_range *r, double kl) {
     return PLOT_HEIGHT - PLOT_MARGIN - share * height;
 }
 
-static void add_axes(text_buffer *b, const plot_range *r) {
+static void add_axes(tbuf *b, const plot_range *r) {
     for (double bits = r->low_bits; bits <= r->high_bits; bits++) {
         double x = x_of(r, bits);
-        text_add(b,
-                 "<line x1='%.1f' x2='%.1f' y1='%d' y2='%d' stroke='var(--line)'/>"
-                 "<text x='%.1f' y='%d' text-anchor='middle'>%.0f</text>\n",
-                 x, x, PLOT_MARGIN, PLOT_HEIGHT - PLOT_MARGIN, x, PLOT_HEIGHT - PLOT_MARGIN + 18,
-                 bits);
+        tbuf_printf(b,
+                    "<line x1='%.1f' x2='%.1f' y1='%d' y2='%d' stroke='var(--line)'/>"
+                    "<text x='%.1f' y='%d' text-anchor='middle'>%.0f</text>\n",
+                    x, x, PLOT_MARGIN, PLOT_HEIGHT - PLOT_MARGIN, x, PLOT_HEIGHT - PLOT_MARGIN + 18,
+                    bits);
     }
     for (double e = r->low_kl; e <= r->high_kl; e++) {
         double y = y_of(r, pow(10, e));
-        text_add(b,
-                 "<line x1='%d' x2='%d' y1='%.1f' y2='%.1f' stroke='var(--line)'/>"
-                 "<text x='%d' y='%.1f' text-anchor='end'>%g</text>\n",
-                 PLOT_MARGIN, PLOT_WIDTH - PLOT_MARGIN, y, y, PLOT_MARGIN - 8, y + 4, pow(10, e));
+        tbuf_printf(b,
+                    "<line x1='%d' x2='%d' y1='%.1f' y2='%.1f' stroke='var(--line)'/>"
+                    "<text x='%d' y='%.1f' text-anchor='end'>%g</text>\n",
+                    PLOT_MARGIN, PLOT_WIDTH - PLOT_MARGIN, y, y, PLOT_MARGIN - 8, y + 4,
+                    pow(10, e));
     }
-    text_add(b,
-             "<text x='%d' y='%d' text-anchor='middle'>true bits per weight</text>"
-             "<text x='14' y='%d' transform='rotate(-90 14 %d)' text-anchor='middle'>mean KL "
-             "(nats)</text>\n",
-             PLOT_WIDTH / 2, PLOT_HEIGHT - 12, PLOT_HEIGHT / 2, PLOT_HEIGHT / 2);
+    tbuf_printf(b,
+                "<text x='%d' y='%d' text-anchor='middle'>true bits per weight</text>"
+                "<text x='14' y='%d' transform='rotate(-90 14 %d)' text-anchor='middle'>mean KL "
+                "(nats)</text>\n",
+                PLOT_WIDTH / 2, PLOT_HEIGHT - 12, PLOT_HEIGHT / 2, PLOT_HEIGHT / 2);
 }
 
 /* The Pareto line joins the points that no other beats in both size and divergence. */
-static void add_points(text_buffer *b, const plot_range *r, const plot_point *points, size_t n) {
-    text_add(b, "<polyline fill='none' stroke='var(--pareto)' stroke-width='2' points='");
+static void add_points(tbuf *b, const plot_range *r, const plot_point *points, size_t n) {
+    tbuf_printf(b, "<polyline fill='none' stroke='var(--pareto)' stroke-width='2' points='");
     double best = INFINITY;
     for (size_t i = 0; i < n; i++) {
         if (points[i].kl < best) {
             best = points[i].kl;
-            text_add(b, "%.1f,%.1f ", x_of(r, points[i].bits), y_of(r, points[i].kl));
+            tbuf_printf(b, "%.1f,%.1f ", x_of(r, points[i].bits), y_of(r, points[i].kl));
         }
     }
-    text_add(b, "'/>\n");
+    tbuf_printf(b, "'/>\n");
     for (size_t i = 0; i < n; i++) {
         double x = x_of(r, points[i].bits), y = y_of(r, points[i].kl);
-        text_add(b,
-                 "<circle cx='%.1f' cy='%.1f' r='5' fill='var(--point)'/><text x='%.1f' y='%.1f'>",
-                 x, y, x + 8, y - 6);
+        tbuf_printf(
+            b, "<circle cx='%.1f' cy='%.1f' r='5' fill='var(--point)'/><text x='%.1f' y='%.1f'>", x,
+            y, x + 8, y - 6);
         add_escaped(b, points[i].name);
-        text_add(b, "</text>\n");
+        tbuf_printf(b, "</text>\n");
     }
 }
 
-static void add_plot(text_buffer *b, const json_t *models) {
+static void add_plot(tbuf *b, const json_t *models) {
     plot_point *points = calloc(json_array_size(models) + 1, sizeof *points);
     size_t n = 0, i;
     const json_t *model;
@@ -210,13 +211,13 @@ static void add_plot(text_buffer *b, const json_t *models) {
     if (n > 0) {
         qsort(points, n, sizeof *points, by_bits);
         plot_range r = range_of(points, n);
-        text_add(b,
-                 "<h2>Size against divergence</h2>\n<svg viewBox='0 0 %d %d' width='%d' "
-                 "height='%d' role='img' aria-label='true bits per weight against mean KL'>\n",
-                 PLOT_WIDTH, PLOT_HEIGHT, PLOT_WIDTH, PLOT_HEIGHT);
+        tbuf_printf(b,
+                    "<h2>Size against divergence</h2>\n<svg viewBox='0 0 %d %d' width='%d' "
+                    "height='%d' role='img' aria-label='true bits per weight against mean KL'>\n",
+                    PLOT_WIDTH, PLOT_HEIGHT, PLOT_WIDTH, PLOT_HEIGHT);
         add_axes(b, &r);
         add_points(b, &r, points, n);
-        text_add(b, "</svg>\n<p>The line joins the models that none beats in both.</p>\n");
+        tbuf_printf(b, "</svg>\n<p>The line joins the models that none beats in both.</p>\n");
     }
     free(points);
 }
@@ -235,9 +236,9 @@ static int layer_of(const char *name) {
 }
 
 /* From red (few bits) over yellow to green (many). */
-static void add_cell(text_buffer *b, double bits) {
+static void add_cell(tbuf *b, double bits) {
     double hue = bits < 2 ? 0 : bits > 8 ? 140 : (bits - 2) / 6 * 140;
-    text_add(b, "<td style='background:hsl(%.0f 70%% 70%%)'>%g", hue, bits);
+    tbuf_printf(b, "<td style='background:hsl(%.0f 70%% 70%%)'>%g", hue, bits);
 }
 
 /* Bits by role and layer: roles -> array of bits (null: not quantized), and outside the layers. */
@@ -264,20 +265,20 @@ static json_t *collect_bits(const json_t *tensors, size_t *n_layers) {
     return roles;
 }
 
-static void add_heat_map(text_buffer *b, const json_t *model) {
+static void add_heat_map(tbuf *b, const json_t *model) {
     size_t n_layers;
     json_t *roles = collect_bits(json_object_get(model, "tensors"), &n_layers);
-    text_add(b, "<h3>");
+    tbuf_printf(b, "<h3>");
     add_escaped(b, base_name(text_of(model, "model")));
-    text_add(b, "</h3>\n<div class='wide'><table class='heat'><tr><th>role<th>");
+    tbuf_printf(b, "</h3>\n<div class='wide'><table class='heat'><tr><th>role<th>");
     for (size_t i = 0; i < n_layers; i++) {
-        text_add(b, "<th>%zu", i);
+        tbuf_printf(b, "<th>%zu", i);
     }
-    text_add(b, "</tr>\n");
+    tbuf_printf(b, "</tr>\n");
     const char *role;
     json_t *bits;
     json_object_foreach(roles, role, bits) {
-        text_add(b, "<tr><th>");
+        tbuf_printf(b, "<tr><th>");
         add_escaped(b, role);
         for (int layer = -1; layer < (int)n_layers; layer++) {
             char key[16];
@@ -286,43 +287,43 @@ static void add_heat_map(text_buffer *b, const json_t *model) {
             if (value) {
                 add_cell(b, json_number_value(value));
             } else {
-                text_add(b, "<td>");
+                tbuf_printf(b, "<td>");
             }
         }
-        text_add(b, "</tr>\n");
+        tbuf_printf(b, "</tr>\n");
     }
-    text_add(b, "</table></div>\n");
+    tbuf_printf(b, "</table></div>\n");
     json_decref(roles);
 }
 
 /* ---- Answers ---- */
 
-static void add_answers(text_buffer *b, const json_t *answers) {
+static void add_answers(tbuf *b, const json_t *answers) {
     size_t i;
     json_t *row;
     if (!json_array_size(answers)) {
         return;
     }
-    text_add(b, "<h2>Answers</h2>\n");
+    tbuf_printf(b, "<h2>Answers</h2>\n");
     json_array_foreach(answers, i, row) {
         const json_t *prompt = json_object_get(row, "prompt");
         const json_t *plain = json_object_get(prompt, "prompt");
         char *messages = plain ? NULL : json_dumps(json_object_get(prompt, "messages"), 0);
         const char *model;
         json_t *answer;
-        text_add(b, "<h3>");
+        tbuf_printf(b, "<h3>");
         add_escaped(b, plain ? json_string_value(plain) : messages);
-        text_add(b, "</h3>\n<div class='wide'><table class='answers'><tr>");
+        tbuf_printf(b, "</h3>\n<div class='wide'><table class='answers'><tr>");
         json_object_foreach(json_object_get(row, "answers"), model, answer) {
-            text_add(b, "<th>");
+            tbuf_printf(b, "<th>");
             add_escaped(b, base_name(model));
         }
-        text_add(b, "</tr>\n<tr>");
+        tbuf_printf(b, "</tr>\n<tr>");
         json_object_foreach(json_object_get(row, "answers"), model, answer) {
-            text_add(b, "<td>");
+            tbuf_printf(b, "<td>");
             add_escaped(b, json_string_value(answer));
         }
-        text_add(b, "</tr></table></div>\n");
+        tbuf_printf(b, "</tr></table></div>\n");
         free(messages);
     }
 }
@@ -330,42 +331,43 @@ static void add_answers(text_buffer *b, const json_t *answers) {
 /* ---- Writing ---- */
 
 static bool write_file(const char *directory, const char *name, const char *text, size_t n) {
-    text_buffer path = {0}, beside = {0};
-    text_add(&path, "%s/%s", directory, name);
-    text_add(&beside, "%s/%s.partial", directory, name);
+    tbuf path = {0}, beside = {0};
+    tbuf_printf(&path, "%s/%s", directory, name);
+    tbuf_printf(&beside, "%s/%s.partial", directory, name);
     bool ok = !path.failed && !beside.failed;
-    FILE *file = ok ? fopen(beside.text, "wb") : NULL;
+    FILE *file = ok ? fopen(beside.data, "wb") : NULL;
     ok = file && fwrite(text, 1, n, file) == n && fflush(file) == 0 && fsync(fileno(file)) == 0;
     ok = file && fclose(file) == 0 && ok;
-    ok = ok && rename(beside.text, path.text) == 0;
+    ok = ok && rename(beside.data, path.data) == 0;
     if (!ok) {
         cli_failed("cannot write %s/%s: %s", directory, name, strerror(errno));
     }
-    text_buffer_free(&path);
-    text_buffer_free(&beside);
+    tbuf_free(&path);
+    tbuf_free(&beside);
     return ok;
 }
 
-static void make_page(text_buffer *b, const json_t *results) {
+static void make_page(tbuf *b, const json_t *results) {
     const json_t *models = json_object_get(results, "models");
-    text_add(b,
-             "<!doctype html>\n<html lang='en'><meta charset='utf-8'>"
-             "<meta name='viewport' content='width=device-width'><title>Comparison of quantized "
-             "models</title>\n<style>%s</style>\n<h1>Comparison with ",
-             style);
+    tbuf_printf(b,
+                "<!doctype html>\n<html lang='en'><meta charset='utf-8'>"
+                "<meta name='viewport' content='width=device-width'><title>Comparison of quantized "
+                "models</title>\n<style>%s</style>\n<h1>Comparison with ",
+                style);
     add_escaped(b, base_name(text_of(results, "reference")));
-    text_add(b, "</h1>\n<p>KL: divergence of a model's distribution over the next token from the "
+    tbuf_printf(b,
+                "</h1>\n<p>KL: divergence of a model's distribution over the next token from the "
                 "reference's, in nats. &plusmn;: one standard error.</p>\n");
     add_figures(b, models);
     add_plot(b, models);
-    text_add(b, "<h2>Bits of each matrix, by role and layer</h2>\n");
+    tbuf_printf(b, "<h2>Bits of each matrix, by role and layer</h2>\n");
     size_t i;
     const json_t *model;
     json_array_foreach(models, i, model) {
         add_heat_map(b, model);
     }
     add_answers(b, json_object_get(results, "answers"));
-    text_add(b, "</html>\n");
+    tbuf_printf(b, "</html>\n");
 }
 
 bool report_write(const char *directory, const json_t *results) {
@@ -373,7 +375,7 @@ bool report_write(const char *directory, const json_t *results) {
         cli_failed("cannot make %s: %s", directory, strerror(errno));
         return false;
     }
-    text_buffer page = {0};
+    tbuf page = {0};
     make_page(&page, results);
     char *json = json_dumps(results, JSON_INDENT(1) | JSON_REAL_PRECISION(7));
     bool ok = json && !page.failed;
@@ -381,8 +383,8 @@ bool report_write(const char *directory, const json_t *results) {
         cli_failed("out of memory");
     }
     ok = ok && write_file(directory, "results.json", json, strlen(json)) &&
-         write_file(directory, "index.html", page.text, page.n);
+         write_file(directory, "index.html", page.data, page.n);
     free(json);
-    text_buffer_free(&page);
+    tbuf_free(&page);
     return ok;
 }
