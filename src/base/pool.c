@@ -8,6 +8,7 @@
  * to run on, because other programs are at work, keeps nobody waiting. */
 #include "base/pool.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -29,6 +30,7 @@ struct pool {
     pool_fn fn;
     void *arg;
     int n_tasks;
+    bool running; /* a task that starts a run would wait for itself */
     pthread_mutex_t lock;
     pthread_cond_t wake;
     int n_asleep;                             /* guarded by lock */
@@ -120,6 +122,8 @@ void pool_run(pool *p, pool_fn fn, void *arg, int n_tasks) {
         }
         return;
     }
+    assert(!p->running);
+    p->running = true;
     p->fn = fn;
     p->arg = arg;
     p->n_tasks = n_tasks;
@@ -136,6 +140,7 @@ void pool_run(pool *p, pool_fn fn, void *arg, int n_tasks) {
             sched_yield();
         }
     }
+    p->running = false;
 }
 
 int pool_threads(const pool *p) {
