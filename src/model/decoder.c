@@ -8,6 +8,7 @@
 typedef struct layer_part {
     block *block;
     norm_desc before, after; // width 0: none
+    norm_desc stream;        // of the stream, once it is added
     float scale;             // of what is added
     beside_rule beside;      // how its input stands to the part before it
 } layer_part;
@@ -46,15 +47,23 @@ static void multiply(ops *o, ops_mat x, float by) {
     }
 }
 
+static void add_embedding(const block_step *s, const ops_weight *w, embed_by by, ops_mat x) {
+    if (w) {
+        ops_mat rows = step_rows(s, WORK_INPUT, x.width);
+        s->t->embed(s->o, w, by, s->batch, 1, rows);
+        s->t->add(s->o, 1, rows, x);
+    }
+}
+
 static void decoder_embed(model *m, const batch_desc *desc) {
     const decoder *d = m->state;
     block_step s = make_step(m, desc, NULL);
     ops_mat x = decoder_stream(m, desc->n_tok);
     s.t->embed(m->o, d->embedding, EMBED_IDS, m->batch, d->embed_scale, x);
-    if (d->positions) {
-        ops_mat p = step_rows(&s, WORK_INPUT, d->n_embd);
-        s.t->embed(m->o, d->positions, EMBED_POSITIONS, m->batch, 1, p);
-        s.t->add(m->o, 1, p, x);
+    add_embedding(&s, d->types, EMBED_TYPES, x);
+    add_embedding(&s, d->positions, EMBED_POSITIONS, x);
+    if (d->embedding_norm.width) {
+        s.t->norm(m->o, &d->embedding_norm, x, x);
     }
     if (d->prelude) {
         d->prelude->kind->run(d->prelude, &s, x, x, false);
@@ -71,7 +80,7 @@ static ops_mat part_input(const block_step *s, const layer_part *p, ops_mat x, i
     return h;
 }
 
-static void run_part(const block_step *s, const layer_part *p, ops_mat h, ops_mat x) {
+static void add_part(const block_step *s, const layer_part *p, ops_mat h, ops_mat x) {
     if (!p->after.width && p->scale == 1) {
         p->block->kind->run(p->block, s, h, x, true);
         return;
@@ -82,6 +91,13 @@ static void run_part(const block_step *s, const layer_part *p, ops_mat h, ops_ma
         s->t->norm(s->o, &p->after, y, y);
     }
     s->t->add(s->o, p->scale, y, x);
+}
+
+static void run_part(const block_step *s, const layer_part *p, ops_mat h, ops_mat x) {
+    add_part(s, p, h, x);
+    if (p->stream.width) {
+        s->t->norm(s->o, &p->stream, x, x);
+    }
 }
 
 static int decoder_n_stage(const model *m, int i) {
@@ -126,7 +142,9 @@ static void decoder_norm(model *m, const batch_desc *desc) {
     ops_mat out = decoder_stream(m, desc->n_out);
     out.buf = d->work.bufs[WORK_INPUT];
     t->take_out(m->o, m->batch, decoder_stream(m, desc->n_tok), out);
-    t->norm(m->o, &d->norm, out, out);
+    if (d->norm.width) {
+        t->norm(m->o, &d->norm, out, out);
+    }
 }
 
 static ops_mat decoder_hidden(model *m, int64_t first, int64_t n) {
@@ -146,6 +164,20 @@ static void decoder_logits(model *m, int32_t first, ops_mat y) {
         act_desc cap = {.kind = ACT_SOFTCAP, .a = d->logit_softcap};
         m->o->table->gated(m->o, &cap, y, (ops_mat){0}, y);
     }
+}
+
+static void decoder_labels(model *m, int32_t first, ops_mat y) {
+    const decoder *d = m->state;
+    ops_mat h = decoder_hidden(m, first, y.n_row);
+    if (d->label_dense) {
+        ops_mat dense = decoder_stream(m, y.n_row);
+        dense.buf = d->work.bufs[WORK_RESULT];
+        m->o->table->linear(m->o, h, &(linear_item){d->label_dense, dense, false}, 1);
+        const act_desc tanh_of = {.kind = ACT_SOFTCAP, .a = 1};
+        m->o->table->gated(m->o, &tanh_of, dense, (ops_mat){0}, dense);
+        h = dense;
+    }
+    m->o->table->linear(m->o, h, &(linear_item){d->labels, y, false}, 1);
 }
 
 static jang_status decoder_reserve(model *m, int32_t n_tok) {
@@ -202,8 +234,26 @@ static jang_status load_layer_norm(norm_desc *out, loader *l, const decoder_conf
     return load_norm(out, l, &c->norm, c->n_embd, c->n_embd, "%s%s", prefix, name);
 }
 
-static jang_status add_part(decoder_layer *layer, decoder *d, loader *l, const decoder_config *c,
-                            int i, bool is_ffn) {
+static jang_status load_part_norms(layer_part *p, loader *l, const decoder_config *c, int i,
+                                   bool is_ffn) {
+    const layer_norms *n = &c->norms;
+    const struct {
+        norm_desc *out;
+        const char *name;
+    } rows[] = {
+        {&p->before, is_ffn ? n->ffn_before : n->mixer_before},
+        {&p->after, is_ffn ? n->ffn_after : n->mixer_after},
+        {&p->stream, is_ffn ? n->ffn_stream : n->mixer_stream},
+    };
+    jang_status status = JANG_OK;
+    for (size_t k = 0; status == JANG_OK && k < sizeof rows / sizeof rows[0]; k++) {
+        status = load_layer_norm(rows[k].out, l, c, i, rows[k].name);
+    }
+    return status;
+}
+
+static jang_status load_part(decoder_layer *layer, decoder *d, loader *l, const decoder_config *c,
+                             int i, bool is_ffn) {
     layer_part *p = &layer->parts[layer->n_part];
     block_maker make =
         is_ffn ? (c->ffn ? c->ffn : decoder_mlp) : (c->mixer ? c->mixer : decoder_attention);
@@ -214,11 +264,7 @@ static jang_status add_part(decoder_layer *layer, decoder *d, loader *l, const d
     p->scale = c->residual_scale == 0 ? 1 : (float)c->residual_scale;
     p->beside = is_ffn ? c->beside : BESIDE_NOT;
     layer->n_part++; /* from here on closing the model closes the block */
-    status =
-        load_layer_norm(&p->before, l, c, i, is_ffn ? c->norms.ffn_before : c->norms.mixer_before);
-    return status == JANG_OK ? load_layer_norm(&p->after, l, c, i,
-                                               is_ffn ? c->norms.ffn_after : c->norms.mixer_after)
-                             : status;
+    return load_part_norms(p, l, c, i, is_ffn);
 }
 
 static jang_status add_tail(decoder_layer *layer, decoder *d, loader *l, const decoder_config *c,
@@ -236,9 +282,9 @@ static jang_status add_tail(decoder_layer *layer, decoder *d, loader *l, const d
 static jang_status load_layer(decoder_layer *layer, decoder *d, loader *l, const decoder_config *c,
                               int i) {
     layer->stream_scale = 1;
-    jang_status status = add_part(layer, d, l, c, i, false);
+    jang_status status = load_part(layer, d, l, c, i, false);
     if (status == JANG_OK) {
-        status = add_part(layer, d, l, c, i, true);
+        status = load_part(layer, d, l, c, i, true);
     }
     if (status == JANG_OK && c->tail) {
         status = add_tail(layer, d, l, c, i);
@@ -253,6 +299,9 @@ static const char *or_usual(const char *name, const char *usual) {
 }
 
 static jang_status load_output_matrix(decoder *d, loader *l, const decoder_config *c) {
+    if (c->no_output) {
+        return JANG_OK;
+    }
     if (c->tied) {
         d->output = d->embedding;
         return JANG_OK;
@@ -266,22 +315,57 @@ static jang_status load_output_matrix(decoder *d, loader *l, const decoder_confi
     return status;
 }
 
+static jang_status load_labels(decoder *d, loader *l, const label_head *h) {
+    ops_weight *dense = NULL, *labels = NULL;
+    jang_status status = JANG_OK;
+    if (h->n && h->dense) {
+        status = load_output(&dense, l, d->n_embd, d->n_embd, h->bias, h->dense);
+    }
+    if (status == JANG_OK && h->n) {
+        status = load_output(&labels, l, h->n, d->n_embd, h->bias, h->output);
+    }
+    d->label_dense = dense;
+    d->labels = labels;
+    return status;
+}
+
+/* What is added to the embedding, and the norm of the sum. */
+static jang_status load_additions(decoder *d, loader *l, const decoder_config *c) {
+    ops_weight *positions = NULL, *types = NULL;
+    jang_status status = JANG_OK;
+    if (c->positions_name) {
+        status = load_embedding_rows(&positions, l, c->n_context, c->n_embd, c->positions_skip,
+                           c->positions_name);
+    }
+    if (status == JANG_OK && c->types_name) {
+        status = load_embedding_rows(&types, l, c->n_type, c->n_embd, 0, c->types_name);
+    }
+    if (status == JANG_OK && c->embedding_norm) {
+        status = load_norm(&d->embedding_norm, l, &c->norm, c->n_embd, c->n_embd, "%s",
+                           c->embedding_norm);
+    }
+    d->positions = positions;
+    d->types = types;
+    return status;
+}
+
 static jang_status load_ends(decoder *d, loader *l, const decoder_config *c) {
-    ops_weight *embedding, *positions = NULL;
+    ops_weight *embedding;
     jang_status status =
         load_embedding(&embedding, l, c->n_vocab, c->n_embd, c->tied ? READ_ALL : READ_ROW,
                        or_usual(c->embedding_name, "embed_tokens"));
-    if (status == JANG_OK && c->positions_name) {
-        status =
-            load_embedding(&positions, l, c->n_context, c->n_embd, READ_ROW, c->positions_name);
-    }
     if (status == JANG_OK) {
         d->embedding = embedding;
-        d->positions = positions;
+        status = load_additions(d, l, c);
+    }
+    if (status == JANG_OK && !c->no_final_norm) {
         status = load_norm(&d->norm, l, &c->norm, c->n_embd, c->n_embd, "%s",
                            or_usual(c->norm_name, "norm"));
     }
-    return status == JANG_OK ? load_output_matrix(d, l, c) : status;
+    if (status == JANG_OK) {
+        status = load_output_matrix(d, l, c);
+    }
+    return status == JANG_OK ? load_labels(d, l, &c->labels) : status;
 }
 
 /* ---- Opening ---- */
@@ -313,6 +397,7 @@ static const model_body decoder_body = {
     .stream = decoder_stream,
     .hidden = decoder_hidden,
     .logits = decoder_logits,
+    .labels = decoder_labels,
 };
 
 static jang_status load_ropes(decoder *d, loader *l, const decoder_config *c) {
@@ -357,11 +442,34 @@ static jang_status load_all(decoder *d, loader *l, const decoder_config *c) {
 }
 
 static void need_work(decoder *d, const decoder_config *c) {
-    bool result = c->norms.mixer_after || c->norms.ffn_after || c->residual_scale != 0 || c->tail;
+    bool result = c->norms.mixer_after || c->norms.ffn_after || c->residual_scale != 0 || c->tail ||
+                  c->labels.dense;
     work_need(&d->work, WORK_STREAM, c->n_embd);
     work_need(&d->work, WORK_INPUT, c->n_embd);
     work_need(&d->work, WORK_INPUT2, c->beside == BESIDE_OWN ? c->n_embd : 0);
     work_need(&d->work, WORK_RESULT, result ? c->n_embd : 0);
+}
+
+/* What there is behind the layers. Embedding models may come without an output matrix. */
+static jang_status read_ends(decoder_config *c, loader *l) {
+    const char *modules = NULL;
+    size_t n = 0;
+    jang_status status = JANG_OK;
+    if (!c->labels.output) {
+        c->labels.output = "score";
+        status = decoder_read_labels(&c->labels, l->whole);
+        c->no_output = c->no_output || c->labels.n > 0;
+    }
+    if (status != JANG_OK || c->no_output || c->tied ||
+        loader_has_output(l, or_usual(c->output_name, "lm_head"))) {
+        return status;
+    }
+    c->tied = c->untold;
+    if (!c->tied) {
+        status = checkpoint_text(&modules, &n, l->c, "modules.json");
+    }
+    c->no_output = modules != NULL;
+    return status;
 }
 
 static float or_one(double x) {
@@ -384,11 +492,11 @@ jang_status decoder_open(model *m, loader *l, decoder_config *c) {
         .logit_scale = or_one(c->logit_scale),
         .logit_softcap = (float)c->logit_softcap,
     };
-    if (c->untold && !loader_has_output(l, or_usual(c->output_name, "lm_head"))) {
-        c->tied = true;
-    }
+    status = read_ends(c, l);
     need_work(d, c);
-    status = load_all(d, l, c);
+    if (status == JANG_OK) {
+        status = load_all(d, l, c);
+    }
     m->facts = (model_facts){
         .n_vocab = (int32_t)c->n_vocab,
         .n_embd = (int32_t)c->n_embd,
@@ -396,6 +504,10 @@ jang_status decoder_open(model *m, loader *l, decoder_config *c) {
         .n_context = (int32_t)c->n_context,
         .kv_layers = d->kv_layers,
         .bounded = c->positions_name != NULL,
+        .whole = c->attention.whole,
+        .no_output = !d->output,
+        .n_label = (int32_t)c->labels.n,
+        .n_type = (int32_t)c->n_type,
         .tied = c->tied,
         .long_from = longest_short_form(d),
     };

@@ -5,6 +5,9 @@
  *     per layer, for each part (mixer, then feed-forward):  x += scale * after(block(before(x)))
  *     logits = softcap(output(norm(x)) * logit_scale)
  *
+ * Encoders (BERT) have the same frame: their norms stand behind the sums, x = norm(x + block(x)),
+ * a token sees all of its sequence, and a head of labels stands in the output matrix's place.
+ *
  * A family reads its config into decoder_config and opens; its file tells its differences. What
  * mixes tokens and what follows it is decided layer by layer by two functions of the config (mixer
  * and ffn), which make a block or none: attention and a dense MLP where a family says nothing,
@@ -33,7 +36,16 @@ typedef enum beside_rule {
 /* Where a layer's norms are: names below "layers.N.", NULL where there is none. */
 typedef struct layer_norms {
     const char *mixer_before, *mixer_after, *ffn_before, *ffn_after;
+    const char *mixer_stream, *ffn_stream; /* of the stream, once the part is added */
 } layer_norms;
+
+/* What a classifier says of a sequence by one token's final hidden state:
+ * output(tanh(dense(h))), or output(h) where there is no dense. Names as of the output matrix. */
+typedef struct label_head {
+    int64_t n; /* 0: there is none */
+    const char *dense, *output;
+    bias_rule bias;
+} label_head;
 
 /* A third part of a layer, after the other two (it reads the stream itself), and a number that the
  * stream is multiplied by at the layer's end: Gemma 4 has them. */
@@ -74,6 +86,13 @@ struct decoder_config {
     /* Names as mlx-lm spells them; NULL: "embed_tokens", "layers", "norm", "lm_head". */
     const char *embedding_name, *layers_name, *norm_name, *output_name;
     const char *positions_name; /* of learned positions, added to the embedding; NULL: none */
+    int64_t positions_skip;     /* its rows before the first position's */
+    const char *types_name;     /* of token types, added likewise: n_type; NULL: none */
+    int64_t n_type;
+    const char *embedding_norm; /* of the sum of these; NULL: none */
+    bool no_final_norm;
+    bool no_output; /* there is no output matrix */
+    label_head labels;
 };
 
 /* What is left of the config once open, and what makers put their needs into. */
@@ -86,7 +105,9 @@ struct decoder {
     struct decoder_layer *layers;
     int64_t n_layer;
     norm_desc norm;
-    const ops_weight *embedding, *positions, *output;
+    const ops_weight *embedding, *positions, *types, *output; /* NULL: there is none */
+    norm_desc embedding_norm;
+    const ops_weight *label_dense, *labels;
     float embed_scale, logit_scale, logit_softcap;
 };
 
@@ -142,6 +163,10 @@ JANG_MUST_CHECK jang_status decoder_want_bool(json_at config, const char *key, b
 
 /* sliding_window: null means none (0); when the key is absent the fallback holds. */
 JANG_MUST_CHECK jang_status decoder_read_window(int64_t *out, json_at config, int64_t fallback);
+
+/* The head of a config whose architecture is one for sequence classification: *out keeps its names
+ * and gets its number of labels, or 0 where it is none. whole is config.json itself. */
+JANG_MUST_CHECK jang_status decoder_read_labels(label_head *out, json_at whole);
 
 /* layer_types: which layers slide ("sliding_attention") and which do not ("full_attention"). Where
  * there is none, layer i slides when sliding(i, arg); a NULL function: none does. */

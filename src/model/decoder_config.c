@@ -242,3 +242,31 @@ jang_status decoder_read_windows(decoder_config *c, json_at config) {
     }
     return status == JANG_OK ? decoder_read_sliding(c, config, from_layer_on, first) : status;
 }
+
+jang_status decoder_read_labels(label_head *out, json_at whole) {
+    static const char end[] = "ForSequenceClassification";
+    const json_t *names, *labels;
+    int64_t n = 0;
+    jang_status status = json_get_array(&names, whole, "architectures");
+    const char *name = status == JANG_OK ? json_string_value(json_array_get(names, 0)) : NULL;
+    size_t length = name ? strlen(name) : 0;
+    if (status != JANG_OK || length < sizeof end - 1 ||
+        strcmp(name + length - (sizeof end - 1), end) != 0) {
+        out->n = 0;
+        return status;
+    }
+    status = json_get_object(&labels, whole, "id2label");
+    if (status == JANG_OK) {
+        int64_t told = labels ? (int64_t)json_object_size(labels) : 2;
+        status = json_get_int(&n, whole, "num_labels", told, 1, 1 << 16);
+        n = labels ? told : n;
+    }
+    if (status == JANG_OK && (n < 1 || n > 1 << 16)) {
+        status = ctx_fail(whole.ctx, JANG_ERR_FORMAT, "%s: id2label has %lld labels", whole.what,
+                          (long long)n);
+    }
+    if (status == JANG_OK) {
+        out->n = n;
+    }
+    return status;
+}

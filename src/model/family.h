@@ -20,6 +20,8 @@ typedef struct model_body {
     ops_mat (*hidden)(model *m, int64_t first, int64_t n); /* out rows, normed: [n, n_embd] */
     /* Products of out rows with the output matrix: y [n, n_vocab]. */
     void (*logits)(model *m, int32_t first, ops_mat y);
+    /* The classifier's scores of out rows: y [n, n_label]. NULL: no family of this body has any. */
+    void (*labels)(model *m, int32_t first, ops_mat y);
 } model_body;
 
 struct model {
@@ -49,6 +51,7 @@ typedef struct model_family {
     const char *embedding;      /* its module, by which the prefix is found; NULL: embed_tokens */
     const name_alias *aliases;  /* ended by a NULL mlx; NULL: the hub's names are mlx-lm's */
     const char *const *dropped; /* see survey.h */
+    bool own_names;             /* mlx-lm has no such family: conversions keep the hub's names */
 } model_family;
 
 /* Opens a model whose tensors come from source and are noted in survey; both NULL: from c. */
@@ -72,5 +75,7 @@ extern const model_family family_gemma, family_gemma2, family_gemma3_text, famil
     family_glm, family_glm4, family_smollm3, family_olmo2, family_olmo3, family_granite,
     family_cohere2, family_starcoder2, family_stablelm, family_gpt_neox, family_exaone4,
     family_seed_oss, family_apertus, family_gpt2, family_llama4_text, family_llama4;
+
+extern const model_family family_bert, family_roberta, family_xlm_roberta, family_camembert;
 
 #endif

@@ -30,7 +30,7 @@ static jang_status read_common(decoder_config *c, json_at config,
         "attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}};
     status = decoder_read_biases(config, &bias, 1);
     if (status == JANG_OK) {
-        status = decoder_want_bool(config, "use_bidirectional_attention", false, false);
+        status = json_get_bool(&a->whole, config, "use_bidirectional_attention", false);
     }
     if (status != JANG_OK) {
         decoder_config_free(c, config.ctx);
@@ -50,10 +50,11 @@ static jang_status gemma_open(model *m, loader *l) {
     if (status != JANG_OK) {
         return status;
     }
+    status = decoder_want_bool(l->config, "use_bidirectional_attention", false, false);
     if (c.mlp.act.kind == ACT_GELU) {
         c.mlp.act.kind = ACT_GELU_TANH;
     }
-    return decoder_open(m, l, &c);
+    return decoder_finish(m, l, &c, status);
 }
 
 /* What Gemma 2 and 3 have in common. Null or absent softcaps are none (Gemma 3) or Gemma 2's. */
@@ -144,6 +145,9 @@ static jang_status gemma3_read(decoder_config *c, json_at config) {
     }
     if (status == JANG_OK) {
         status = read_local_rope(c, config);
+    }
+    if (c->attention.whole && c->attention.window > 0) {
+        c->attention.window = c->attention.window / 2 + 1; /* to either side (EmbeddingGemma) */
     }
     if (status != JANG_OK) {
         decoder_config_free(c, config.ctx);

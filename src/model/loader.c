@@ -138,7 +138,7 @@ static const char *mlx_prefix(const char *prefix) {
 /* Notes a use under mlx-lm's name. A name outside the prefix is the output matrix's. */
 static jang_status note_use(loader *l, const tensor_view *t, const char *name) {
     char out[LOADER_NAME_BYTES];
-    const char *mlx = mlx_prefix(l->prefix);
+    const char *mlx = l->own_names ? l->prefix : mlx_prefix(l->prefix);
     size_t n = strlen(l->prefix);
     bool below = strncmp(name, l->prefix, n) == 0 && (n > 0 || strncmp(name, "lm_head.", 8) != 0);
     jang_status status = JANG_OK;
@@ -445,6 +445,18 @@ static jang_status load_turned(ops_weight **out, loader *l, int64_t n_out, int64
     return JANG_OK;
 }
 
+/* Moves the description past its first rows. */
+static void skip_rows(weight_desc *d, int64_t n) {
+    size_t bits = d->bits ? (size_t)d->bits : 8 * (size_t)dtype_table[d->type].block_bytes;
+    d->data = (const uint8_t *)d->data + (size_t)(n * d->n_in) * bits / 8;
+    if (d->bits) {
+        size_t size = (size_t)dtype_table[d->scale_type].block_bytes;
+        size_t at = (size_t)(n * (d->n_in / d->group)) * size;
+        d->scales = (const uint8_t *)d->scales + at;
+        d->biases = (const uint8_t *)d->biases + at;
+    }
+}
+
 /* ---- What families call ---- */
 
 jang_status loader_format(char *out, loader *l, const char *format, va_list args) {
@@ -476,6 +488,25 @@ jang_status load_embedding(ops_weight **out, loader *l, int64_t n_out, int64_t n
     jang_status status = loader_name(module, l, l->prefix, name, "");
     return status == JANG_OK ? load_module(out, l, n_out, n_in, BIAS_NONE, INPUT_FINE, rule, module)
                              : status;
+}
+
+jang_status load_embedding_rows(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, int64_t skip,
+                      const char *name) {
+    char module[LOADER_NAME_BYTES];
+    weight_desc desc = {.name = module, .n_out = n_out + skip, .n_in = n_in};
+    jang_status status = loader_name(module, l, l->prefix, name, "");
+    if (status == JANG_OK) {
+        status = loader_describe(&desc, l, module, 0);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    desc.n_out = n_out;
+    if (!l->survey) {
+        skip_rows(&desc, skip);
+    }
+    loader_count(l->totals, &desc, 1, 0);
+    return loader_keep(out, l, &desc, module, NULL);
 }
 
 /* Takes the last component off a prefix ("model.language_model." becomes "model."). */

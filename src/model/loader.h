@@ -40,6 +40,7 @@ typedef struct loader {
                                            tensors may not be read: it is not there */
     jang_status noted;                  /* of noting */
     const name_alias *aliases;
+    bool own_names; /* noted names are the checkpoint's own */
 
     ops *o;
     const char *prefix; /* of the decoder's tensors: "model." */
@@ -78,6 +79,10 @@ __attribute__((format(printf, 4, 5))) JANG_MUST_CHECK jang_status load_param(ops
 /* As load_matrix, read by the row when it is no output matrix as well. */
 JANG_MUST_CHECK jang_status load_embedding(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
                                            read_rule rule, const char *name);
+
+/* An embedding of [skip + n_out, n_in] without its first rows, read by the row. */
+JANG_MUST_CHECK jang_status load_embedding_rows(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
+                                      int64_t skip, const char *name);
 
 /* As load_matrix, for a name that has no prefix ("lm_head"). */
 JANG_MUST_CHECK jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,

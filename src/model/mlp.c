@@ -65,7 +65,7 @@ static jang_status load_all(mlp *p, loader *l, const mlp_config *c, int64_t n_em
         }
         ops_weight *w;
         jang_status status = load_matrix(&w, l, rows[i].n_out, rows[i].n_in, c->bias, INPUT_PLAIN,
-                                         "%s%s.%s", prefix, path, rows[i].name);
+                                         "%s%s%s%s", prefix, path, *path ? "." : "", rows[i].name);
         if (status != JANG_OK) {
             return status;
         }

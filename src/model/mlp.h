@@ -18,7 +18,7 @@ typedef struct mlp_config {
     act_desc act;
     double gate_scale; /* muP multiplier of the gate (FalconH1); 0: 1 */
     /* Names below "layers.N.", as mlx-lm spells them; NULL: the usual ones. */
-    const char *path; /* "mlp" */
+    const char *path; /* "mlp"; "" for none */
     const char *gate, *up, *down, *gate_up;
 } mlp_config;
 

@@ -36,6 +36,7 @@ static jang_status open_family(model *m, loader *l, const json_t *config) {
         return status;
     }
     l->aliases = m->family->aliases;
+    l->own_names = m->family->own_names;
     status = loader_find_prefix(l, m->family->embedding);
     if (status == JANG_OK) {
         status = find_config(l, m->family);
@@ -52,7 +53,8 @@ static jang_status open_family(model *m, loader *l, const json_t *config) {
 static jang_status make_room(model *m) {
     jang_status status = m->o->table->batch_new(&m->batch, m->o);
     if (status == JANG_OK) {
-        size_t n = (size_t)MODEL_LOGIT_ROWS * (size_t)m->facts.n_vocab;
+        int32_t wide = m->facts.n_vocab > m->facts.n_label ? m->facts.n_vocab : m->facts.n_label;
+        size_t n = (size_t)MODEL_LOGIT_ROWS * (size_t)wide;
         status = m->o->table->buf_new(&m->logits, m->o, n * sizeof(float));
     }
     return status;
@@ -245,6 +247,20 @@ static jang_status check_batch(model *m, const batch_desc *batch) {
                             m->facts.n_vocab - 1);
         }
     }
+    for (int32_t i = 0; batch->types && m->facts.n_type && i < batch->n_tok; i++) {
+        if (batch->types[i] < 0 || batch->types[i] >= m->facts.n_type) {
+            return ctx_fail(m->ctx, JANG_ERR_ARGUMENT,
+                            "token type %d is out of range; the model knows 0 to %d",
+                            batch->types[i], m->facts.n_type - 1);
+        }
+    }
+    for (int32_t s = 0; m->facts.whole && s < batch->n_seq; s++) {
+        if (batch->seqs[s].n_past > 0) {
+            return ctx_fail(m->ctx, JANG_ERR_ARGUMENT,
+                            "%s sees a sequence as a whole: it cannot go on with one",
+                            m->family->model_type);
+        }
+    }
     for (int32_t s = 0; m->facts.bounded && s < batch->n_seq; s++) {
         if (batch->seqs[s].n_past > m->facts.n_context - batch->seqs[s].n_tok) {
             return ctx_fail(m->ctx, JANG_ERR_ARGUMENT, "a sequence of %d tokens; at most %d",
@@ -320,27 +336,47 @@ jang_status model_hidden(model *m, int32_t first, int32_t n, float *hidden) {
     return status;
 }
 
-jang_status model_logits(model *m, int32_t first, int32_t n, float *logits) {
-    jang_status checked = check_rows(m, first, n);
-    if (checked != JANG_OK) {
-        return checked;
-    }
-    size_t n_vocab = (size_t)m->facts.n_vocab;
+/* A product of out rows that gives width numbers each, to the host, some rows at a time. */
+static jang_status read_product(model *m, void (*product)(model *, int32_t, ops_mat), int32_t first,
+                                int32_t n, int32_t width, float *out) {
     while (n > 0) {
         int32_t k = n < MODEL_LOGIT_ROWS ? n : MODEL_LOGIT_ROWS;
-        ops_mat y = {m->logits, 0, m->facts.n_vocab, k, m->facts.n_vocab};
-        m->body->logits(m, first, y);
+        ops_mat y = {m->logits, 0, width, k, width};
+        product(m, first, y);
         jang_status status = m->o->table->finish(m->o);
         if (status == JANG_OK) {
-            status =
-                m->o->table->read(m->o, m->logits, 0, logits, (size_t)k * n_vocab * sizeof *logits);
+            size_t n_bytes = (size_t)k * (size_t)width * sizeof *out;
+            status = m->o->table->read(m->o, m->logits, 0, out, n_bytes);
         }
         if (status != JANG_OK) {
             return status;
         }
         first += k;
         n -= k;
-        logits += (size_t)k * n_vocab;
+        out += (size_t)k * (size_t)width;
     }
     return JANG_OK;
+}
+
+jang_status model_logits(model *m, int32_t first, int32_t n, float *logits) {
+    jang_status status = check_rows(m, first, n);
+    if (status == JANG_OK && m->facts.no_output) {
+        status = ctx_fail(m->ctx, JANG_ERR_UNSUPPORTED,
+                          "this %s model has no output matrix: it writes no text",
+                          m->family->model_type);
+    }
+    return status == JANG_OK
+               ? read_product(m, m->body->logits, first, n, m->facts.n_vocab, logits)
+               : status;
+}
+
+jang_status model_labels(model *m, int32_t first, int32_t n, float *labels) {
+    jang_status status = check_rows(m, first, n);
+    if (status == JANG_OK && m->facts.n_label == 0) {
+        status = ctx_fail(m->ctx, JANG_ERR_UNSUPPORTED, "this %s model is no classifier",
+                          m->family->model_type);
+    }
+    return status == JANG_OK
+               ? read_product(m, m->body->labels, first, n, m->facts.n_label, labels)
+               : status;
 }

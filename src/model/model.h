@@ -21,6 +21,10 @@ typedef struct model_facts {
     int n_state;                /* 0: no recurrent state */
     int32_t long_from;          /* longer sequences turn by other RoPE frequencies; 0: none do */
     bool tied;                  /* the embedding is the output matrix */
+    bool whole;                 /* a token sees all of its sequence, which must come in one step */
+    bool no_output;             /* there is no output matrix: model_logits fails */
+    int32_t n_label;            /* scores of model_labels; 0: it is no classifier */
+    int32_t n_type;             /* token types it tells apart; 0: none */
 } model_facts;
 
 /* What the weights amount to. */
@@ -97,6 +101,10 @@ JANG_MUST_CHECK jang_status model_end(model *m, const batch_desc *batch);
 
 /* Logits of rows [first, first + n) of the last step's out rows, f32 [n, n_vocab], to the host. */
 JANG_MUST_CHECK jang_status model_logits(model *m, int32_t first, int32_t n, float *logits);
+
+/* A classifier's scores, before any softmax or sigmoid, of the same rows: f32 [n, n_label]. They
+ * are meant for a sequence's first row where facts say whole, else for its last. */
+JANG_MUST_CHECK jang_status model_labels(model *m, int32_t first, int32_t n, float *labels);
 
 /* Final hidden states (normed, what the output matrix multiplies) of rows [first, first + n) of the
  * last step's out rows, f32 [n, n_embd], to the host. */

@@ -65,6 +65,11 @@ static const model_family *const families[] = {
     &family_jamba,
     &family_lfm2_moe,
     &family_kimi_linear,
+    /* encoders */
+    &family_bert,
+    &family_roberta,
+    &family_xlm_roberta,
+    &family_camembert,
 };
 #define N_FAMILIES (sizeof families / sizeof families[0])
 

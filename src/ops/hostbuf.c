@@ -153,13 +153,17 @@ static jang_status batch_room(ops *o, ops_batch *batch, size_t n_bytes) {
     return JANG_OK;
 }
 
+const int32_t *host_batch_rows(const ops_batch *batch, embed_by by) {
+    return by == EMBED_IDS ? batch->ids : by == EMBED_TYPES ? batch->types : batch->pos;
+}
+
 jang_status host_batch_set(ops *o, ops_batch *batch, const batch_desc *desc) {
     size_t n_tok = (size_t)desc->n_tok, n_seq = (size_t)desc->n_seq, n_out = (size_t)desc->n_out;
     size_t n_pages = 0;
     for (size_t s = 0; s < n_seq; s++) {
         n_pages += (size_t)page_count(&desc->seqs[s]);
     }
-    size_t n_words = 3 * n_tok + n_out + n_pages;
+    size_t n_words = 4 * n_tok + n_out + n_pages;
     jang_status status =
         batch_room(o, batch, n_seq * sizeof(batch_seq) + n_words * sizeof(int32_t));
     if (status) {
@@ -172,11 +176,16 @@ jang_status host_batch_set(ops *o, ops_batch *batch, const batch_desc *desc) {
     batch->seqs = (batch_seq *)(void *)batch->block->data;
     batch->ids = (int32_t *)(batch->seqs + n_seq);
     batch->pos = batch->ids + n_tok;
-    batch->seq_of = batch->pos + n_tok;
+    batch->types = batch->pos + n_tok;
+    batch->seq_of = batch->types + n_tok;
     batch->out = batch->seq_of + n_tok;
     int32_t *pages = batch->out + n_out;
     if (n_tok) {
         memcpy(batch->ids, desc->ids, n_tok * sizeof *batch->ids);
+        memset(batch->types, 0, n_tok * sizeof *batch->types);
+    }
+    if (n_tok && desc->types) {
+        memcpy(batch->types, desc->types, n_tok * sizeof *batch->types);
     }
     if (n_out) {
         memcpy(batch->out, desc->out, n_out * sizeof *batch->out);

@@ -68,6 +68,7 @@ struct ops_batch {
     int32_t n_tok, n_seq, n_out;
     int32_t *ids;    /* [n_tok] */
     int32_t *pos;    /* [n_tok] position of a token in its sequence */
+    int32_t *types;  /* [n_tok] */
     int32_t *seq_of; /* [n_tok] */
     int32_t *out;    /* [n_out] */
     batch_seq *seqs; /* [n_seq], with pages in this block */
@@ -75,6 +76,8 @@ struct ops_batch {
 
 jang_status host_batch_new(ops_batch **out, ops *o);
 void host_batch_free(ops *o, ops_batch *batch);
+/* Which rows of an embedding the batch's tokens take: [n_tok]. */
+const int32_t *host_batch_rows(const ops_batch *batch, embed_by by);
 jang_status host_batch_set(ops *o, ops_batch *batch, const batch_desc *desc);
 
 /* ---- Weights ----------------------------------------------------------------------------------

@@ -88,7 +88,8 @@ typedef struct batch_desc {
     int32_t n_seq;
     const batch_seq *seqs; /* [n_seq], covering the rows in order */
     int32_t n_out;
-    const int32_t *out; /* [n_out] rows whose logits are wanted, rising */
+    const int32_t *out;   /* [n_out] rows whose logits are wanted, rising */
+    const int32_t *types; /* [n_tok] token types (of BERT's pairs); NULL: all 0 */
 } batch_desc;
 
 /* How the cache keeps keys and values. Q8, Q4, Q5: a key or value of one token and head has
@@ -165,7 +166,7 @@ typedef struct attention_desc {
     int n_head;
     kv_layer kv; /* as in the cache's layer; n_head is a multiple of its heads */
     float scale;
-    int32_t window; /* a token sees itself and window - 1 before it; 0: all */
+    int32_t window; /* a token sees itself and window - 1 before it (whole: and after it); 0: all */
     int32_t chunk;  /* it sees none before the last multiple of this up to it; 0: all */
     float softcap;  /* 0: none */
     /* F32, F16 or BF16 [n_head]: a score of each head that joins the softmax without a value, so
@@ -215,7 +216,7 @@ typedef struct act_desc {
 } act_desc;
 
 /* Which row of an embedding a token takes. */
-typedef enum embed_by { EMBED_IDS, EMBED_POSITIONS } embed_by;
+typedef enum embed_by { EMBED_IDS, EMBED_POSITIONS, EMBED_TYPES } embed_by;
 
 /* ---- Experts ----
  *
@@ -346,7 +347,8 @@ typedef struct ops_table {
     /* Copies a slot, all parts of it: a snapshot, or the way back to one. */
     void (*state_copy)(ops *o, ops_state *state, int32_t from, int32_t to);
 
-    /* y[t] = the row of w that the token's id or position says, times scale. y [n_tok, n_in]. */
+    /* y[t] = the row of w that the token's id, position or type says, times scale. y [n_tok, n_in].
+     */
     void (*embed)(ops *o, const ops_weight *w, embed_by by, const ops_batch *batch, float scale,
                   ops_mat y);
     /* Products of one input with several weights of equal n_in: x [n_row, n_in]. No y may overlap

@@ -254,6 +254,7 @@ static const setup options[] = {
     {.a = {.n_head = 4, .kv = {2, 32, 32}, .scale = 0.2f, .chunk = 24}},
     {.a = {.n_head = 2, .kv = {1, 64, 64}, .scale = 0.1f, .chunk = 70, .window = 50}},
     {.a = {.n_head = 2, .kv = {2, 32, 32}, .scale = 0.2f, .whole = true}},
+    {.a = {.n_head = 4, .kv = {2, 32, 32}, .scale = 0.2f, .whole = true, .window = 13}},
 };
 
 static void test_cpu_attention_options_agree_with_ref(void **state) {

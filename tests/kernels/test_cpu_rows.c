@@ -186,10 +186,12 @@ static void test_cpu_rope_and_embed_agree_with_ref(void **state) {
                     .name = "f", .n_out = 1, .n_in = n_rot / 2, .type = DT_F32, .data = freq};
                 ops_weight *inv, *table;
                 ops_batch *batch;
-                int32_t ids[N_TOK] = {8, 0, 3, 3, 1}, pages[5000] = {0};
+                int32_t ids[N_TOK] = {8, 0, 3, 3, 1}, types[N_TOK] = {0, 1, 1, 2, 0};
+                int32_t pages[5000] = {0};
                 batch_seq seqs[2] = {{.first = 0, .n_tok = 2, .n_past = 7, .pages = pages},
                                      {.first = 2, .n_tok = 3, .n_past = 99999, .pages = pages}};
                 batch_desc step = {.n_tok = N_TOK, .ids = ids, .n_seq = 2, .seqs = seqs};
+                step.types = types;
                 assert_ok(p.ctx, o->table->weight_new(&inv, o, &d));
                 assert_ok(p.ctx, o->table->weight_new(&table, o, &w.desc));
                 assert_ok(p.ctx, o->table->batch_new(&batch, o));
@@ -198,7 +200,8 @@ static void test_cpu_rope_and_embed_agree_with_ref(void **state) {
                 rope_desc rope = {
                     .inv_freq = inv, .n_rot = n_rot, .interleaved = variant > 5, .scale = 1.25f};
                 o->table->rope(o, &rope, batch, m, HEADS, head);
-                o->table->embed(o, table, EMBED_IDS, batch, variant % 2 ? 1.0f : 3.5f, e);
+                o->table->embed(o, table, variant % 3 ? EMBED_IDS : EMBED_TYPES, batch,
+                                variant % 2 ? 1.0f : 3.5f, e);
                 case_read(o, m, turned[b]);
                 case_read(o, e, rows[b]);
                 o->table->batch_free(o, batch);

@@ -193,6 +193,14 @@ static void test_ref_attention_of_equal_keys_is_the_mean(void **state) {
             int from = window && i >= window ? i - window + 1 : 0;
             assert_true(near(out[4 * i + 2], (from + i) / 2.0) && near(out[4 * i + 3], 1));
         }
+        a.whole = true; /* as far to the right as to the left */
+        o->table->attention(o, &a, kv, 1, batch, mq, mo);
+        case_read(o, mo, out);
+        for (int i = 0; i < N; i++) {
+            int from = window && i >= window ? i - window + 1 : 0;
+            int last = window && i + window < N ? i + window - 1 : N - 1;
+            assert_true(near(out[4 * i + 2], (from + last) / 2.0));
+        }
     }
     attention_desc chunked = {.n_head = 2, .kv = one, .scale = 0.5f, .chunk = 7};
     o->table->attention(o, &chunked, kv, 1, batch, mq, mo);

@@ -128,7 +128,7 @@ static void check_batch(ctx_t *ctx, const char *name, const fixture *f) {
     for (int32_t i = 0; i < at; i++) {
         rows[i] = i;
     }
-    batch_desc desc = {at, ids, 3, seqs, at, rows};
+    batch_desc desc = {at, ids, 3, seqs, at, rows, NULL};
     rig_run(&r, &desc, together);
     for (int i = 0; i < 3; i++) {
         size_t n_bytes = (size_t)(seqs[i].n_tok * n_vocab) * sizeof(float);
@@ -297,7 +297,7 @@ static void test_model_refuses_bad_steps(void **state) {
     assert_ok(ctx, model_reserve(r.m, 4));
     int32_t ids[] = {1, 100000}, row = 0, page = 0;
     batch_seq seq = {.n_tok = 2, .pages = &page};
-    batch_desc desc = {2, ids, 1, &seq, 1, &row};
+    batch_desc desc = {2, ids, 1, &seq, 1, &row, NULL};
     assert_fails(ctx, model_step(r.m, &desc, &r.cache), JANG_ERR_ARGUMENT,
                  "100000 is out of range");
     desc.n_tok = 5;

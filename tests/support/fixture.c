@@ -56,7 +56,11 @@ static void read_npy(fixture *f, ctx_t *ctx, const char *path) {
 }
 
 void fixture_read(fixture *f, ctx_t *ctx, const char *name) {
-    *f = (fixture){.path = path_join(ctx, TEST_MODELS, name)};
+    fixture_read_in(f, ctx, TEST_MODELS, name);
+}
+
+void fixture_read_in(fixture *f, ctx_t *ctx, const char *directory, const char *name) {
+    *f = (fixture){.path = path_join(ctx, directory, name)};
     json_t *json;
     assert_ok(ctx, json_read(&json, ctx, test_path(f->path, "expected.json")));
     const json_t *ids = json_object_get(json, "ids");
@@ -157,7 +161,7 @@ void rig_run_ids(rig *r, const int32_t *ids, int32_t n, int32_t step, int32_t fi
     for (int32_t at = 0; at < n; at += step) {
         int32_t k = n - at < step ? n - at : step;
         batch_seq seq = {.n_tok = k, .n_past = at, .pages = pages, .state = pages[0]};
-        batch_desc desc = {k, ids + at, 1, &seq, k, rows};
+        batch_desc desc = {k, ids + at, 1, &seq, k, rows, NULL};
         rig_run(r, &desc, logits + (int64_t)at * model_get_facts(r->m)->n_vocab);
     }
 }

@@ -21,6 +21,8 @@ typedef struct fixture {
 /* Names of all fixtures, sorted, ended by NULL; freed with fixture_names_free. */
 char **fixture_names(ctx_t *ctx, size_t *n);
 void fixture_read(fixture *f, ctx_t *ctx, const char *name);
+/* The same of another directory than TEST_MODELS. */
+void fixture_read_in(fixture *f, ctx_t *ctx, const char *directory, const char *name);
 void fixture_free(fixture *f, ctx_t *ctx);
 
 /* max |a - b| over the expected logits' standard deviation. */

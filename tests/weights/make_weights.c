@@ -2,8 +2,8 @@
  *
  *     make_weights GOLDEN OUTPUT
  *
- * Each directory in GOLDEN is copied to OUTPUT, its plain files as they are; a weights.json becomes
- * the files of weights that it stands for. How a number comes about is told in
+ * GOLDEN is copied to OUTPUT with all in it, plain files as they are; a weights.json becomes the
+ * files of weights that it stands for. How a number comes about is told in
  * scripts/fixtures/weights.py, which makes the same ones. */
 #include "base/buf.h"
 #include "base/file.h"
@@ -141,11 +141,10 @@ static void copy_file(const char *from, const char *to) {
     ctx_free(ctx, data);
 }
 
-static void make_model(const char *from, const char *to) {
+static void make_files(const char *from, const char *to) {
     char **names;
     size_t n;
     check(directory_list(&names, &n, ctx, from) == JANG_OK, from);
-    mkdir(to, 0777);
     for (size_t i = 0; i < n; i++) {
         char *source = path_join(ctx, from, names[i]), *target = path_join(ctx, to, names[i]);
         if (strcmp(names[i], MANIFEST) == 0) {
@@ -159,24 +158,29 @@ static void make_model(const char *from, const char *to) {
     directory_list_free(ctx, names, n);
 }
 
+static void make_tree(const char *from, const char *to) {
+    mkdir(to, 0777);
+    make_files(from, to);
+    DIR *dir = opendir(from);
+    check(dir != NULL, from);
+    for (struct dirent *e; (e = readdir(dir));) {
+        char *source = path_join(ctx, from, e->d_name), *target = path_join(ctx, to, e->d_name);
+        if (e->d_name[0] != '.' && file_is_directory(source)) {
+            make_tree(source, target);
+        }
+        ctx_free(ctx, source);
+        ctx_free(ctx, target);
+    }
+    closedir(dir);
+}
+
 int main(int argc, char **argv) {
     check(jang_context_new(&ctx, NULL) == JANG_OK, "context");
     if (argc != 3) {
         fputs("make_weights GOLDEN OUTPUT\n", stderr);
         return 2;
     }
-    DIR *dir = opendir(argv[1]);
-    check(dir != NULL, argv[1]);
-    mkdir(argv[2], 0777);
-    for (struct dirent *e; (e = readdir(dir));) {
-        char *from = path_join(ctx, argv[1], e->d_name), *to = path_join(ctx, argv[2], e->d_name);
-        if (e->d_name[0] != '.' && file_is_directory(from)) {
-            make_model(from, to);
-        }
-        ctx_free(ctx, from);
-        ctx_free(ctx, to);
-    }
-    closedir(dir);
+    make_tree(argv[1], argv[2]);
     jang_context_free(ctx);
     return 0;
 }

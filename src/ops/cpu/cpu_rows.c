@@ -60,7 +60,7 @@ void cpu_embed(ops *o, const ops_weight *w, embed_by by, const ops_batch *batch,
                     .n_row = batch->n_tok,
                     .y = y,
                     .w = w,
-                    .ids = by == EMBED_IDS ? batch->ids : batch->pos,
+                    .ids = host_batch_rows(batch, by),
                     .scale = scale};
     run_rows(&job, 4 * y.width);
 }

@@ -227,13 +227,13 @@ void ref_attention(ops *o, const attention_desc *d, const ops_kv *kv, int layer,
                    const ops_batch *batch, ops_mat q, ops_mat out) {
     for (int32_t t = 0; t < batch->n_tok; t++) {
         const batch_seq *seq = &batch->seqs[batch->seq_of[t]];
-        int32_t pos = batch->pos[t];
+        int32_t pos = batch->pos[t], end = d->whole ? seq->n_past + seq->n_tok : pos + 1;
         query s = {.d = d,
                    .kv = kv,
                    .layer = layer,
                    .seq = seq,
                    .from = first_seen(d, pos),
-                   .to = d->whole ? seq->n_past + seq->n_tok : pos + 1,
+                   .to = d->window > 0 && end - pos > d->window ? pos + d->window : end,
                    .scale = (double)d->scale * host_temper(d, pos),
                    .scores = ref_of(o)->scores};
         for (s.head = 0; s.head < d->n_head; s.head++) {

@@ -125,7 +125,7 @@ void ref_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
 void ref_embed(ops *o, const ops_weight *w, embed_by by, const ops_batch *batch, float scale,
                ops_mat y) {
     (void)o;
-    const int32_t *rows = by == EMBED_IDS ? batch->ids : batch->pos;
+    const int32_t *rows = host_batch_rows(batch, by);
     for (int32_t t = 0; t < batch->n_tok; t++) {
         float *row = host_row(y, t);
         ref_weight_row(row, w, rows[t]);
