@@ -383,16 +383,32 @@ jang_status directory_make(ctx_t *ctx, const char *path) {
     return mkdir(path, 0777) == 0 ? JANG_OK : fail_errno(ctx, "make directory", path);
 }
 
-jang_status directory_remove(ctx_t *ctx, const char *path) {
+/* depth: how many levels of directories below may be removed with it. */
+static jang_status remove_levels(ctx_t *ctx, const char *path, int depth);
+
+static jang_status remove_entry(ctx_t *ctx, DIR *dir, const char *path, const char *name,
+                                int depth) {
+    if (unlinkat(dirfd(dir), name, 0) == 0) {
+        return JANG_OK;
+    }
+    jang_status status = fail_errno(ctx, "remove a file in", path);
+    char *below = depth > 0 ? path_join(ctx, path, name) : NULL;
+    if (below && file_is_directory(below)) {
+        status = remove_levels(ctx, below, depth - 1);
+    }
+    ctx_free(ctx, below);
+    return status;
+}
+
+static jang_status remove_levels(ctx_t *ctx, const char *path, int depth) {
     DIR *dir = opendir(path);
     if (!dir) {
         return errno == ENOENT ? JANG_OK : fail_errno(ctx, "open directory", path);
     }
     jang_status status = JANG_OK;
     for (struct dirent *e; status == JANG_OK && (e = readdir(dir));) {
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
-            unlinkat(dirfd(dir), e->d_name, 0) != 0) {
-            status = fail_errno(ctx, "remove a file in", path);
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            status = remove_entry(ctx, dir, path, e->d_name, depth);
         }
     }
     closedir(dir);
@@ -400,6 +416,10 @@ jang_status directory_remove(ctx_t *ctx, const char *path) {
         status = fail_errno(ctx, "remove", path);
     }
     return status;
+}
+
+jang_status directory_remove(ctx_t *ctx, const char *path) {
+    return remove_levels(ctx, path, 1);
 }
 
 /* A rename is on disk only when the directory that holds the name is. */

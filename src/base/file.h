@@ -62,7 +62,8 @@ JANG_MUST_CHECK jang_status file_write(ctx_t *ctx, const char *path, const void 
 
 /* Makes a directory (not its parents). */
 JANG_MUST_CHECK jang_status directory_make(ctx_t *ctx, const char *path);
-/* Removes a directory and the plain files in it; does not descend. Missing is fine. */
+/* Removes a directory, the plain files in it, and directories that hold plain files only (those of
+ * an embedding model's modules); descends no further. Missing is fine. */
 JANG_MUST_CHECK jang_status directory_remove(ctx_t *ctx, const char *path);
 /* Renames and syncs the parent directory. */
 JANG_MUST_CHECK jang_status file_rename(ctx_t *ctx, const char *from, const char *to);

@@ -1,5 +1,6 @@
-/* bert.c - the encoders BERT, RoBERTa, XLM-RoBERTa and CamemBERT, with their classifiers: LayerNorms
- * behind the sums, learned positions (RoBERTa's begin behind the padding's), token types.
+/* bert.c - the encoders BERT, RoBERTa, XLM-RoBERTa and CamemBERT, with their classifiers:
+ * LayerNorms behind the sums, learned positions (RoBERTa's begin behind the padding's), token
+ * types.
  *
  * What they give is the last layer's hidden states, or labels by the first token's. Reference:
  * transformers, models/bert and models/xlm_roberta; arXiv:1810.04805, arXiv:1911.02116. */

@@ -335,7 +335,7 @@ static jang_status load_additions(decoder *d, loader *l, const decoder_config *c
     jang_status status = JANG_OK;
     if (c->positions_name) {
         status = load_embedding_rows(&positions, l, c->n_context, c->n_embd, c->positions_skip,
-                           c->positions_name);
+                                     c->positions_name);
     }
     if (status == JANG_OK && c->types_name) {
         status = load_embedding_rows(&types, l, c->n_type, c->n_embd, 0, c->types_name);

@@ -490,8 +490,8 @@ jang_status load_embedding(ops_weight **out, loader *l, int64_t n_out, int64_t n
                              : status;
 }
 
-jang_status load_embedding_rows(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, int64_t skip,
-                      const char *name) {
+jang_status load_embedding_rows(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
+                                int64_t skip, const char *name) {
     char module[LOADER_NAME_BYTES];
     weight_desc desc = {.name = module, .n_out = n_out + skip, .n_in = n_in};
     jang_status status = loader_name(module, l, l->prefix, name, "");

@@ -81,8 +81,8 @@ JANG_MUST_CHECK jang_status load_embedding(ops_weight **out, loader *l, int64_t 
                                            read_rule rule, const char *name);
 
 /* An embedding of [skip + n_out, n_in] without its first rows, read by the row. */
-JANG_MUST_CHECK jang_status load_embedding_rows(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
-                                      int64_t skip, const char *name);
+JANG_MUST_CHECK jang_status load_embedding_rows(ops_weight **out, loader *l, int64_t n_out,
+                                                int64_t n_in, int64_t skip, const char *name);
 
 /* As load_matrix, for a name that has no prefix ("lm_head"). */
 JANG_MUST_CHECK jang_status load_output(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,

@@ -365,9 +365,8 @@ jang_status model_logits(model *m, int32_t first, int32_t n, float *logits) {
                           "this %s model has no output matrix: it writes no text",
                           m->family->model_type);
     }
-    return status == JANG_OK
-               ? read_product(m, m->body->logits, first, n, m->facts.n_vocab, logits)
-               : status;
+    return status == JANG_OK ? read_product(m, m->body->logits, first, n, m->facts.n_vocab, logits)
+                             : status;
 }
 
 jang_status model_labels(model *m, int32_t first, int32_t n, float *labels) {
@@ -376,7 +375,6 @@ jang_status model_labels(model *m, int32_t first, int32_t n, float *labels) {
         status = ctx_fail(m->ctx, JANG_ERR_UNSUPPORTED, "this %s model is no classifier",
                           m->family->model_type);
     }
-    return status == JANG_OK
-               ? read_product(m, m->body->labels, first, n, m->facts.n_label, labels)
-               : status;
+    return status == JANG_OK ? read_product(m, m->body->labels, first, n, m->facts.n_label, labels)
+                             : status;
 }

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "format/jang_config.h"
+#include "format/sentence_modules.h"
 #include "quant/calib_text.h"
 #include "quant/calibrate.h"
 #include "quant/folds.h"
@@ -355,6 +356,9 @@ static jang_status write_texts(const conversion *c) {
     buf module_names;
     buf_init(&module_names, c->ctx, BUF_NO_LIMIT);
     jang_status status = checkpoint_copy_texts(c->source, c->output.temp_path);
+    if (status == JANG_OK) {
+        status = sentence_modules_copy(c->source, c->output.temp_path);
+    }
     if (status == JANG_OK) {
         status = list_modules(&modules, &module_names, c);
     }

@@ -18,6 +18,7 @@ static const role_info roles[ROLE_COUNT] = {
     [ROLE_CONV] = {"conv", TIER_FLOAT},
     [ROLE_ROUTER] = {"router", TIER_FLOAT},
     [ROLE_STATE] = {"state", TIER_FLOAT},
+    [ROLE_LABELS] = {"labels", TIER_FLOAT},
     [ROLE_POSITIONS] = {"positions", TIER_FLOAT},
     [ROLE_EMBEDDING] = {"embedding", TIER_EMBEDDING},
     [ROLE_LM_HEAD] = {"lm_head", TIER_LM_HEAD},
@@ -75,6 +76,7 @@ static const role_pattern parameters[] = {
 static const role_pattern small_parts[] = {
     {"*norm*", ROLE_NORM},
     {"ln_*", ROLE_NORM},
+    {"LayerNorm", ROLE_NORM},
     {"*conv*", ROLE_CONV},
     {"conv.conv", ROLE_CONV},
     {"router", ROLE_ROUTER},
@@ -94,6 +96,12 @@ static const role_pattern ends_of_model[] = {
     {"embeddings", ROLE_EMBEDDING},
     {"wte", ROLE_EMBEDDING},
     {"wpe", ROLE_POSITIONS},
+    {"position_embeddings", ROLE_POSITIONS},
+    {"token_type_embeddings", ROLE_POSITIONS},
+    {"pooler.dense", ROLE_LABELS},
+    {"classifier", ROLE_LABELS},
+    {"classifier.*", ROLE_LABELS},
+    {"score", ROLE_LABELS},
     {"word_embeddings", ROLE_EMBEDDING},
     {"lm_head", ROLE_LM_HEAD},
     {"embed_out", ROLE_LM_HEAD},
@@ -108,6 +116,10 @@ static const role_pattern attention[] = {
     {"self_attn.out_proj", ROLE_O},
     {"self_attn.dense", ROLE_O},
     {"attention.dense", ROLE_O},
+    {"self.query", ROLE_Q}, /* BERT */
+    {"self.key", ROLE_K},
+    {"self.value", ROLE_V},
+    {"attention.output.dense", ROLE_O},
     {"attn.c_proj", ROLE_O},
     {"attn.c_attn", ROLE_QKV},
     {"qkv_proj", ROLE_QKV},
@@ -161,6 +173,8 @@ static const role_pattern mlp_parts[] = {
     {"dense_4h_to_h", ROLE_DOWN},
     {"input_linear", ROLE_GATE_UP},
     {"output_linear", ROLE_DOWN},
+    {"intermediate.dense", ROLE_UP}, /* BERT */
+    {"output.dense", ROLE_DOWN},
     {NULL, ROLE_OTHER},
 };
 
@@ -280,7 +294,7 @@ tensor_role role_of(const char *name) {
 }
 
 const char *role_below_layer(const char *name, int *layer) {
-    static const char *const lists[] = {"layers.", "h."};
+    static const char *const lists[] = {"layers.", "h.", "layer."};
     for (const char *p = name; p; p = strchr(p, '.')) {
         p += *p == '.';
         for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {

@@ -24,6 +24,7 @@ typedef enum tensor_role {
     ROLE_CONV,
     ROLE_ROUTER,
     ROLE_STATE,     /* A, D, dt of state-space models, attention sinks, layer scalars */
+    ROLE_LABELS,    /* a classifier's head */
     ROLE_POSITIONS, /* learned embeddings of positions */
     ROLE_EMBEDDING,
     ROLE_LM_HEAD,

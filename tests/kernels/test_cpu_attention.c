@@ -309,10 +309,12 @@ static void test_cpu_attention_does_not_depend_on_steps(void **state) {
             check_chunks(make_setup((cpu_isa)isa, 2, 1, 40, 0, KV_Q8), 130);
             check_chunks(make_setup((cpu_isa)isa, 2, 1, 22, 30, KV_Q4), 130);
             check_chunks(make_setup((cpu_isa)isa, 2, 1, 24, 30, KV_Q5), 130);
-            for (size_t i = 0; i + 1 < sizeof options / sizeof *options; i++) {
+            for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
                 setup s = options[i];
                 s.isa = (cpu_isa)isa;
-                check_chunks(s, s.a.kv.k_dim > 100 ? 5 : 70);
+                if (!s.a.whole) { /* which must come in one step */
+                    check_chunks(s, s.a.kv.k_dim > 100 ? 5 : 70);
+                }
             }
         }
     }

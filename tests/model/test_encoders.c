@@ -1,17 +1,19 @@
 /* test_encoders.c - models that embed or judge against transformers: hidden states and labels, on
  * every backend, in a batch, and what they refuse. */
 #include "fixture.h"
+#include "model_files.h"
 
 #include "base/file.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const names[] = {
-    "bert-mean-f32",       "bert-cls-bf16",    "bert-rank-f32",     "xlm-roberta-cls-bf16",
+    "bert-mean-f32",        "bert-cls-bf16",       "bert-rank-f32",   "xlm-roberta-cls-bf16",
     "xlm-roberta-rank-f16", "roberta-labels-bf16", "qwen3-last-bf16", "qwen3-untied-bf16",
-    "qwen3-rank-bf16",     "gemma3-dense-f32",
+    "qwen3-rank-bf16",      "gemma3-dense-f32",
 };
 #define N_NAMES (sizeof names / sizeof names[0])
 
@@ -154,11 +156,50 @@ static void test_encoders_refuse_what_they_cannot(void **state) {
     jang_context_free(ctx);
 }
 
+/* A conversion keeps the modules, and the same bits come of its weights on either backend. */
+static void test_encoders_convert(void **state) {
+    (void)state;
+    static const char *const profiles[] = {"JANG_6M", "JANG_2S"};
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir();
+    for (size_t i = 0; i < 2 * N_NAMES; i++) {
+        char output[512];
+        said s;
+        said_read(&s, ctx, names[i / 2]);
+        snprintf(output, sizeof output, "%s/%zu", dir, i);
+        jang_convert_options o = options_of(s.f.path, output, profiles[i % 2]);
+        assert_ok(ctx, jang_convert(NULL, ctx, &o));
+        for (int k = 0; k < 2; k++) {
+            const char *file = k ? "modules.json" : "1_Pooling/config.json";
+            assert_int_equal(file_exists(test_path(output, file)),
+                             file_exists(test_path(s.f.path, file)));
+        }
+        size_t n = (size_t)(s.f.n_tok * s.f.n_vocab);
+        float *hidden[2] = {s.f.expected, ctx_array(ctx, n, sizeof(float))};
+        double last = 0;
+        for (int b = 0; b < 2; b++) {
+            rig r;
+            rig_open(&r, ctx, output, b ? "cpu" : "ref", true, 4);
+            run(&r, &s, s.f.n_tok, 1, hidden[1]);
+            rig_close(&r);
+            last = fixture_error(&s.f, hidden[1]);
+            memcpy(hidden[0], hidden[1], n * sizeof(float));
+        }
+        assert_true(last < 1e-4);
+        ctx_free(ctx, hidden[1]);
+        fixture_free(&s.f, ctx);
+    }
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_encoders_equal_transformers),
         cmocka_unit_test(test_encoders_batch_equals_alone),
         cmocka_unit_test(test_encoders_refuse_what_they_cannot),
+        cmocka_unit_test(test_encoders_convert),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
