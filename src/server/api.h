@@ -205,6 +205,7 @@ struct reply {
     gen_request g;
     tool_set tools;
     jang_grammar *grammar;
+    bool guards_calls;  /* the grammar has the calls of tools in it */
     uint64_t *requests; /* [g.n_prompts] the engine's ids */
     size_t n_submitted; /* prompts that the engine has; embeddings and scores wait their turn */
     answer *answers;    /* [n_answers] */

@@ -47,8 +47,7 @@ static bool make_parser(answer *a) {
                      .tools = &r->tools,
                      .reasoning_open = r->reasoning_open,
                      .reasoning_inline = s->o->inline_reasoning || r->g.inline_reasoning,
-                     .forced = r->grammar && r->g.tools &&
-                               (!r->g.has_grammar || r->g.tool_mode == TOOLS_REQUIRED)};
+                     .forced = r->guards_calls};
     a->parser = msg_parser_new(&o, &sink);
     a->message.format = o.format;
     a->message.random = &s->random;
@@ -161,6 +160,7 @@ static bool make_grammar(server *s, reply *r, api_error *e) {
     if (tool_grammar(&text, f, &r->tools, g->allowed, g->tool_mode, g->parallel_tools, otherwise)) {
         jang_grammar_free(r->grammar);
         r->grammar = NULL;
+        r->guards_calls = true;
         ok = compile(s, r, e, JANG_GRAMMAR_STRUCTURE, &text);
     } else if (g->tool_mode == TOOLS_REQUIRED) {
         ok = api_fail(e, 422, "unsupported", "tool_choice",

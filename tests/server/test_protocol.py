@@ -305,6 +305,23 @@ def test_required_tool_is_called(s):
         assert isinstance(json.loads(call["function"]["arguments"])["city"], str)
 
 
+def test_tools_beside_a_format(s):
+    """An answer is a call, or fits the format."""
+    shape = {"type": "json_schema", "json_schema": {"schema": {
+        "type": "object", "properties": {"name": {"type": "string", "maxLength": 12}},
+        "required": ["name"]}}}
+    for name in ("call it", "name it"):
+        body = s.post("/chat/completions", messages=[{"role": "user", "content": name}],
+                      tools=[WEATHER], response_format=shape, parallel_tool_calls=False,
+                      temperature=0, max_tokens=100)[2]
+        message = body["choices"][0]["message"]
+        if message.get("tool_calls"):
+            assert not message["content"], message
+            json.loads(message["tool_calls"][0]["function"]["arguments"])
+        else:
+            assert list(json.loads(message["content"])) == ["name"], message
+
+
 def test_tool_deltas_join_to_the_whole(s):
     request = {"messages": HI, "temperature": 0, "tools": [WEATHER], "tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 100}
     whole = s.post(CHAT, **request)[2]["choices"][0]["message"]["tool_calls"][0]["function"]
