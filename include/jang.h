@@ -671,9 +671,11 @@ typedef struct jang_convert_options {
     void *user;
     const char *calibration; /* text or .jsonl file; NULL: gptq takes the built-in text, mse none */
     int64_t calibration_tokens; /* at most so many (32768) */
-    bool resume;   /* gptq: keep finished matrices in OUTPUT.work, and go on from those there */
-    double budget; /* instead of a profile: nominal bits, 2 to 8, to be spent by errors */
-    uint64_t size; /* instead of a profile: bytes of all weights, likewise */
+    bool resume;     /* gptq: keep finished matrices in OUTPUT.work, and go on from those there */
+    double budget;   /* instead of a profile: nominal bits, 2 to 8, to be spent by errors */
+    uint64_t size;   /* instead of a profile: bytes of all weights, likewise */
+    bool keep_codes; /* quantized matrices keep their codes; where neither a profile nor the like is
+                        given, all others stay in their floating types */
     const char *overrides; /* JSON file of widths for single matrices; NULL: none */
 } jang_convert_options;
 

@@ -1,16 +1,13 @@
 /* cmd_convert.c - jang convert: a model in, a quantized model and the table of its plan out. */
 #include "command.h"
-#include "interrupt.h"
+#include "conversion.h"
 #include "jang.h"
 #include "open_model.h"
-#include "plan_view.h"
-#include "progress_bar.h"
 #include "terminal.h"
 
-#include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 typedef struct convert_arguments {
     const char *model, *profile, *output;
@@ -19,7 +16,7 @@ typedef struct convert_arguments {
     const char *size, *overrides;
     int group_size, method; /* indexes into the choices; -1: not given */
     int64_t n_threads;
-    bool plan_only, force, resume;
+    bool plan_only, force, resume, keep_codes;
     const char *calibration;
     int64_t calibration_tokens;
 } convert_arguments;
@@ -72,6 +69,12 @@ static const opt_spec convert_options[] = {
      .help = "JSON of modules ('*' is any text) and what they get, whatever the profile: "
              "{\"*.down_proj\": 4, \"lm_head\": {\"bits\": 8, \"group_size\": 32}, "
              "\"model.layers.0.*\": false}."},
+    {.name = "keep-codes",
+     .kind = OPT_FLAG,
+     .target = offsetof(convert_arguments, keep_codes),
+     .help =
+         "Matrices of AWQ, GPTQ, MLX and JANG models keep their codes, exactly. Others get what "
+         "the profile says; without one they stay as they are."},
     {.name = "output",
      .letter = 'o',
      .kind = OPT_TEXT,
@@ -124,32 +127,6 @@ static const opt_spec convert_options[] = {
 
 /* ---- Converting ---- */
 
-static int print_plan(const char *text) {
-    json_error_t error;
-    json_t *plan = json_loads(text, 0, &error);
-    if (!plan) {
-        return cli_failed("the plan is not JSON: %s", error.text);
-    }
-    plan_print(plan);
-    json_decref(plan);
-    return CLI_DONE;
-}
-
-typedef struct convert_watch {
-    progress_bar bar;
-    uint64_t total;
-} convert_watch;
-
-static bool on_progress(void *user, const jang_progress *progress) {
-    convert_watch *watch = user;
-    watch->total = progress->total;
-    if (interrupt_seen()) {
-        return false;
-    }
-    progress_bar_update(&watch->bar, progress);
-    return true;
-}
-
 /* Reads "4.0GB"; 0: it is no size. Units are powers of 1000, with an i of 1024. */
 static uint64_t read_size(const char *text) {
     static const struct {
@@ -170,7 +147,7 @@ static uint64_t read_size(const char *text) {
 
 static int check_arguments(const convert_arguments *a) {
     int n = (a->profile != NULL) + (a->bits != 0) + (a->budget != 0) + (a->size != NULL);
-    if (n == 0) {
+    if (n == 0 && !a->keep_codes) {
         return cli_misused("convert",
                            "--profile NAME or --bits N (or --budget or --size) is missing");
     }
@@ -190,22 +167,16 @@ static int check_arguments(const convert_arguments *a) {
     return CLI_DONE;
 }
 
-static bool is_directory(const char *path) {
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 static int convert_with(jang_context *ctx, const convert_arguments *a) {
-    convert_watch watch = {0};
-    progress_bar_init(&watch.bar, stderr);
     jang_convert_options o = jang_convert_options_default();
     o.source = a->model;
-    o.output = a->plan_only ? NULL : a->output;
+    o.output = a->output;
     o.profile = a->profile;
     o.bits = (int)a->bits;
     o.budget = a->budget;
     o.size = a->size ? read_size(a->size) : 0;
     o.overrides = a->overrides;
+    o.keep_codes = a->keep_codes;
     o.group_size = a->group_size >= 0 ? group_sizes[a->group_size] : 0;
     o.method = method_names[a->method];
     o.calibration = a->calibration;
@@ -213,35 +184,7 @@ static int convert_with(jang_context *ctx, const convert_arguments *a) {
     o.resume = a->resume;
     o.force = a->force;
     o.plan_only = a->plan_only;
-    o.on_progress = on_progress;
-    o.user = &watch;
-    interrupt_catch();
-    char *plan = NULL;
-    double start = now_seconds();
-    jang_status status = jang_convert(&plan, ctx, &o);
-    progress_bar_finish(&watch.bar);
-    if (status == JANG_ERR_CANCELLED) {
-        return cli_failed("stopped; nothing was written");
-    }
-    if (status == JANG_ERR_EXISTS && !a->force && is_directory(a->output)) {
-        return cli_failed("%s exists and is not empty; --force replaces it", a->output);
-    }
-    if (status == JANG_ERR_ARGUMENT) {
-        return cli_misused("convert", "%s", jang_context_error(ctx));
-    }
-    if (status != JANG_OK) {
-        return library_failed(ctx, status);
-    }
-    int code = print_plan(plan);
-    jang_free(ctx, plan);
-    if (!a->plan_only) {
-        double seconds = now_seconds() - start;
-        char line[512];
-        snprintf(line, sizeof line, "wrote %s in %.1f s (%s/s of the source)\n", a->output, seconds,
-                 human_bytes((double)watch.total / (seconds > 0 ? seconds : 1)).text);
-        print_text(stdout, line, strlen(line));
-    }
-    return code;
+    return conversion_run("convert", ctx, &o);
 }
 
 static int convert_run(const void *arguments) {

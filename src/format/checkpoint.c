@@ -76,6 +76,9 @@ static jang_status take_file_tensors(checkpoint *c) {
 
 static jang_status collect_tensors(checkpoint *c) {
     jang_status status = c->gguf ? checkpoint_take_gguf(c) : take_file_tensors(c);
+    if (status == JANG_OK && (c->flags & CHECKPOINT_V1) && c->kind == CHECKPOINT_DIRECTORY) {
+        status = checkpoint_take_v1(c);
+    }
     if (status == JANG_OK) {
         status = sort_tensors(c);
     }
@@ -97,7 +100,8 @@ static bool has_magic(ctx_t *ctx, const char *path, const char *magic) {
 
 static jang_status open_directory(checkpoint *c) {
     c->kind = CHECKPOINT_DIRECTORY;
-    jang_status status = checkpoint_refuse_v1(c);
+    bool old = (c->flags & CHECKPOINT_V1) != 0;
+    jang_status status = old ? JANG_OK : checkpoint_refuse_v1(c);
     if (status != JANG_OK || (c->flags & CHECKPOINT_TEXT_ONLY)) {
         return status;
     }
@@ -159,6 +163,7 @@ jang_status checkpoint_open(checkpoint **out, ctx_t *ctx, const char *path, unsi
     c->ctx = ctx;
     c->flags = flags;
     strmap_init(&c->by_name, ctx);
+    strmap_init(&c->forms, ctx);
     jang_status status;
     c->path = ctx_strdup(ctx, path);
     if (!c->path) {
@@ -194,6 +199,11 @@ void checkpoint_close(checkpoint *c) {
     ctx_free(ctx, c->files);
     gguf_close(c->gguf);
     strmap_free(&c->by_name);
+    strmap_free(&c->forms);
+    for (size_t i = 0; i < c->n_made; i++) {
+        ctx_free(ctx, c->made[i]);
+    }
+    ctx_free(ctx, c->made);
     ctx_free(ctx, c->tensors);
     ctx_free(ctx, c->names);
     ctx_free(ctx, c->path);
@@ -201,6 +211,10 @@ void checkpoint_close(checkpoint *c) {
 }
 
 /* ---- Questions ---- */
+
+bool checkpoint_is_v1(const checkpoint *c) {
+    return c->forms.n_entries > 0;
+}
 
 const char *checkpoint_path(const checkpoint *c) {
     return c->path;

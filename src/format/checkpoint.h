@@ -18,6 +18,7 @@ typedef enum checkpoint_kind {
 typedef struct checkpoint checkpoint;
 
 #define CHECKPOINT_TEXT_ONLY 1u /* do not open the weights (jang tokenize) */
+#define CHECKPOINT_V1 2u        /* read legacy JANG v1 directories, as if they were MLX's */
 
 /* Opens a model. Errors: no config.json, missing shard, damaged file, legacy JANG v1 (says to use
  * jang upgrade). */
@@ -27,6 +28,9 @@ void checkpoint_close(checkpoint *c);
 
 const char *checkpoint_path(const checkpoint *c);
 checkpoint_kind checkpoint_get_kind(const checkpoint *c);
+
+/* Whether it is a legacy JANG v1 model, read with CHECKPOINT_V1. */
+bool checkpoint_is_v1(const checkpoint *c);
 
 /* Tensors, sorted by name; names are Hugging Face's or MLX's as the files have them. */
 const tensor_view *checkpoint_tensors(const checkpoint *c, size_t *n);

@@ -126,6 +126,12 @@ static jang_status read_pair(int *bits, int *group, json_at at, int fallback_bit
 
 jang_status checkpoint_quantization(int *bits, int *group, checkpoint *c, const char *module) {
     const json_t *config, *entry;
+    int32_t form = strmap_get(&c->forms, module, strlen(module));
+    if (form >= 0) { /* a v1 model says it beside the matrix */
+        *bits = form >> 8;
+        *group = form & 255;
+        return JANG_OK;
+    }
     jang_status status = checkpoint_json(&config, c, "config.json");
     if (status != JANG_OK) {
         return status;

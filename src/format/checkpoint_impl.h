@@ -25,7 +25,12 @@ struct checkpoint {
     st_file *files; /* of a directory or .jang file */
     size_t n_files;
     gguf_file *gguf;
-    char *names; /* Hugging Face's names of a GGUF's tensors */
+    char *names; /* Hugging Face's names of a GGUF's tensors; those of a v1 model's views */
+
+    /* Of a JANG v1 model that is read as MLX's. */
+    strmap forms; /* module -> bits << 8 | group */
+    float **made; /* [n_made] scales and biases */
+    size_t n_made;
 
     tensor_view *tensors; /* sorted by name */
     size_t n_tensors;
@@ -39,6 +44,9 @@ struct checkpoint {
 JANG_MUST_CHECK jang_status checkpoint_open_shards(checkpoint *c);
 /* Fails for a legacy JANG v1 directory. */
 JANG_MUST_CHECK jang_status checkpoint_refuse_v1(checkpoint *c);
+
+/* Turns the tensors of v1 files into views in MLX's form. Other files' stay as they are. */
+JANG_MUST_CHECK jang_status checkpoint_take_v1(checkpoint *c);
 
 /* ---- GGUF (checkpoint_gguf.c) ---- */
 

@@ -235,7 +235,7 @@ static jang_status open_files(checkpoint *c, const name_list *l) {
         }
         c->n_files++;
     }
-    return refuse_v1_tensors(c);
+    return c->flags & CHECKPOINT_V1 ? JANG_OK : refuse_v1_tensors(c);
 }
 
 static jang_status read_index(shard_index *out, bool *found, checkpoint *c) {

@@ -54,17 +54,37 @@ int64_t int_packed_bad_group(const int_packed *p) {
     return -1;
 }
 
+bool int_packed_in_order(const int_packed *p) {
+    for (int64_t i = 0; i < p->n_in; i++) {
+        if (group_of(p, i) != i / p->group) {
+            return false;
+        }
+    }
+    return true;
+}
+
+uint8_t int_packed_code(const int_packed *p, int64_t o, int64_t i) {
+    return (uint8_t)(p->layout == INT_AWQ ? awq_code(p->codes, i, p->n_out, o)
+                                          : stream_code(p->codes, o, p->n_out, i, p->bits));
+}
+
+/* The zero of an output's group, which is at most 256. */
+static int zero_of(const int_packed *p, int64_t o, int64_t g) {
+    unsigned zero = p->layout == INT_AWQ
+                        ? awq_code(p->zeros, g, p->n_out, o)
+                        : stream_code(p->zeros, g * (p->n_out * p->bits / 32), 1, o, p->bits);
+    return (int)zero + p->zero_add;
+}
+
+void int_packed_group(float *scale, float *bias, const int_packed *p, int64_t o, int64_t g) {
+    *scale = float_at(p->scales, p->scale_type, g * p->n_out + o);
+    int zero = zero_of(p, o, g);
+    *bias = zero ? (float)-zero * *scale : 0;
+}
+
 static float weight_of(const int_packed *p, int64_t o, int64_t i) {
     int64_t g = group_of(p, i);
-    unsigned code, zero;
-    if (p->layout == INT_AWQ) {
-        code = awq_code(p->codes, i, p->n_out, o);
-        zero = awq_code(p->zeros, g, p->n_out, o);
-    } else {
-        code = stream_code(p->codes, o, p->n_out, i, p->bits);
-        zero = stream_code(p->zeros, g * (p->n_out * p->bits / 32), 1, o, p->bits);
-    }
-    int above = (int)code - (int)zero - p->zero_add;
+    int above = int_packed_code(p, o, i) - zero_of(p, o, g);
     return (float)above * float_at(p->scales, p->scale_type, g * p->n_out + o);
 }
 

@@ -28,6 +28,14 @@ typedef struct int_packed {
 /* Returns the first input whose group is out of range, -1 if none is. */
 int64_t int_packed_bad_group(const int_packed *p);
 
+/* Whether input i is in group i / group, for all inputs. */
+bool int_packed_in_order(const int_packed *p);
+
+/* The code of output o and input i as it is stored; the scale of an output's group, and the bias
+ * that makes code * scale + bias of it: -zero * scale, without rounding. */
+uint8_t int_packed_code(const int_packed *p, int64_t o, int64_t i);
+void int_packed_group(float *scale, float *bias, const int_packed *p, int64_t o, int64_t g);
+
 /* Rows (outputs) [first, first + n) as out f32 [n, n_in]. */
 void int_packed_rows_f32(float *restrict out, const int_packed *p, int64_t first, int64_t n);
 

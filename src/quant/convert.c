@@ -37,6 +37,7 @@ typedef struct conversion {
     name_model model;
     bool norms_shifted; /* layouts.h */
     bool folded;        /* folds.h */
+    bool all_kept;      /* no matrix is quantized anew */
     quant_plan plan;
     output_dir output;
     tok_ids ids;        /* of calibration; none: there is none */
@@ -55,6 +56,9 @@ jang_convert_options jang_convert_options_default(void) {
 static jang_status find_profile(conversion *c) {
     const jang_convert_options *o = c->options;
     int n = (o->profile != NULL) + (o->bits != 0) + (o->budget != 0) + (o->size != 0);
+    if (n == 0 && o->keep_codes) {
+        return profile_find(&c->profile, c->ctx, NULL, 8); /* says no more than where to begin */
+    }
     if (n != 1) {
         return ctx_fail(
             c->ctx, JANG_ERR_ARGUMENT,
@@ -76,6 +80,10 @@ static jang_status check_options(conversion *c) {
         return ctx_fail(ctx, JANG_ERR_ARGUMENT, "no output directory is given");
     }
     jang_status status = find_profile(c);
+    if (status == JANG_OK && o->keep_codes && c->profile.kind == PROFILE_FLOAT) {
+        status = ctx_fail(ctx, JANG_ERR_ARGUMENT,
+                          "%s stores all numbers plainly, and keeps no codes", c->profile.name);
+    }
     if (status == JANG_OK && o->overrides && c->profile.kind == PROFILE_FLOAT) {
         status = ctx_fail(ctx, JANG_ERR_ARGUMENT,
                           "overrides are of no use with %s, which quantizes "
@@ -166,8 +174,43 @@ static jang_status read_names(conversion *c) {
     return status;
 }
 
+/* Whether nothing was said of matrices without codes. */
+static bool keeps_only(const conversion *c) {
+    const jang_convert_options *o = c->options;
+    return o->keep_codes && !o->profile && !o->bits && o->budget == 0 && o->size == 0;
+}
+
+static jang_status keep_codes(conversion *c) {
+    size_t n_kept, n_not = plan_keep_codes(&c->plan, &n_kept);
+    if (n_kept == 0 && n_not == 0) {
+        return ctx_fail(c->ctx, JANG_ERR_ARGUMENT,
+                        "%s: no matrix has codes that could be kept; AWQ's, GPTQ's, MLX's and "
+                        "JANG's models have",
+                        c->options->source);
+    }
+    c->all_kept = keeps_only(c);
+    if (!c->all_kept) {
+        return JANG_OK;
+    }
+    for (size_t i = 0; i < c->plan.n_items; i++) {
+        const plan_item *item = &c->plan.items[i];
+        if (item->note && !item->kept && item->part->packing != PACKING_NONE) {
+            return ctx_fail(c->ctx, JANG_ERR_ARGUMENT,
+                            "tensor %s: %s; say how, with a profile or a number of bits",
+                            item->part->name, item->note);
+        }
+        if (!item->kept) {
+            (void)plan_set(&c->plan, i, 0, 0);
+        }
+    }
+    plan_sum(&c->plan);
+    snprintf(c->plan.profile, sizeof c->plan.profile, "kept");
+    return JANG_OK;
+}
+
 static jang_status read_source(conversion *c) {
-    jang_status status = checkpoint_open(&c->source, c->ctx, c->options->source, 0);
+    jang_status status = checkpoint_open(&c->source, c->ctx, c->options->source,
+                                         c->options->keep_codes ? CHECKPOINT_V1 : 0);
     if (status == JANG_OK) {
         status = checkpoint_json(&c->config, c->source, "config.json");
     }
@@ -187,6 +230,9 @@ static jang_status read_source(conversion *c) {
         .n_layer = c->model.n_layer, .n_expert = c->model.n_expert, .tied = c->model.tied};
     status = plan_make(&c->plan, c->ctx, &c->profile, &model, c->options->group_size, c->kept,
                        c->n_kept);
+    if (status == JANG_OK && c->options->keep_codes) {
+        status = keep_codes(c);
+    }
     if (status == JANG_OK && c->options->overrides) {
         status = overrides_apply(&c->plan, c->options->overrides);
     }
@@ -330,10 +376,11 @@ static jang_status write_jang_config(const conversion *c, const quant_module *mo
     if (!name) {
         return ctx_fail_memory(c->ctx, strlen(c->options->source));
     }
-    jang_config_facts facts = {.method = c->method->name,
+    jang_config_facts facts = {.method = c->all_kept ? "kept" : c->method->name,
                                .profile = c->plan.profile,
-                               .target_bits = c->profile.target > 0 ? c->profile.target
-                                                                    : c->plan.totals.nominal_bits,
+                               .target_bits = c->profile.target > 0 && !c->all_kept
+                                                  ? c->profile.target
+                                                  : c->plan.totals.nominal_bits,
                                .actual_bits = c->plan.totals.nominal_bits,
                                .block_size = c->plan.group,
                                .source_name = name,
@@ -401,7 +448,8 @@ static uint64_t texts_bytes(const conversion *c) {
 #define DAMPING 0.01
 
 static bool calibrates(const conversion *c) {
-    return c->profile.kind != PROFILE_FLOAT && (c->method->full || c->options->calibration);
+    return c->profile.kind != PROFILE_FLOAT && !c->all_kept &&
+           (c->method->full || c->options->calibration);
 }
 
 /* Whether a model cannot run from the source as it is: GGUF's blocks, other makers' packings, or

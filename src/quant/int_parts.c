@@ -121,7 +121,7 @@ static bool find_sizes(const int_source *s, const tensor_view *t, int64_t *n_in,
     return s->is_awq || (t->shape[0] * 32 % s->bits == 0 && *n_out * s->bits % 32 == 0);
 }
 
-static int_packed packed_of(const model_part *part) {
+int_packed int_part_packed(const model_part *part) {
     return (int_packed){
         .layout = part->packing == PACKING_AWQ ? INT_AWQ : INT_GPTQ,
         .bits = part->bits,
@@ -139,7 +139,7 @@ static int_packed packed_of(const model_part *part) {
 }
 
 static jang_status check_groups(ctx_t *ctx, const checkpoint *c, const model_part *part) {
-    const int_packed p = packed_of(part);
+    const int_packed p = int_part_packed(part);
     int64_t bad = int_packed_bad_group(&p);
     if (bad < 0) {
         return JANG_OK;
@@ -199,6 +199,6 @@ bool int_part_owns(const checkpoint *c, const int_source *source, const tensor_v
 }
 
 void int_part_rows_f32(float *out, const model_part *part, int64_t first, int64_t n) {
-    const int_packed p = packed_of(part);
+    const int_packed p = int_part_packed(part);
     int_packed_rows_f32(out, &p, first, n);
 }

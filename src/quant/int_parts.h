@@ -2,6 +2,7 @@
 #ifndef JANG_QUANT_INT_PARTS_H
 #define JANG_QUANT_INT_PARTS_H
 
+#include "format/int_packed.h"
 #include "quant/parts.h"
 
 /* What config.json's quantization_config says of such a checkpoint. */
@@ -23,6 +24,9 @@ JANG_MUST_CHECK jang_status int_part_describe(model_part *part, ctx_t *ctx, cons
 
 /* Whether a tensor is the zeros, scales or order of such a part. */
 bool int_part_owns(const checkpoint *c, const int_source *source, const tensor_view *t);
+
+/* The part's tensors as a packed matrix. */
+int_packed int_part_packed(const model_part *part);
 
 void int_part_rows_f32(float *out, const model_part *part, int64_t first, int64_t n);
 

@@ -90,6 +90,9 @@ static jang_status apply(quant_plan *plan, const char *path, const override *o) 
             continue; /* norms of a layer, say, which a star would take in */
         }
         n++;
+        if (item->kept) {
+            continue; /* --keep-codes was said, too */
+        }
         if (o->bits && !may_be_quantized(item->part)) {
             return ctx_fail(plan->ctx, JANG_ERR_ARGUMENT,
                             "%s: \"%s\": tensor %s is never quantized", path, o->pattern, name);

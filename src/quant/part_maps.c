@@ -116,6 +116,20 @@ jang_status part_map_rows(float *out, const checkpoint *c, const model_part *par
     return status;
 }
 
+const model_part *part_map_source(const model_part *part, int64_t row, int64_t *at) {
+    const part_map *m = part->map;
+    if (m->columns || m->vector) {
+        return NULL;
+    }
+    map_place p = place_of(m, row);
+    int64_t there = p.matrix + m->first + m->step * p.row;
+    if (p.source->map) {
+        return part_map_source(p.source, there, at);
+    }
+    *at = there;
+    return p.source;
+}
+
 void part_map_drop(const checkpoint *c, const model_part *part, int64_t first, int64_t n) {
     const part_map *m = part->map;
     if (m->columns || m->vector) {

@@ -51,6 +51,8 @@ int64_t part_map_sources(const model_part *part);
 /* part_rows_f32 and part_drop_rows of a part that has a map. */
 JANG_MUST_CHECK jang_status part_map_rows(float *out, const checkpoint *c, const model_part *part,
                                           int64_t first, int64_t n);
+/* The stored part that a row is taken from, and its row there; NULL: it is made of columns. */
+const model_part *part_map_source(const model_part *part, int64_t row, int64_t *at);
 void part_map_drop(const checkpoint *c, const model_part *part, int64_t first, int64_t n);
 
 #endif

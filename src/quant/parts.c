@@ -208,6 +208,17 @@ static jang_status describe_int(model_part *part, part_list *list, const checkpo
     return int_part_describe(part, list->ctx, c, ints, name);
 }
 
+/* The hub's names of experts stored together have no ".weight", with which their codes lie here. */
+static jang_status drop_suffix(model_part *part, part_list *list, size_t n_module) {
+    char *name = ctx_strndup(list->ctx, part->name, n_module);
+    if (!name) {
+        return ctx_fail_memory(list->ctx, n_module);
+    }
+    list->names[list->n_names++] = name;
+    part->name = name;
+    return JANG_OK;
+}
+
 static jang_status describe(model_part *part, part_list *list, checkpoint *c,
                             const source_layout *layout, buf *scratch) {
     if (layout->ints.is_int && has_suffix(part->weight->name, ".qweight")) {
@@ -228,7 +239,13 @@ static jang_status describe(model_part *part, part_list *list, checkpoint *c,
             return status;
         }
     }
-    jang_status status = find_fp8(part, ctx, c, block, scratch);
+    jang_status status = JANG_OK;
+    if (checkpoint_is_v1(c) && t->n_dim == 3 && strstr(t->name, ".experts.")) {
+        status = drop_suffix(part, list, n_module);
+    }
+    if (status == JANG_OK) {
+        status = find_fp8(part, ctx, c, block, scratch);
+    }
     if (status == JANG_OK) {
         status = find_mxfp4(part, list, c, scratch);
     }

@@ -10,6 +10,7 @@
 #include "base/pool.h"
 #include "format/affine.h"
 #include "format/safetensors.h"
+#include "quant/kept_codes.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -152,9 +153,21 @@ static task_result quantize_step(pipeline *p, const plan_item *item, thread_buff
     return fits ? TASK_DONE : TASK_TOO_LARGE;
 }
 
+/* Takes over the source's codes. */
+static task_result keep_rows(const plan_item *item, const task *t, thread_buffers *b) {
+    const kept_form form = {item->bits, item->group, item->type};
+    return kept_codes_rows(b->weights, b->stored_scales, b->stored_biases, &form, item->part,
+                           t->first, t->n)
+               ? TASK_DONE
+               : TASK_NOT_FINITE;
+}
+
 /* Reads and converts the task's rows into the thread's buffers. */
 static task_result convert_rows(pipeline *p, const plan_item *item, task *t, thread_buffers *b) {
     const model_part *part = item->part;
+    if (item->kept) {
+        return keep_rows(item, t, b);
+    }
     if (copy_finished(p, item, t, b)) {
         return TASK_DONE;
     }
@@ -255,8 +268,8 @@ static jang_status allocate_buffers(pipeline *p) {
                       (step / 32 + 1) * sizeof(float),
                       step,
                       largest_output(p),
-                      groups * sizeof(uint16_t),
-                      groups * sizeof(uint16_t)};
+                      groups * sizeof(float),
+                      groups * sizeof(float)};
     p->buffers = ctx_zero(p->ctx, (size_t)p->n_threads, sizeof *p->buffers);
     if (!p->buffers) {
         return ctx_fail_memory(p->ctx, (size_t)p->n_threads * sizeof *p->buffers);

@@ -2,6 +2,7 @@
 #include "quant/plan.h"
 
 #include "format/affine.h"
+#include "quant/kept_codes.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,10 +93,11 @@ size_t plan_find_module(const quant_plan *plan, const char *module) {
     size_t found = SIZE_MAX;
     for (size_t i = 0; i < plan->n_items; i++) {
         const char *name = plan->items[i].part->name;
-        if (plan->items[i].bits && is_weight_of(name, module)) {
+        bool open = plan->items[i].bits && !plan->items[i].kept;
+        if (open && is_weight_of(name, module)) {
             return i;
         }
-        if (plan->items[i].bits && is_weight_of(local_name(name), local)) {
+        if (open && is_weight_of(local_name(name), local)) {
             found = i;
         }
     }
@@ -152,6 +154,29 @@ static plan_totals add_up(const quant_plan *plan) {
     t.true_bits = t.params ? 8.0 * (double)t.bytes / (double)t.params : 0;
     t.nominal_bits = t.quantized_params ? weighted / (double)t.quantized_params : t.true_bits;
     return t;
+}
+
+size_t plan_keep_codes(quant_plan *plan, size_t *n_kept) {
+    size_t n_not = 0;
+    *n_kept = 0;
+    for (size_t i = 0; i < plan->n_items; i++) {
+        plan_item *item = &plan->items[i];
+        kept_form form;
+        const char *why;
+        if (kept_codes_form(&form, &why, item->part)) {
+            item->bits = form.bits;
+            item->group = form.group;
+            item->type = form.type;
+            item->kept = item->fixed = true;
+            item->note = NULL;
+            ++*n_kept;
+        } else if (why) {
+            item->note = why;
+            n_not++;
+        }
+    }
+    plan_sum(plan);
+    return n_not;
 }
 
 void plan_sum(quant_plan *plan) {

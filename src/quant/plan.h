@@ -15,6 +15,7 @@ typedef struct plan_item {
     const model_part *part;
     int bits, group;  /* 0: not quantized */
     dtype type;       /* of scales and biases, or of the whole unquantized tensor */
+    bool kept;        /* the source's codes are (kept_codes.h) */
     bool fixed;       /* by the user, by name: no budget changes it */
     const char *note; /* why a matrix is not treated as its tier says, or NULL */
 } plan_item;
@@ -50,13 +51,17 @@ JANG_MUST_CHECK jang_status plan_make(quant_plan *out, ctx_t *ctx, const profile
 JANG_MUST_CHECK jang_status plan_of_stored(quant_plan *out, ctx_t *ctx, const char *profile,
                                            const part_list *list);
 
-/* The quantized item that a model's module ("model.layers.0.mlp.up_proj") is, under whatever prefix
- * its checkpoint has such modules; SIZE_MAX: none. */
+/* The item, to be quantized, that a model's module ("model.layers.0.mlp.up_proj") is, under
+ * whatever prefix its checkpoint has such modules; SIZE_MAX: none. */
 size_t plan_find_module(const quant_plan *plan, const char *module);
 
 /* Gives a matrix another width and group. group 0: the plan's. False: no group of at most that size
  * divides its rows (nothing changes), or it has no rows. bits 0: it stays in floating point. */
 bool plan_set(quant_plan *plan, size_t item, int bits, int group);
+/* Keeps the codes of all matrices that have some, which no budget or override then changes. The
+ * others stay as they are planned; of those that should have been kept, notes say why not. Returns
+ * the number of the latter, and in *n_kept that of the former. */
+size_t plan_keep_codes(quant_plan *plan, size_t *n_kept);
 /* Adds up anew after changes. */
 void plan_sum(quant_plan *plan);
 void plan_free(quant_plan *plan);
