@@ -65,6 +65,8 @@ def run_batch(program, cases):
 
 # jinja2 folds constants into Python's source by their repr(), which for these is no expression.
 FOLDED = re.compile(r"NameError: name '(nan|inf)' is not defined")
+# Before Python 3.12, sorted(reverse=...) took integers only; now it takes what bool() takes.
+OLDER = re.compile("cannot be interpreted as an integer" if sys.version_info < (3, 12) else "(?!)")
 
 
 def is_printable(text):
@@ -82,8 +84,8 @@ def compare(case, wanted, reply):
     ok, expected = wanted
     if ok is None or (ok and not is_printable(expected)):
         return None
-    if ok is False and FOLDED.match(expected):
-        return None
+    if ok is False and (FOLDED.match(expected) or OLDER.search(expected)):
+        return None if "text" in reply else True
     if ok and reply.get("text") == expected:
         return True
     if not ok and "error" in reply:
