@@ -73,7 +73,7 @@ def is_printable(text):
     """Whether a rendering can be compared: object addresses (a filter may have changed the word
     before them) and lone surrogates cannot."""
     return not re.search(
-        r" (object )?(at|bt) 0x[0-9a-f]+|<built-in|<function|<bound|<module|[\ud800-\udfff]"
+        r" (object )?(at|bt) 0x[0-9a-f]+|<built|<function|<bound|<module|[\ud800-\udfff]"
         r"|iterator object|TemplateDict|_PassArg|TemplateReference|BlockReference",
         text,
         re.I,
