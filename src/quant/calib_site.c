@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#define AIM_SHARE 0.5   /* of the way to a target; the rest is mostly chance, as measured */
+#define AIM_SHARE 0.5   /* of the way to a target: docs/quantization.md */
 #define BLOCK_ROWS 4096 /* of a matrix that are in memory as f32 */
 
 /* ---- Experts with few tokens ---- */
@@ -33,7 +33,7 @@ jang_status runner_aim(runner *r, double damping) {
     jang_status status = JANG_OK;
     for (int i = 0; i < r->n_sites && status == JANG_OK; i++) {
         gptq_site *s = &r->sites[i];
-        /* a target from few tokens is mostly chance */
+        /* a target from few tokens is not to be trusted */
         double few = r->n_expert ? (double)s->n_in / (double)(s->n_tok + 1) : 0;
         status = gptq_aim(s, r->c->ctx, damping * (1 + 10 * few), AIM_SHARE);
     }
