@@ -212,7 +212,7 @@ static const char scheme_pattern[] = "^([\\w.+-]{2,}:(/){0,2})\\z";
 typedef struct linker {
     tm_core *t;
     pattern address, mail;
-    int64_t limit; /* of the shown text, or -1 */
+    tval limit; /* of the shown text, or none; looked at where there is a link */
     tval attributes;
     const tv_seq *schemes;
     tm_text out;
@@ -253,8 +253,9 @@ static void put_link(linker *k, const char *scheme, tv_str *address, tv_str *sho
         tv_put_str(b, k->attributes);
     }
     tm_text_putc(b, '>');
-    if (trim && k->limit >= 0 && tv_n_chars(shown) > (uint64_t)k->limit) {
-        tv_put_str(b, tv_substr(k->t, shown, 0, (size_t)k->limit));
+    tval n_chars = tv_int((int64_t)tv_n_chars(shown)), text = {.type = TV_STR, .str = shown};
+    if (trim && k->limit.type != TV_NONE && tv_compare(k->t, TV_GT, n_chars, k->limit)) {
+        tv_put_str(b, tm_slice(k->t, text, tv_none(), k->limit, tv_none()));
         tm_text_puts(b, "...");
     } else {
         tm_text_put(b, shown->data, shown->n);
@@ -359,9 +360,9 @@ static tval link_attributes(tm_core *t, tval rel, bool nofollow, tval target) {
 }
 
 static tval filter_urlize(tm_core *t, const tm_call *c) {
-    tval limit = fl_or(c->arg[0], tv_none()), schemes = fl_or(c->arg[4], tv_none());
+    tval schemes = fl_or(c->arg[4], tv_none());
     linker k = {.t = t, .out = tm_text_start(t)};
-    k.limit = limit.type == TV_NONE ? -1 : tv_to_index(t, limit, true);
+    k.limit = fl_or(c->arg[0], tv_none());
     k.attributes =
         link_attributes(t, fl_or(c->arg[3], tv_none()),
                         fl_given(c->arg[1]) && tv_truth(t, c->arg[1]), fl_or(c->arg[2], tv_none()));
