@@ -75,12 +75,7 @@ static const opt_spec convert_options[] = {
      .help =
          "Matrices of AWQ, GPTQ, MLX and JANG models keep their codes, exactly. Others get what "
          "the profile says; without one they stay as they are."},
-    {.name = "output",
-     .letter = 'o',
-     .kind = OPT_TEXT,
-     .value = "DIR",
-     .target = offsetof(convert_arguments, output),
-     .help = "Directory to make. It appears whole or not at all."},
+    OUTPUT_OPTION(convert_arguments, false),
     {.name = "method",
      .kind = OPT_CHOICE,
      .value = "NAME",
@@ -118,11 +113,7 @@ static const opt_spec convert_options[] = {
      .kind = OPT_FLAG,
      .target = offsetof(convert_arguments, plan_only),
      .help = "Print the plan and write nothing."},
-    {.name = "force",
-     .letter = 'f',
-     .kind = OPT_FLAG,
-     .target = offsetof(convert_arguments, force),
-     .help = "Replace an output directory that is not empty."},
+    FORCE_OPTION(convert_arguments),
 };
 
 /* ---- Converting ---- */

@@ -12,18 +12,8 @@ typedef struct upgrade_arguments {
 static const upgrade_arguments upgrade_defaults = {0};
 
 static const opt_spec upgrade_options[] = {
-    {.name = "output",
-     .letter = 'o',
-     .kind = OPT_TEXT,
-     .required = true,
-     .value = "DIR",
-     .target = offsetof(upgrade_arguments, output),
-     .help = "Directory to make. It appears whole or not at all."},
-    {.name = "force",
-     .letter = 'f',
-     .kind = OPT_FLAG,
-     .target = offsetof(upgrade_arguments, force),
-     .help = "Replace an output directory that is not empty."},
+    OUTPUT_OPTION(upgrade_arguments, true),
+    FORCE_OPTION(upgrade_arguments),
     THREADS_OPTION(upgrade_arguments),
 };
 
