@@ -10,13 +10,12 @@
 #include "format/sentence_modules.h"
 #include "quant/calib_text.h"
 #include "quant/calibrate.h"
-#include "quant/folds.h"
 #include "quant/layouts.h"
 #include "quant/left_out.h"
-#include "quant/names.h"
 #include "quant/output.h"
 #include "quant/overrides.h"
 #include "quant/sensitivity.h"
+#include "quant/source.h"
 #include "quant/spend.h"
 
 #include <stdio.h>
@@ -29,15 +28,8 @@ typedef struct conversion {
     profile profile;
     const quantizer *method;
     quant_fn quantize;
-    checkpoint *source;
-    const json_t *config;
-    part_list parts;
-    const model_part **kept; /* those that are written */
-    size_t n_kept;
-    name_model model;
-    bool norms_shifted; /* layouts.h */
-    bool folded;        /* folds.h */
-    bool all_kept;      /* no matrix is quantized anew */
+    model_source from;
+    bool all_kept; /* no matrix is quantized anew */
     quant_plan plan;
     output_dir output;
     tok_ids ids;        /* of calibration; none: there is none */
@@ -108,72 +100,6 @@ static jang_status check_options(conversion *c) {
 
 /* ---- The source ---- */
 
-/* Quantized checkpoints of other makers look like plain ones but for this section. */
-static jang_status check_quant_method(conversion *c) {
-    const json_t *section;
-    const char *method;
-    json_at at = {c->ctx, "config.json", c->config};
-    jang_status status = json_get_object(&section, at, "quantization_config");
-    if (status == JANG_OK) {
-        at.object = section;
-        status = json_get_string(&method, at, "quant_method", NULL);
-    }
-    static const char *const known[] = {"fp8", "mxfp4", "awq", "gptq"};
-    bool is_known = status != JANG_OK || !method;
-    for (size_t i = 0; !is_known && i < sizeof known / sizeof known[0]; i++) {
-        is_known = strcmp(method, known[i]) == 0;
-    }
-    if (!is_known) {
-        return ctx_fail(c->ctx, JANG_ERR_UNSUPPORTED,
-                        "%s: quantized by \"%s\", which cannot be converted; give the original "
-                        "model, or one quantized by MLX, JANG, AWQ, GPTQ, in FP8 or MXFP4",
-                        c->options->source, method);
-    }
-    return status;
-}
-
-static jang_status choose_parts(conversion *c) {
-    c->kept = ctx_array(c->ctx, c->parts.n_parts + 1, sizeof(const model_part *));
-    if (!c->kept) {
-        return ctx_fail_memory(c->ctx, c->parts.n_parts * sizeof *c->kept);
-    }
-    for (size_t i = 0; i < c->parts.n_parts; i++) {
-        bool keep;
-        jang_status status = names_keep(&keep, c->ctx, &c->model, &c->parts.parts[i]);
-        if (status == JANG_OK && keep) {
-            status = part_check_type(c->ctx, &c->parts.parts[i]);
-        }
-        if (status != JANG_OK) {
-            return status;
-        }
-        if (keep) {
-            c->kept[c->n_kept++] = &c->parts.parts[i];
-        }
-    }
-    return JANG_OK;
-}
-
-/* Finds what of the source is written. */
-static jang_status read_names(conversion *c) {
-    jang_status status = names_model(&c->model, c->ctx, c->config, "config.json");
-    if (status == JANG_OK) {
-        status = names_map(&c->parts, &c->model);
-    }
-    if (status != JANG_OK) {
-        return ctx_prefix(c->ctx, status, "%s", c->options->source);
-    }
-    status = names_survey(&c->parts, &c->model, c->source); /* it names the source itself */
-    if (status == JANG_OK) {
-        status = folds_apply(&c->parts, &c->model, c->config, &c->folded);
-    }
-    if (status == JANG_OK) {
-        layouts_apply(&c->parts, &c->model, &c->norms_shifted);
-        status = choose_parts(c);
-        return status == JANG_OK ? status : ctx_prefix(c->ctx, status, "%s", c->options->source);
-    }
-    return status;
-}
-
 /* Whether nothing was said of matrices without codes. */
 static bool keeps_only(const conversion *c) {
     const jang_convert_options *o = c->options;
@@ -209,27 +135,16 @@ static jang_status keep_codes(conversion *c) {
 }
 
 static jang_status read_source(conversion *c) {
-    jang_status status = checkpoint_open(&c->source, c->ctx, c->options->source,
-                                         c->options->keep_codes ? CHECKPOINT_V1 : 0);
-    if (status == JANG_OK) {
-        status = checkpoint_json(&c->config, c->source, "config.json");
-    }
-    if (status == JANG_OK) {
-        status = check_quant_method(c);
-    }
-    if (status == JANG_OK) {
-        status = part_list_make(&c->parts, c->ctx, c->source);
-    }
-    if (status == JANG_OK) {
-        status = read_names(c);
-    }
+    jang_status status = model_source_open(&c->from, c->ctx, c->options->source,
+                                           c->options->keep_codes ? CHECKPOINT_V1 : 0);
     if (status != JANG_OK) {
         return status;
     }
-    profile_model model = {
-        .n_layer = c->model.n_layer, .n_expert = c->model.n_expert, .tied = c->model.tied};
-    status = plan_make(&c->plan, c->ctx, &c->profile, &model, c->options->group_size, c->kept,
-                       c->n_kept);
+    profile_model model = {.n_layer = c->from.model.n_layer,
+                           .n_expert = c->from.model.n_expert,
+                           .tied = c->from.model.tied};
+    status = plan_make(&c->plan, c->ctx, &c->profile, &model, c->options->group_size, c->from.kept,
+                       c->from.n_kept);
     if (status == JANG_OK && c->options->keep_codes) {
         status = keep_codes(c);
     }
@@ -284,9 +199,9 @@ static const char *torch_name(dtype type) {
 static dtype source_type(const conversion *c) {
     int64_t params[DT_COUNT] = {0};
     dtype most = DT_F32;
-    for (size_t i = 0; i < c->n_kept; i++) {
-        dtype type = c->kept[i]->weight->type;
-        params[type] += c->kept[i]->params;
+    for (size_t i = 0; i < c->from.n_kept; i++) {
+        dtype type = c->from.kept[i]->weight->type;
+        params[type] += c->from.kept[i]->params;
         most = params[type] > params[most] ? type : most;
     }
     return most;
@@ -352,16 +267,17 @@ static jang_status write_config(const conversion *c, const quant_module *modules
     int bits, group;
     jang_config_commonest(&bits, &group, modules, c->plan.n_items);
     json_t *config = NULL;
-    jang_status status =
-        jang_config_quantized(&config, c->ctx, c->config, modules, c->plan.n_items, bits, group);
+    jang_status status = jang_config_quantized(&config, c->ctx, c->from.config, modules,
+                                               c->plan.n_items, bits, group);
     if (status != JANG_OK) {
         return status;
     }
     json_object_del(config, "_name_or_path");
-    int failed = json_object_set_new(config, "tie_word_embeddings", json_boolean(c->model.tied));
+    int failed =
+        json_object_set_new(config, "tie_word_embeddings", json_boolean(c->from.model.tied));
     failed |= add_old_rope_keys(config);
     failed |= add_old_names(config);
-    failed |= layouts_note(config, c->norms_shifted, c->folded);
+    failed |= layouts_note(config, c->from.norms_shifted, c->from.folded);
     if (c->profile.kind == PROFILE_FLOAT) {
         const char *key = json_has(config, "dtype") ? "dtype" : "torch_dtype";
         failed |= json_object_set_new(config, key, json_string(torch_name(c->profile.type)));
@@ -402,9 +318,9 @@ static jang_status write_texts(const conversion *c) {
     quant_module *modules = NULL;
     buf module_names;
     buf_init(&module_names, c->ctx, BUF_NO_LIMIT);
-    jang_status status = checkpoint_copy_texts(c->source, c->output.temp_path);
+    jang_status status = checkpoint_copy_texts(c->from.checkpoint, c->output.temp_path);
     if (status == JANG_OK) {
-        status = sentence_modules_copy(c->source, c->output.temp_path);
+        status = sentence_modules_copy(c->from.checkpoint, c->output.temp_path);
     }
     if (status == JANG_OK) {
         status = list_modules(&modules, &module_names, c);
@@ -427,7 +343,7 @@ static uint64_t texts_bytes(const conversion *c) {
     uint64_t sum = 64 << 10; /* for the configs */
     char **names;
     size_t n;
-    if (checkpoint_get_kind(c->source) != CHECKPOINT_DIRECTORY ||
+    if (checkpoint_get_kind(c->from.checkpoint) != CHECKPOINT_DIRECTORY ||
         directory_list(&names, &n, c->ctx, c->options->source) != JANG_OK) {
         return sum;
     }
@@ -455,9 +371,9 @@ static bool calibrates(const conversion *c) {
 /* Whether a model cannot run from the source as it is: GGUF's blocks, other makers' packings, or
  * other weights than those that are written. */
 static bool needs_unpacking(const conversion *c) {
-    bool packed = checkpoint_get_kind(c->source) == CHECKPOINT_GGUF;
-    for (size_t i = 0; i < c->n_kept; i++) {
-        packed |= c->kept[i]->packing > PACKING_AFFINE || c->kept[i]->factors;
+    bool packed = checkpoint_get_kind(c->from.checkpoint) == CHECKPOINT_GGUF;
+    for (size_t i = 0; i < c->from.n_kept; i++) {
+        packed |= c->from.kept[i]->packing > PACKING_AFFINE || c->from.kept[i]->factors;
     }
     return packed;
 }
@@ -500,9 +416,9 @@ static jang_status open_work(conversion *c) {
     buf key;
     buf_init(&key, c->ctx, 1 << 20);
     buf_printf(&key, "%s %s %s %llu %s %s %d %zu tokens %016llx\n", jang_version(),
-               c->options->source, checkpoint_path(c->source),
-               (unsigned long long)checkpoint_bytes(c->source), c->method->name, c->plan.profile,
-               c->plan.group, c->ids.n, (unsigned long long)hash);
+               c->options->source, checkpoint_path(c->from.checkpoint),
+               (unsigned long long)checkpoint_bytes(c->from.checkpoint), c->method->name,
+               c->plan.profile, c->plan.group, c->ids.n, (unsigned long long)hash);
     jang_status status = buf_status(&key);
     if (status == JANG_OK) {
         status =
@@ -520,13 +436,13 @@ static jang_status begin_calibration(conversion *c) {
                         "%lld calibration tokens; at least %d are needed",
                         (long long)o->calibration_tokens, CALIB_SEQ_TOKENS);
     }
-    jang_status status =
-        calib_tokens(&c->ids, c->ctx, c->source, o->calibration, (size_t)o->calibration_tokens);
+    jang_status status = calib_tokens(&c->ids, c->ctx, c->from.checkpoint, o->calibration,
+                                      (size_t)o->calibration_tokens);
     if (status != JANG_OK) {
         return status;
     }
     if (!needs_unpacking(c)) {
-        c->run = c->source;
+        c->run = c->from.checkpoint;
         return JANG_OK;
     }
     if (!o->output) {
@@ -565,7 +481,7 @@ static jang_status run_calibration(conversion *c) {
         return status;
     }
     calibration k = {.ctx = c->ctx,
-                     .source = c->source,
+                     .source = c->from.checkpoint,
                      .run = c->run,
                      .plan = &c->plan,
                      .ids = c->ids.ids,
@@ -592,7 +508,7 @@ static jang_status spend_budget(conversion *c) {
         divergence && importance ? JANG_OK : ctx_fail_memory(c->ctx, n * sizeof *divergence);
     if (status == JANG_OK && c->run) {
         sensitivity_job job = {.ctx = c->ctx,
-                               .source = c->source,
+                               .source = c->from.checkpoint,
                                .run = c->run,
                                .plan = &c->plan,
                                .fn = c->quantize,
@@ -611,7 +527,7 @@ static jang_status spend_budget(conversion *c) {
         c->plan.measure =
             c->run ? "divergence of the answers on the calibration text" : "error of the weights";
         spending s = {.ctx = c->ctx,
-                      .source = c->source,
+                      .source = c->from.checkpoint,
                       .plan = &c->plan,
                       .fn = c->quantize,
                       .nominal = bytes ? 0 : c->profile.target,
@@ -635,7 +551,7 @@ static jang_status write_output(conversion *c) {
     if (status != JANG_OK) {
         return status;
     }
-    pipeline_options p = {.source = c->source,
+    pipeline_options p = {.source = c->from.checkpoint,
                           .plan = &c->plan,
                           .quantize = c->quantize,
                           .importance = (const float *const *)c->importance,
@@ -661,7 +577,7 @@ static jang_status plan_text(char **out, const conversion *c) {
     json_t *left = json_array();
     jang_status status = json && left ? plan_to_json(json, &c->plan) : ctx_fail_memory(c->ctx, 64);
     if (status == JANG_OK) {
-        status = left_out_to_json(left, &c->parts, &c->model);
+        status = left_out_to_json(left, &c->from.parts, &c->from.model);
     }
     if (status == JANG_OK && json_object_set(json, "left_out", left) != 0) {
         status = ctx_fail_memory(c->ctx, 64);
@@ -711,9 +627,7 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
     work_close(&c.work, status == JANG_OK || !options->resume);
     output_end(&c.output);
     plan_free(&c.plan);
-    ctx_free(ctx, c.kept);
-    part_list_free(&c.parts);
-    checkpoint_close(c.source);
+    model_source_close(&c.from);
     return status;
 }
 
