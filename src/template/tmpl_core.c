@@ -79,6 +79,30 @@ static void line_excerpt(const char **text, size_t *n, const char *from, const c
     *n = (size_t)(to - from);
 }
 
+/* Where the byte that is being worked on stands, for people. */
+typedef struct place {
+    size_t line, column;    /* from 1; the column in characters */
+    const char *text, *end; /* of the line */
+    const char *at;
+} place;
+
+static place find_place(const tm_core *t) {
+    const char *stop = t->source + t->n_source;
+    place p = {1, 1, t->source, NULL, t->source + (t->at < t->n_source ? t->at : t->n_source)};
+    for (const char *c = t->source; c < p.at; c++) {
+        if (*c == '\n') {
+            p.text = c + 1;
+            p.line++;
+        }
+    }
+    for (const char *c = p.text; c < p.at; c++) {
+        p.column += (*c & 0xc0) != 0x80;
+    }
+    const char *line_end = memchr(p.text, '\n', (size_t)(stop - p.text));
+    p.end = line_end ? line_end : stop;
+    return p;
+}
+
 _Noreturn void tm_fail(tm_core *t, const char *format, ...) {
     char message[1024];
     va_list args;
@@ -86,24 +110,20 @@ _Noreturn void tm_fail(tm_core *t, const char *format, ...) {
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
 
-    const char *at = t->source + (t->at < t->n_source ? t->at : t->n_source);
-    const char *line = t->source, *stop = t->source + t->n_source;
-    size_t n_line = 1, column = 1;
-    for (const char *p = t->source; p < at; p++) {
-        if (*p == '\n') {
-            line = p + 1;
-            n_line++;
-        }
-    }
-    for (const char *p = line; p < at; p++) {
-        column += (*p & 0xc0) != 0x80;
-    }
-    const char *line_end = memchr(line, '\n', (size_t)(stop - line));
+    place p = find_place(t);
     const char *shown;
     size_t n_shown;
-    line_excerpt(&shown, &n_shown, line, line_end ? line_end : stop, at);
+    line_excerpt(&shown, &n_shown, p.text, p.end, p.at);
     tm_fail_status(t, ctx_fail(t->ctx, JANG_ERR_FORMAT, "%s: line %zu, column %zu: %s, in: %.*s",
-                               t->name, n_line, column, message, (int)n_shown, shown));
+                               t->name, p.line, p.column, message, (int)n_shown, shown));
+}
+
+void tm_warn_once(tm_core *t, const char *message) {
+    if (!t->warned) {
+        t->warned = true;
+        place p = find_place(t);
+        ctx_log(t->ctx, "%s: line %zu, column %zu: %s", t->name, p.line, p.column, message);
+    }
 }
 
 /* ---- Limits ---- */

@@ -34,6 +34,7 @@ typedef struct tm_core {
     struct tm_run *run; /* state of the rendering; NULL while compiling */
     const char *rendered;
     size_t n_rendered;
+    bool warned;
 } tm_core;
 
 /* Limits. Steps are evaluated nodes, loop iterations and 64-byte pieces of work on text; memory is
@@ -54,6 +55,10 @@ _Noreturn __attribute__((format(printf, 2, 3))) void tm_fail(tm_core *t, const c
 _Noreturn void tm_fail_memory(tm_core *t, size_t n_bytes);
 /* Jumps with a status whose message is already recorded. */
 _Noreturn void tm_fail_status(tm_core *t, jang_status status);
+
+/* Tells the context's log what a template does that its author cannot have meant, with the place;
+ * only the first such thing of a rendering is told. */
+void tm_warn_once(tm_core *t, const char *message);
 
 /* Memory at a multiple of 8, not cleared; never NULL. tm_array checks n * size for overflow. */
 void *tm_alloc(tm_core *t, size_t n_bytes);

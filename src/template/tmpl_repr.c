@@ -170,6 +170,8 @@ static void put_macro(tm_text *b, const tv_macro *macro) {
 
 /* Objects that Python prints with their address, which no template can depend on. */
 static void put_opaque(tm_text *b, tval v) {
+    tm_warn_once(b->t, "the text of an object (a function, a method, an iterator) is used, which "
+                       "is another one in each process");
     tm_text_putc(b, '<');
     tm_text_puts(b, tv_type_name(v));
     tm_text_puts(b, " object>");

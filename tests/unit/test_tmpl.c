@@ -2,6 +2,7 @@
 #include "support.h"
 #include "template/template.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static char *render(ctx_t *ctx, const char *text, const char *context, jang_status *status) {
@@ -102,6 +103,36 @@ static void test_tmpl_integers_are_integers(void **state) {
     check("{{ n.is_integer() }}", "{\"n\": 3}", "True");
 }
 
+typedef struct told {
+    int n;
+    char line[256];
+} told;
+
+static void keep_line(void *user, const char *line) {
+    told *t = user;
+    t->n++;
+    snprintf(t->line, sizeof t->line, "%s", line);
+}
+
+static void test_tmpl_the_text_of_an_object_is_told_once(void **state) {
+    (void)state;
+    told t = {0};
+    jang_context_options options = jang_context_options_default();
+    options.log = keep_line;
+    options.log_user = &t;
+    ctx_t *ctx = NULL;
+    assert_int_equal(jang_context_new(&ctx, &options), JANG_OK);
+    jang_status status;
+    ctx_free(ctx, render(ctx, "{{ m.items() | list }}{{ n }}", "{\"m\": {\"a\": 1}}", &status));
+    assert_int_equal(status, JANG_OK);
+    assert_int_equal(t.n, 0);
+    ctx_free(ctx, render(ctx, "a\n{{ m.items }}{{ m.keys }}", "{\"m\": {\"a\": 1}}", &status));
+    assert_int_equal(status, JANG_OK);
+    assert_int_equal(t.n, 1);
+    assert_non_null(strstr(t.line, "chat: line 2, column 5: the text of an object"));
+    jang_context_free(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tmpl_renders_a_chat),
@@ -111,6 +142,7 @@ int main(void) {
         cmocka_unit_test(test_tmpl_a_runaway_template_is_stopped),
         cmocka_unit_test(test_tmpl_context_must_be_an_object),
         cmocka_unit_test(test_tmpl_integers_are_integers),
+        cmocka_unit_test(test_tmpl_the_text_of_an_object_is_told_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
