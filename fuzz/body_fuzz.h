@@ -160,13 +160,14 @@ static jang_context *fuzz_new_context(void) {
 static inline server *fuzz_server(void) {
     static server s;
     static serve_options o = {.host = "127.0.0.1", .timeout = 600};
-    if (s.engine) {
+    hosted *h = &s.models[0];
+    if (h->engine) {
         return &s;
     }
     static jang_context *ctx;
     ctx = fuzz_new_context();
     jang_model_options model = jang_model_options_default();
-    o.model = JANG_FUZZ_MODEL;
+    h->path = JANG_FUZZ_MODEL;
     o.engine = jang_engine_options_default();
     o.engine.n_parallel = 4;
     o.engine.n_queue = 8;
@@ -174,23 +175,22 @@ static inline server *fuzz_server(void) {
     o.engine.on_event = event_queue_put;
     o.engine.user = &s;
     s.o = &o;
-    s.id = "tiny";
+    h->id = "tiny";
+    s.n_models = 1;
     s.events = event_queue_new();
     s.ctx = fuzz_new_context();
     s.state = SERVER_READY;
-    check(jang_tokenizer_open(&s.tok, s.ctx, o.model) == JANG_OK &&
-              jang_model_open(&s.model, ctx, o.model, &model) == JANG_OK,
+    check(jang_tokenizer_open(&h->tok, s.ctx, h->path) == JANG_OK &&
+              jang_model_open(&h->model, ctx, h->path, &model) == JANG_OK,
           "the model cannot be opened");
-    check(jang_engine_new(&s.engine, s.model, &o.engine) == JANG_OK, "no engine");
-    s.info = jang_model_get_info(s.model);
-    s.n_context = s.info->n_context;
-    s.defaults = jang_request_default(s.model);
+    check(jang_engine_new(&h->engine, h->model, &o.engine) == JANG_OK, "no engine");
+    hosted_ready(&s, h, h->model);
     return &s;
 }
 
 static inline void fuzz_step(server *s) {
     bool busy;
-    check(jang_engine_step(&busy, s->engine) == JANG_OK, "the engine failed");
+    check(jang_engine_step(&busy, s->models[0].engine) == JANG_OK, "the engine failed");
     gen_take_events(s);
 }
 
@@ -356,7 +356,8 @@ static inline int fuzz_body(const char *const *paths, size_t n, const uint8_t *d
     again = true;
     o.inline_reasoning = data[1] & FLAG_INLINE;
     s->o = &o;
-    s->template_has_tools = data[1] & FLAG_TOOLS;
+    hosted *h = &s->models[0];
+    h->template_has_tools = data[1] & FLAG_TOOLS;
     size_t n_formats = 0, n_reasoning = 0;
     while (tool_format_at(n_formats)) {
         n_formats++;
@@ -364,8 +365,8 @@ static inline int fuzz_body(const char *const *paths, size_t n, const uint8_t *d
     while (reasoning_at(n_reasoning)) {
         n_reasoning++;
     }
-    s->format = tool_format_at(data[2] % (n_formats + 1));
-    s->reasoning = reasoning_at(data[3] % (n_reasoning + 1));
+    h->format = tool_format_at(data[2] % (n_formats + 1));
+    h->reasoning = reasoning_at(data[3] % (n_reasoning + 1));
     s->random = 1;
     /* a copy of its own, so that what is read behind its end is seen */
     char *body = malloc(size - 4 + (size == 4));

@@ -11,7 +11,8 @@
 #include <string.h>
 
 typedef struct serve_arguments {
-    const char *model, *host, *key, *key_file, *alias, *cors, *tool_format, *reasoning_format;
+    text_list models, aliases;
+    const char *embedding_model, *host, *key, *key_file, *cors, *tool_format, *reasoning_format;
     const char *disk_cache, *kv_budget, *disk_size, *draft;
     int64_t port, parallel, queue, n_context, chunk, n_threads, body, connections, rate, n_draft;
     double timeout, grace;
@@ -47,12 +48,25 @@ static const char *const reasoning_places[] = {"separate", "inline", NULL};
     { .name = NAME, .kind = OPT_FLAG, .target = offsetof(serve_arguments, MEMBER), .help = HELP }
 
 static const opt_spec serve_rows[] = {
-    MODEL_OPTION(serve_arguments),
+    {.name = "model",
+     .letter = 'm',
+     .kind = OPT_LIST,
+     .required = true,
+     .value = "MODEL",
+     .target = offsetof(serve_arguments, models),
+     .help = "Model directory or .jang file; several serve several models."},
+    TEXT_ROW("embedding-model", embedding_model, "MODEL",
+             "A model for /embeddings and /rerank; without it the others do that as well."),
     INT_ROW("port", port, 0, 65535, "Port; 0: any that is free."),
     TEXT_ROW("host", host, "ADDRESS", "Address to listen on; 0.0.0.0 is every one."),
     TEXT_ROW("api-key", key, "KEY", "Key that requests must bring; several are divided by commas."),
     TEXT_ROW("api-key-file", key_file, "FILE", "The same from a file, one key a line."),
-    TEXT_ROW("alias", alias, "NAME", "Name of the model in answers; without it the directory's."),
+    {.name = "alias",
+     .kind = OPT_LIST,
+     .value = "NAME",
+     .target = offsetof(serve_arguments, aliases),
+     .help = "Name of the first model, or NAME=DIRECTORY of another; a model's first is the one in "
+             "answers, without one the directory's."},
     FLAG_ROW("strict-model", strict_model, "Refuse requests that name another model."),
     TEXT_ROW("cors", cors, "ORIGINS",
              "Web origins that may ask, divided by commas, or *. http://localhost always may."),
@@ -72,7 +86,8 @@ static const opt_spec serve_rows[] = {
     FLAG_ROW("no-cache", no_cache, "Keep nothing for later requests."),
     TEXT_ROW("disk-cache", disk_cache, "DIR", "Keep keys and values in this directory as well."),
     TEXT_ROW("disk-cache-size", disk_size, "SIZE", "Most bytes in it; 10G otherwise."),
-    TEXT_ROW("draft", draft, "MODEL", "A small model of the same vocabulary that guesses ahead."),
+    TEXT_ROW("draft", draft, "MODEL",
+             "A small model of the same vocabulary that guesses ahead for the first."),
     INT_ROW("draft-n", n_draft, 1, 64, "Most tokens guessed at once."),
     FLAG_ROW("no-lookup", no_lookup, "Do not guess ahead from the text before."),
     TEXT_ROW("tool-format", tool_format, "NAME",
@@ -154,9 +169,14 @@ static void log_to_stderr(const char *line) {
 }
 
 /* What is served, where, and what the usual clients need. */
-static void print_ready(const char *url, const jang_model_info *info, const char *id) {
-    printf("%s: %s, %.2f bits per weight, %s, %s, context %d\n", id, info->profile, info->true_bits,
-           human_bytes((double)info->weight_bytes).text, info->backend, (int)info->n_context);
+static void print_ready(const char *url, const serve_model *models, size_t n_models) {
+    const char *id = models[0].id;
+    for (size_t i = 0; i < n_models; i++) {
+        const jang_model_info *info = models[i].info;
+        printf("%s: %s, %.2f bits per weight, %s, %s, context %d\n", models[i].id, info->profile,
+               info->true_bits, human_bytes((double)info->weight_bytes).text, info->backend,
+               (int)info->n_context);
+    }
     printf("%s  (OpenAI: %s/v1)\n\n", url, url);
     printf("  aider        OPENAI_API_BASE=%s/v1 OPENAI_API_KEY=none aider --model openai/%s\n",
            url, id);
@@ -167,10 +187,9 @@ static void print_ready(const char *url, const jang_model_info *info, const char
 
 static void fill(serve_options *o, const serve_arguments *a) {
     jang_engine_options engine = jang_engine_options_default();
-    *o = (serve_options){.model = a->model,
+    *o = (serve_options){.embedding_model = a->embedding_model,
                          .host = a->host,
                          .port = a->port,
-                         .alias = a->alias,
                          .cors = a->cors,
                          .tool_format = a->tool_format,
                          .reasoning_format = a->reasoning_format,
@@ -188,6 +207,12 @@ static void fill(serve_options *o, const serve_arguments *a) {
                          .engine = engine,
                          .log = log_to_stderr,
                          .ready = print_ready};
+    for (size_t i = 0; i < a->models.n; i++) {
+        o->models[o->n_models++] = a->models.items[i];
+    }
+    for (size_t i = 0; i < a->aliases.n; i++) {
+        o->aliases[i] = a->aliases.items[i];
+    }
     o->engine.n_parallel = (int32_t)a->parallel;
     o->engine.n_queue = (int32_t)a->queue;
     o->engine.n_context = (int32_t)a->n_context;
@@ -209,6 +234,11 @@ static int serve_main(const void *arguments) {
     char error[512], *keys = NULL, *file = NULL;
     size_t n_file = 0;
     int code = CLI_FAILED;
+    if (a->models.n + (a->embedding_model != NULL) > SERVE_LIST_MAX ||
+        a->aliases.n >= SERVE_LIST_MAX) {
+        return cli_misused("serve", "at most %d models, and %d names", SERVE_LIST_MAX,
+                           SERVE_LIST_MAX - 1);
+    }
     fill(&o, a);
     if (!read_size("kv-budget", a->kv_budget, &o.engine.kv_budget) ||
         !read_size("disk-cache-size", a->disk_size, &o.engine.disk_cache_bytes)) {

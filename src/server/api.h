@@ -42,25 +42,35 @@ typedef struct rate_bucket {
     double tokens, time;
 } rate_bucket;
 
+/* A model that is served. */
+typedef struct hosted {
+    const char *path;
+    char *id;                          /* its name in answers */
+    const char *names[SERVE_LIST_MAX]; /* further ones, ended by NULL */
+    bool embeds;                       /* --embedding-model: for vectors and scores */
+    jang_tokenizer *tok;               /* of the HTTP thread's context */
+    jang_engine *engine;               /* its own thread's; NULL while loading */
+    jang_model *model;                 /* for its info and defaults only */
+    const jang_model_info *info;
+    jang_request defaults;
+    int32_t n_context;
+    const tool_format *format;         /* what it writes; NULL: nothing known */
+    const reasoning_format *reasoning; /* NULL: none */
+    bool template_has_tools;
+    const struct infill_marks *infill; /* how it fills in the middle; NULL: it does not */
+    char fingerprint[64];
+    int64_t created; /* seconds since 1970 */
+} hosted;
+
 typedef enum server_state { SERVER_LOADING, SERVER_READY, SERVER_STOPPING } server_state;
 
 typedef struct server {
     const serve_options *o;
     http_server *http;
-    jang_context *ctx;   /* the HTTP thread's own, with its tokenizer */
-    jang_tokenizer *tok; /* NULL while loading */
+    jang_context *ctx; /* the HTTP thread's own, with the tokenizers */
     server_state state;
-    jang_engine *engine; /* the engine thread's; NULL while loading */
-    jang_model *model;   /* for its info and defaults only */
-    const jang_model_info *info;
-    jang_request defaults;
-    int32_t n_context;
-    const tool_format *format;         /* what the model writes; NULL: nothing known */
-    const reasoning_format *reasoning; /* NULL: none */
-    bool template_has_tools;
-    char *id; /* the model's name here */
-    char fingerprint[64];
-    int64_t created; /* the model's, seconds since 1970 */
+    hosted models[SERVE_LIST_MAX];
+    size_t n_models;
     double started, load_seconds, stop_at;
     rate_bucket rates[SERVE_LIST_MAX + 1]; /* by key; the last: of those without one */
     uint64_t random;
@@ -81,8 +91,18 @@ void api_error_json(tbuf *out, api_family family, const api_error *e, const char
 void api_reply_json(server *s, http_exchange *x, int status, tbuf *json);
 /* Reads the body; on failure the reply is given, and NULL returned. */
 json_t *api_read_body(server *s, http_exchange *x, api_family family);
-/* Checks the model a request names; sets the error if --strict-model forbids it. */
-bool api_check_model(server *s, api_error *e, json_t *body);
+/* The model that a request means by a name (NULL: it gave none): by its id, another of its names,
+ * or an ending that only one has; the only one of its kind for any name, unless --strict-model.
+ * embeds: vectors or scores are wanted. NULL sets the error. */
+hosted *hosted_pick(server *s, api_error *e, const char *name, bool embeds);
+/* The model of exactly this name, without regard to a tag :latest; NULL: there is none. */
+hosted *hosted_find(server *s, const char *name);
+/* Opens a model's tokenizer and finds out what the model writes; on failure error takes a line. */
+bool hosted_open(server *s, hosted *h, const char *path, char *error, size_t n_bytes);
+/* What is known once its weights are there. */
+void hosted_ready(server *s, hosted *h, jang_model *model);
+/* Frees what hosted_open made. */
+void hosted_close(hosted *h);
 /* Draws an id: prefix and 24 letters. */
 void api_make_id(server *s, char *out, size_t n_bytes, const char *prefix);
 int64_t api_unix_time(void);
@@ -94,6 +114,7 @@ typedef enum tool_mode { TOOLS_NONE, TOOLS_AUTO, TOOLS_REQUIRED } tool_mode;
 #define STOP_MAX 16
 
 typedef struct gen_request {
+    hosted *model;
     jang_request r; /* prompt, grammar and stop are filled in by gen_start */
     json_t *body;   /* owned: all texts here are borrowed from it */
     bool is_chat;
@@ -112,9 +133,12 @@ typedef struct gen_request {
     int32_t **prompts; /* [n_prompts], owned by gen_request_free */
     size_t *prompt_lengths;
     size_t n_prompts;
+    const char *suffix; /* what stands behind the gap that is to be filled; NULL: there is none */
 
     const char *stop[STOP_MAX];
     size_t n_stop;
+    int32_t ends[8]; /* ids that end the answer besides the model's own */
+    size_t n_ends;
     jang_grammar_kind grammar_kind; /* response_format */
     tbuf grammar_text;
     bool has_grammar;
@@ -124,12 +148,13 @@ typedef struct gen_request {
     int32_t max_context; /* the request's own limit; 0: the server's */
 } gen_request;
 
-/* Defaults; takes over the body. */
-void gen_request_init(gen_request *g, server *s, json_t *body);
+/* Defaults of the model that the body names; takes over the body. Where there is no such model, e
+ * is set, and the request may be read on but not started. */
+void gen_request_init(gen_request *g, server *s, api_error *e, json_t *body, bool embeds);
 void gen_request_free(gen_request *g);
 /* Text to ids in memory of malloc; NULL sets the error. */
-int32_t *prompt_ids(server *s, api_error *e, const char *text, size_t n_bytes, unsigned flags,
-                    size_t *n_ids);
+int32_t *prompt_ids(server *s, const gen_request *g, api_error *e, const char *text, size_t n_bytes,
+                    unsigned flags, size_t *n_ids);
 
 /* Reads the sampling fields under their OpenAI names, stop, seed, n, min_tokens, cache_salt and the
  * like. */
@@ -145,6 +170,18 @@ void gen_read_tool_choice(gen_request *g, const json_in *in, json_t *choice);
 void gen_set_kwarg(gen_request *g, const char *name, json_t *value);
 /* reasoning effort: none, minimal, low, medium, high; switches thinking off or on. */
 void gen_set_effort(gen_request *g, const char *effort);
+
+/* How a model fills a gap, found from its tokenizer's special tokens (infill.c); NULL: not at all.
+ */
+typedef struct infill_marks infill_marks;
+const infill_marks *infill_detect(jang_context *ctx, jang_tokenizer *tok);
+/* Adds a prompt for what belongs between two texts, as text with the model's marks. */
+void infill_prompt(tbuf *out, const infill_marks *marks, const char *before, const char *behind);
+/* Makes the marks that end a file end the answer too. */
+void infill_ends(server *s, gen_request *g);
+/* Checks a suffix (NULL or "": none) against the model; false sets the error if it cannot fill in.
+ */
+bool infill_check(const gen_request *g, api_error *e, const char *suffix);
 
 /* OpenAI's messages, as the template wants them: texts joined, arguments as objects. */
 json_t *messages_read(api_error *e, json_t *messages);
@@ -265,6 +302,8 @@ struct route {
 const route *api_route_at(size_t i); /* NULL after the last */
 void api_handle(server *s, http_exchange *x);
 void api_refused(server *s, http_exchange *x, int status, const char *message);
+/* The engines' counts added up; page_bytes takes the bytes of all pages. */
+void server_stats(const server *s, jang_engine_stats *out, uint64_t *page_bytes);
 void metrics_observe(histogram *h, double seconds);
 void metrics_count(server *s, const char *path, int status);
 
@@ -303,7 +342,7 @@ void info_detokenize(server *s, http_exchange *x, const char *rest);
 void info_page(server *s, http_exchange *x, const char *rest);
 
 /* Reads a chat body (also for apply-template). */
-bool openai_chat_read(server *s, gen_request *g, api_error *e);
+bool openai_chat_read(gen_request *g, api_error *e);
 /* OpenAI's usage object. */
 void openai_usage(jw *w, const reply *r);
 

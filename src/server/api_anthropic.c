@@ -244,7 +244,7 @@ static void read_choice(gen_request *g, const json_in *in) {
     json_decref(ours);
 }
 
-static void read_thinking(server *s, gen_request *g, const json_in *in) {
+static void read_thinking(gen_request *g, const json_in *in) {
     json_t *thinking = in_object(in, g->body, "thinking");
     const char *type = json_string_value(json_object_get(thinking, "type"));
     if (!type) {
@@ -255,7 +255,8 @@ static void read_thinking(server *s, gen_request *g, const json_in *in) {
     gen_set_kwarg(g, "thinking", json_boolean(on));
     int64_t budget;
     json_in inner = {in->error, "thinking."};
-    if (in_int(&inner, thinking, "budget_tokens", 1, INT32_MAX, &budget) && on && s->reasoning) {
+    if (in_int(&inner, thinking, "budget_tokens", 1, INT32_MAX, &budget) && on &&
+        g->model->reasoning) {
         g->r.thinking.budget = (int32_t)budget;
     }
 }
@@ -264,7 +265,7 @@ static bool read_request(server *s, gen_request *g, api_error *e, bool count_onl
     json_in in = {e, ""};
     json_t *body = g->body;
     g->is_chat = true;
-    if (!api_check_model(s, e, body)) {
+    if (e->status) {
         return false;
     }
     int64_t n_max = -1;
@@ -283,7 +284,7 @@ static bool read_request(server *s, gen_request *g, api_error *e, bool count_onl
     in_bool(&in, body, "stream", &g->stream);
     read_tools(g, &in);
     read_choice(g, &in);
-    read_thinking(s, g, &in);
+    read_thinking(g, &in);
     gen_read_format(g, &in, in_get(in_object(&in, body, "output_config"), "format"), "format");
     return !e->status;
 }
@@ -337,7 +338,7 @@ static void write_head(jw *w, const reply *r) {
     jw_text(w, "id", r->id);
     jw_text(w, "type", "message");
     jw_text(w, "role", "assistant");
-    jw_text(w, "model", r->server->id);
+    jw_text(w, "model", r->g.model->id);
 }
 
 /* The figures of the prompt are in the first event, which therefore waits for them. */
@@ -533,7 +534,7 @@ void anthropic_messages(server *s, http_exchange *x, const char *rest) {
         return;
     }
     gen_request g;
-    gen_request_init(&g, s, body);
+    gen_request_init(&g, s, &e, body, false);
     if (!read_request(s, &g, &e, false)) {
         gen_request_free(&g);
         api_reply_error(s, x, API_ANTHROPIC, &e);
@@ -554,7 +555,7 @@ void anthropic_count_tokens(server *s, http_exchange *x, const char *rest) {
         return;
     }
     gen_request g;
-    gen_request_init(&g, s, body);
+    gen_request_init(&g, s, &e, body, false);
     if (read_request(s, &g, &e, true) && prompt_make(s, &g, &e, &open)) {
         tbuf out = {0};
         jw w = jw_start(&out);

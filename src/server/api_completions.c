@@ -12,13 +12,13 @@ enum { TOKENS, TOKEN_LOGPROBS, TOP_LOGPROBS, OFFSETS };
 
 /* ---- Reading ---- */
 
-static bool add_ids(server *s, gen_request *g, const json_in *in, json_t *list) {
+static bool add_ids(gen_request *g, const json_in *in, json_t *list) {
     size_t n = json_array_size(list);
     int32_t *ids = malloc((n + 1) * sizeof *ids);
     for (size_t i = 0; ids && i < n; i++) {
         json_t *id = json_array_get(list, i);
         json_int_t value = json_integer_value(id);
-        if (!json_is_integer(id) || value < 0 || value >= jang_tokenizer_size(s->tok)) {
+        if (!json_is_integer(id) || value < 0 || value >= jang_tokenizer_size(g->model->tok)) {
             free(ids);
             return in_wrong(in, "prompt", "token ids of this model", id);
         }
@@ -36,8 +36,17 @@ static bool add_ids(server *s, gen_request *g, const json_in *in, json_t *list) 
 
 static bool add_text(server *s, gen_request *g, const json_in *in, json_t *text) {
     size_t n = 0;
-    int32_t *ids = prompt_ids(s, in->error, json_string_value(text), json_string_length(text),
-                              JANG_TOKENIZE_ADD_SPECIAL, &n);
+    int32_t *ids;
+    if (g->suffix) {
+        tbuf whole = {0};
+        infill_prompt(&whole, g->model->infill, json_string_value(text), g->suffix);
+        ids =
+            prompt_ids(s, g, in->error, tbuf_text(&whole), whole.n, JANG_TOKENIZE_ADD_SPECIAL, &n);
+        tbuf_free(&whole);
+    } else {
+        ids = prompt_ids(s, g, in->error, json_string_value(text), json_string_length(text),
+                         JANG_TOKENIZE_ADD_SPECIAL, &n);
+    }
     if (ids) {
         g->prompts[g->n_prompts] = ids;
         g->prompt_lengths[g->n_prompts++] = n;
@@ -63,8 +72,10 @@ static void read_prompts(server *s, gen_request *g, const json_in *in) {
         json_t *one = is_list ? json_array_get(prompt, i) : prompt;
         if (json_is_string(one)) {
             add_text(s, g, in, one);
+        } else if (g->suffix) {
+            in_wrong(in, "prompt", "a string, where there is a suffix", one);
         } else if (json_is_array(one)) {
-            add_ids(s, g, in, one);
+            add_ids(g, in, one);
         } else {
             in_wrong(in, "prompt", "a string, token ids, or a list of either", one);
         }
@@ -75,7 +86,7 @@ static bool completions_read(server *s, gen_request *g, bool *echo, api_error *e
     json_in in = {e, ""};
     int64_t n_max = 16, logprobs = -1;
     const char *suffix = NULL;
-    if (!api_check_model(s, e, g->body)) {
+    if (e->status) {
         return false;
     }
     gen_read_sampling(g, &in, g->body);
@@ -89,8 +100,12 @@ static bool completions_read(server *s, gen_request *g, bool *echo, api_error *e
     g->r.n_logprobs = (int32_t)logprobs;
     in_bool(&in, g->body, "echo", echo);
     g->r.prompt_logprobs = *echo && g->logprobs;
-    if (in_text(&in, g->body, "suffix", &suffix) && *suffix) {
-        api_fail(e, 422, "unsupported", "suffix", "suffix: this model does not fill in the middle");
+    if (*echo && in_get(g->body, "suffix")) {
+        api_fail(e, 400, "invalid_value", "echo", "echo: not together with a suffix");
+    }
+    if (in_text(&in, g->body, "suffix", &suffix) && *suffix && infill_check(g, e, suffix)) {
+        g->suffix = suffix;
+        infill_ends(s, g);
     }
     gen_read_format(g, &in, in_get(g->body, "response_format"), "response_format");
     read_prompts(s, g, &in);
@@ -170,8 +185,8 @@ static jw begin_object(reply *r, tbuf *out) {
     jw_text(&w, "id", r->id);
     jw_text(&w, "object", "text_completion");
     jw_int(&w, "created", r->created);
-    jw_text(&w, "model", r->server->id);
-    jw_text(&w, "system_fingerprint", r->server->fingerprint);
+    jw_text(&w, "model", r->g.model->id);
+    jw_text(&w, "system_fingerprint", r->g.model->fingerprint);
     return w;
 }
 
@@ -249,8 +264,8 @@ static void echo_prompt(server *s, reply *r) {
         size_t p = i / (size_t)r->g.r.n, n = 0;
         char *text = NULL;
         answer *a = &r->answers[i];
-        if (jang_detokenize(&text, &n, s->tok, r->g.prompts[p], r->g.prompt_lengths[p], 0) !=
-            JANG_OK) {
+        if (jang_detokenize(&text, &n, r->g.model->tok, r->g.prompts[p], r->g.prompt_lengths[p],
+                            0) != JANG_OK) {
             continue;
         }
         tbuf_add(&a->message.text, text, n);
@@ -272,7 +287,7 @@ void openai_completions(server *s, http_exchange *x, const char *rest) {
     }
     gen_request g;
     bool echo = false;
-    gen_request_init(&g, s, body);
+    gen_request_init(&g, s, &e, body, false);
     if (!completions_read(s, &g, &echo, &e)) {
         gen_request_free(&g);
         api_reply_error(s, x, API_OPENAI, &e);

@@ -100,7 +100,7 @@ static void write_openai(jw *w, const reply *r, vectors *v) {
         jw_close(w);
     }
     jw_close(w);
-    jw_text(w, "model", r->server->id);
+    jw_text(w, "model", r->g.model->id);
     jw_open(w, "usage", '{');
     jw_int(w, "prompt_tokens", r->n_prompt);
     jw_int(w, "total_tokens", r->n_prompt);
@@ -108,7 +108,7 @@ static void write_openai(jw *w, const reply *r, vectors *v) {
 }
 
 static void write_ollama(jw *w, const reply *r, vectors *v) {
-    jw_text(w, "model", r->server->id);
+    jw_text(w, "model", r->g.model->id);
     jw_open(w, "embeddings", '[');
     for (size_t i = 0; i < v->n_rows; i++) {
         put_numbers(w, NULL, v->rows[i], shorten(v, v->rows[i]));
@@ -128,7 +128,7 @@ static void write_rerank(jw *w, const reply *r, const vectors *v) {
     json_t *documents = json_object_get(r->g.body, "documents");
     bool *told = calloc(v->n_rows + 1, sizeof *told);
     jw_text(w, "id", r->id);
-    jw_text(w, "model", r->server->id);
+    jw_text(w, "model", r->g.model->id);
     jw_open(w, "results", '[');
     for (size_t k = 0; told && k < v->n_rows && k < v->top_n; k++) {
         size_t best = v->n_rows;
@@ -196,7 +196,7 @@ static bool make_room(gen_request *g, api_error *e, size_t n) {
 
 static bool add_text(server *s, gen_request *g, api_error *e, const char *text, unsigned flags) {
     size_t n = 0;
-    int32_t *ids = prompt_ids(s, e, text, strlen(text), flags, &n);
+    int32_t *ids = prompt_ids(s, g, e, text, strlen(text), flags, &n);
     if (ids) {
         g->prompts[g->n_prompts] = ids;
         g->prompt_lengths[g->n_prompts++] = n;
@@ -204,14 +204,14 @@ static bool add_text(server *s, gen_request *g, api_error *e, const char *text, 
     return ids != NULL;
 }
 
-static bool add_ids(server *s, gen_request *g, const json_in *in, const char *key, json_t *list) {
+static bool add_ids(gen_request *g, const json_in *in, const char *key, json_t *list) {
     size_t n = json_array_size(list);
     int32_t *ids = malloc((n + 1) * sizeof *ids);
     bool ok = ids != NULL && n > 0;
     for (size_t i = 0; ok && i < n; i++) {
         json_int_t id = json_integer_value(json_array_get(list, i));
-        ok =
-            json_is_integer(json_array_get(list, i)) && id >= 0 && id < jang_tokenizer_size(s->tok);
+        ok = json_is_integer(json_array_get(list, i)) && id >= 0 &&
+             id < jang_tokenizer_size(g->model->tok);
         ids[i] = (int32_t)id;
     }
     if (!ok) {
@@ -224,14 +224,14 @@ static bool add_ids(server *s, gen_request *g, const json_in *in, const char *ke
 }
 
 /* How the model's makers pool, as sentence-transformers writes it down; else the last token. */
-static jang_pooling model_pooling(const server *s) {
+static jang_pooling model_pooling(const hosted *h) {
     static const struct {
         const char *key;
         jang_pooling pooling;
     } modes[] = {{"pooling_mode_mean_tokens", JANG_POOL_MEAN},
                  {"pooling_mode_cls_token", JANG_POOL_FIRST}};
     char path[4096];
-    snprintf(path, sizeof path, "%s/1_Pooling/config.json", s->info->path);
+    snprintf(path, sizeof path, "%s/1_Pooling/config.json", h->info->path);
     json_t *config = json_load_file(path, 0, NULL);
     jang_pooling pooling = JANG_POOL_LAST;
     for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
@@ -254,13 +254,13 @@ static void read_inputs(server *s, gen_request *g, const json_in *in, const char
         return;
     }
     make_room(g, in->error, n);
-    size_t most = truncate ? (size_t)s->n_context - 1 : SIZE_MAX;
+    size_t most = truncate ? (size_t)g->model->n_context - 1 : SIZE_MAX;
     for (size_t i = 0; !in->error->status && i < n; i++) {
         json_t *one = is_list ? json_array_get(input, i) : input;
         if (json_is_string(one) && json_string_length(one)) {
             add_text(s, g, in->error, json_string_value(one), JANG_TOKENIZE_ADD_SPECIAL);
         } else if (json_is_array(one)) {
-            add_ids(s, g, in, key, one);
+            add_ids(g, in, key, one);
         } else {
             in_wrong(in, key, "a text, token ids, or a list of up to 2048 of either", one);
         }
@@ -308,20 +308,19 @@ static void embed(server *s, http_exchange *x, embed_kind kind) {
         return;
     }
     gen_request g;
-    gen_request_init(&g, s, body);
+    gen_request_init(&g, s, &e, body, true);
     vectors *v = calloc(1, sizeof *v);
     int encoding = 0;
     int64_t dimensions = 0;
-    api_check_model(s, &e, body);
     in_choice(&in, body, "encoding_format", encodings, &encoding);
-    in_int(&in, body, "dimensions", 1, s->info->n_embd, &dimensions);
+    in_int(&in, body, "dimensions", 1, g.model->info->n_embd, &dimensions);
     bool truncate = ollama;
     if (ollama) {
         in_bool(&in, body, "truncate", &truncate);
     }
     read_inputs(s, &g, &in, kind == EMBED_OLLAMA_ONE ? "prompt" : "input", truncate);
     g.r.task = JANG_TASK_EMBED;
-    g.r.pooling = model_pooling(s);
+    g.r.pooling = model_pooling(g.model);
     if (v) {
         v->kind = kind;
         v->base64 = encoding == 1;
@@ -347,10 +346,10 @@ void embed_ollama_one(server *s, http_exchange *x, const char *rest) {
 
 /* ---- Rerank: the model is asked, and the logits of yes and no answer ---- */
 
-static int32_t first_id(server *s, const char *word) {
+static int32_t first_id(server *s, const hosted *h, const char *word) {
     int32_t *ids = NULL, id = -1;
     size_t n = 0;
-    if (jang_tokenize(&ids, &n, s->tok, word, strlen(word), 0) == JANG_OK && n) {
+    if (jang_tokenize(&ids, &n, h->tok, word, strlen(word), 0) == JANG_OK && n) {
         id = ids[0];
     }
     jang_free(s->ctx, ids);
@@ -367,14 +366,14 @@ static bool add_question(server *s, gen_request *g, api_error *e, const char *qu
         "Given a web search query, retrieve relevant passages that answer the query";
     tbuf text = {0};
     tbuf_printf(&text, "<Instruct>: %s\n<Query>: %s\n<Document>: %s", task, query, document);
-    gen_request q = {.is_chat = true, .body = g->body};
+    gen_request q = {.model = g->model, .is_chat = true, .body = g->body};
     q.kwargs = json_pack("{s:b}", "enable_thinking", 0);
     q.messages = json_pack("[{s:s,s:s},{s:s,s:s}]", "role", "system", "content", rule, "role",
                            "user", "content", tbuf_text(&text));
     char *prompt = NULL;
     size_t n = 0;
     bool ok = true;
-    if (s->info->has_chat_template) {
+    if (g->model->info->has_chat_template) {
         ok = prompt_render(s, &q, e, &prompt, &n) && add_text(s, g, e, prompt, 0);
     } else {
         tbuf_puts(&text, "\n\nAnswers the document the query, yes or no? ");
@@ -421,18 +420,17 @@ void embed_rerank(server *s, http_exchange *x, const char *rest) {
         return;
     }
     gen_request g;
-    gen_request_init(&g, s, body);
+    gen_request_init(&g, s, &e, body, true);
     int64_t top_n = INPUTS_MAX;
     vectors *v = calloc(1, sizeof *v);
-    api_check_model(s, &e, body);
     in_int(&in, body, "top_n", 1, INPUTS_MAX, &top_n);
     read_documents(s, &g, &in);
     if (v) {
         v->kind = EMBED_RERANK;
         v->top_n = (size_t)top_n;
         in_bool(&in, body, "return_documents", &v->return_documents);
-        v->choices[0] = first_id(s, "yes");
-        v->choices[1] = first_id(s, "no");
+        v->choices[0] = first_id(s, g.model, "yes");
+        v->choices[1] = first_id(s, g.model, "no");
         if (v->choices[0] < 0 || v->choices[1] < 0 || v->choices[0] == v->choices[1]) {
             api_fail(&e, 422, "unsupported", NULL, "this model has no tokens for yes and no");
         }

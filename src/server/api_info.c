@@ -9,14 +9,14 @@
 
 /* ---- Models ---- */
 
-static void write_model(jw *w, const server *s) {
-    const jang_model_info *info = s->info;
+static void write_model(jw *w, const hosted *h) {
+    const jang_model_info *info = h->info;
     jw_open(w, NULL, '{');
-    jw_text(w, "id", s->id);
+    jw_text(w, "id", h->id);
     jw_text(w, "object", "model");
-    jw_int(w, "created", s->created);
+    jw_int(w, "created", h->created);
     jw_text(w, "owned_by", "jang");
-    jw_int(w, "max_model_len", s->n_context);
+    jw_int(w, "max_model_len", h->n_context);
     jw_open(w, "meta", '{');
     jw_int(w, "n_params", info->n_params);
     jw_int(w, "n_vocab", info->n_vocab);
@@ -36,23 +36,25 @@ void info_models(server *s, http_exchange *x, const char *rest) {
     jw_open(&w, NULL, '{');
     jw_text(&w, "object", "list");
     jw_open(&w, "data", '[');
-    write_model(&w, s);
+    for (size_t i = 0; i < s->n_models; i++) {
+        write_model(&w, &s->models[i]);
+    }
     jw_close(&w);
     jw_close(&w);
     api_reply_json(s, x, 200, &out);
 }
 
 void info_model(server *s, http_exchange *x, const char *rest) {
-    if (strcmp(rest, s->id)) {
+    const hosted *h = hosted_find(s, rest);
+    if (!h) {
         api_error e = {0};
-        api_fail(&e, 404, "model_not_found", "model",
-                 "there is no model \"%.80s\" here, only \"%.80s\"", rest, s->id);
+        api_fail(&e, 404, "model_not_found", "model", "there is no model \"%.80s\" here", rest);
         api_reply_error(s, x, http_header(x, "anthropic-version") ? API_ANTHROPIC : API_OPENAI, &e);
         return;
     }
     tbuf out = {0};
     jw w = jw_start(&out);
-    write_model(&w, s);
+    write_model(&w, h);
     api_reply_json(s, x, 200, &out);
 }
 
@@ -65,11 +67,13 @@ void info_health(server *s, http_exchange *x, const char *rest) {
     jw w = jw_start(&out);
     jw_open(&w, NULL, '{');
     jw_text(&w, "status", words[s->state]);
-    if (s->engine) {
+    if (s->state != SERVER_LOADING) {
         jang_engine_stats stats;
-        jang_engine_get_stats(&stats, s->engine);
-        jw_text(&w, "model", s->id);
-        jw_int(&w, "slots_idle", s->o->engine.n_parallel - stats.n_running);
+        uint64_t page_bytes;
+        server_stats(s, &stats, &page_bytes);
+        int64_t n_slots = (int64_t)s->n_models * s->o->engine.n_parallel;
+        jw_text(&w, "model", s->models[0].id);
+        jw_int(&w, "slots_idle", n_slots - stats.n_running);
         jw_int(&w, "slots_busy", stats.n_running);
         jw_int(&w, "queue", stats.n_waiting);
     }
@@ -77,24 +81,31 @@ void info_health(server *s, http_exchange *x, const char *rest) {
     api_reply_json(s, x, s->state == SERVER_READY ? 200 : 503, &out);
 }
 
-void info_slots(server *s, http_exchange *x, const char *rest) {
+static void write_slots(jw *w, const hosted *h) {
     static const char *const states[] = {"waiting", "prompt", "generating"};
-    (void)rest;
     jang_slot slots[256];
-    size_t n = jang_engine_get_slots(slots, 256, s->engine);
+    size_t n = jang_engine_get_slots(slots, 256, h->engine);
+    for (size_t i = 0; i < (n < 256 ? n : 256); i++) {
+        jw_open(w, NULL, '{');
+        jw_int(w, "id", (int64_t)slots[i].request);
+        jw_int(w, "index", slots[i].index);
+        jw_text(w, "model", h->id);
+        jw_text(w, "state", states[slots[i].state]);
+        jw_int(w, "n_prompt", slots[i].n_prompt);
+        jw_int(w, "n_done", slots[i].n_done);
+        jw_int(w, "n_generated", slots[i].n_generated);
+        jw_int(w, "n_max", slots[i].n_max);
+        jw_close(w);
+    }
+}
+
+void info_slots(server *s, http_exchange *x, const char *rest) {
+    (void)rest;
     tbuf out = {0};
     jw w = jw_start(&out);
     jw_open(&w, NULL, '[');
-    for (size_t i = 0; i < (n < 256 ? n : 256); i++) {
-        jw_open(&w, NULL, '{');
-        jw_int(&w, "id", (int64_t)slots[i].request);
-        jw_int(&w, "index", slots[i].index);
-        jw_text(&w, "state", states[slots[i].state]);
-        jw_int(&w, "n_prompt", slots[i].n_prompt);
-        jw_int(&w, "n_done", slots[i].n_done);
-        jw_int(&w, "n_generated", slots[i].n_generated);
-        jw_int(&w, "n_max", slots[i].n_max);
-        jw_close(&w);
+    for (size_t i = 0; i < s->n_models; i++) {
+        write_slots(&w, &s->models[i]);
     }
     jw_close(&w);
     api_reply_json(s, x, 200, &out);
@@ -105,7 +116,8 @@ void info_slots(server *s, http_exchange *x, const char *rest) {
 void info_cache(server *s, http_exchange *x, const char *rest) {
     (void)rest;
     jang_engine_stats stats;
-    jang_engine_get_stats(&stats, s->engine);
+    uint64_t page_bytes;
+    server_stats(s, &stats, &page_bytes);
     tbuf out = {0};
     jw w = jw_start(&out);
     jw_open(&w, NULL, '{');
@@ -114,7 +126,7 @@ void info_cache(server *s, http_exchange *x, const char *rest) {
     jw_int(&w, "pages", stats.n_pages);
     jw_int(&w, "pages_used", stats.n_pages_used);
     jw_int(&w, "pages_max", stats.n_pages_max);
-    jw_int(&w, "bytes", (int64_t)((uint64_t)stats.n_pages * stats.page_bytes));
+    jw_int(&w, "bytes", (int64_t)page_bytes);
     jw_int(&w, "hits", (int64_t)stats.n_hits);
     jw_int(&w, "misses", (int64_t)stats.n_misses);
     jw_int(&w, "evictions", (int64_t)stats.n_evictions);
@@ -126,7 +138,9 @@ void info_cache(server *s, http_exchange *x, const char *rest) {
 
 void info_cache_clear(server *s, http_exchange *x, const char *rest) {
     (void)rest;
-    jang_engine_clear_cache(s->engine);
+    for (size_t i = 0; i < s->n_models; i++) {
+        jang_engine_clear_cache(s->models[i].engine);
+    }
     tbuf out = {0};
     tbuf_puts(&out, "{\"object\":\"cache\",\"cleared\":true}");
     api_reply_json(s, x, 200, &out);
@@ -148,6 +162,9 @@ static const dialect warm_dialect = {.family = API_OPENAI, .finish = warm_finish
 static bool warm_prompt(server *s, gen_request *g, api_error *e) {
     json_in in = {e, ""};
     const char *text = NULL;
+    if (e->status) {
+        return false;
+    }
     if (!in_text(&in, g->body, "prompt", &text)) {
         return in_wrong(&in, "prompt", "messages, or a prompt", NULL);
     }
@@ -157,7 +174,7 @@ static bool warm_prompt(server *s, gen_request *g, api_error *e) {
         return api_fail(e, 503, "out_of_memory", NULL, "out of memory");
     }
     g->prompts[0] =
-        prompt_ids(s, e, text, strlen(text), JANG_TOKENIZE_ADD_SPECIAL, g->prompt_lengths);
+        prompt_ids(s, g, e, text, strlen(text), JANG_TOKENIZE_ADD_SPECIAL, g->prompt_lengths);
     g->n_prompts = g->prompts[0] != NULL;
     return g->n_prompts > 0;
 }
@@ -170,8 +187,8 @@ void info_cache_warm(server *s, http_exchange *x, const char *rest) {
         return;
     }
     gen_request g;
-    gen_request_init(&g, s, body);
-    bool ok = in_get(body, "messages") ? openai_chat_read(s, &g, &e) : warm_prompt(s, &g, &e);
+    gen_request_init(&g, s, &e, body, false);
+    bool ok = in_get(body, "messages") ? openai_chat_read(&g, &e) : warm_prompt(s, &g, &e);
     g.stream = false;
     g.r.n_max = 0;
     g.r.n = 1;
@@ -184,6 +201,14 @@ void info_cache_warm(server *s, http_exchange *x, const char *rest) {
 }
 
 /* ---- Tokens ---- */
+
+/* The model that a body names, the first otherwise; an unknown name sets the error. */
+static const hosted *body_model(server *s, const json_in *in, json_t *body) {
+    const char *name = NULL;
+    in_text(in, body, "model", &name);
+    const hosted *h = in->error->status ? NULL : hosted_pick(s, in->error, name, false);
+    return h ? h : &s->models[0];
+}
 
 static void reply_tokens(server *s, http_exchange *x, const int32_t *ids, size_t n) {
     tbuf out = {0};
@@ -208,6 +233,7 @@ void info_tokenize(server *s, http_exchange *x, const char *rest) {
     }
     const char *content = NULL;
     bool add_special = false;
+    const hosted *h = body_model(s, &in, body);
     in_bool(&in, body, "add_special", &add_special);
     if (!in_text(&in, body, "content", &content)) {
         in_wrong(&in, "content", "a string", NULL);
@@ -215,7 +241,7 @@ void info_tokenize(server *s, http_exchange *x, const char *rest) {
     int32_t *ids = NULL;
     size_t n = 0;
     unsigned flags = add_special ? JANG_TOKENIZE_ADD_SPECIAL : 0;
-    if (!e.status && jang_tokenize(&ids, &n, s->tok, content, strlen(content), flags) != JANG_OK) {
+    if (!e.status && jang_tokenize(&ids, &n, h->tok, content, strlen(content), flags) != JANG_OK) {
         api_fail(&e, 500, "internal", NULL, "%s", jang_context_error(s->ctx));
     }
     if (e.status) {
@@ -235,6 +261,7 @@ void info_detokenize(server *s, http_exchange *x, const char *rest) {
     if (!body) {
         return;
     }
+    const hosted *h = body_model(s, &in, body);
     json_t *tokens = in_array(&in, body, "tokens");
     size_t n = json_array_size(tokens), n_text = 0;
     int32_t *ids = calloc(n + 1, sizeof *ids);
@@ -242,7 +269,7 @@ void info_detokenize(server *s, http_exchange *x, const char *rest) {
     for (size_t i = 0; ids && i < n; i++) {
         json_int_t id = json_integer_value(json_array_get(tokens, i));
         if (!json_is_integer(json_array_get(tokens, i)) || id < 0 ||
-            id >= jang_tokenizer_size(s->tok)) {
+            id >= jang_tokenizer_size(h->tok)) {
             in_wrong(&in, "tokens", "token ids of this model", json_array_get(tokens, i));
         }
         ids[i] = (int32_t)id;
@@ -250,7 +277,7 @@ void info_detokenize(server *s, http_exchange *x, const char *rest) {
     if (!tokens) {
         in_wrong(&in, "tokens", "an array of token ids", NULL);
     }
-    if (!e.status && (!ids || jang_detokenize(&text, &n_text, s->tok, ids, n, 0) != JANG_OK)) {
+    if (!e.status && (!ids || jang_detokenize(&text, &n_text, h->tok, ids, n, 0) != JANG_OK)) {
         api_fail(&e, 500, "internal", NULL, "%s", jang_context_error(s->ctx));
     }
     if (e.status) {

@@ -118,13 +118,6 @@ static void read_tools(gen_request *g, const json_in *in) {
     gen_read_tool_choice(g, in, NULL);
 }
 
-/* Whether a name is this model's; the tag :latest does not count. */
-static bool names_model(const server *s, const char *name) {
-    size_t n = strlen(name), k = strlen(":latest");
-    n -= n > k && !strcmp(name + n - k, ":latest") ? k : 0;
-    return strlen(s->id) == n && !strncmp(s->id, name, n);
-}
-
 static void read_logprobs(gen_request *g, const json_in *in) {
     int64_t top = 0;
     in_bool(in, g->body, "logprobs", &g->logprobs);
@@ -133,12 +126,8 @@ static void read_logprobs(gen_request *g, const json_in *in) {
     g->r.n_logprobs = g->logprobs ? (int32_t)top : -1;
 }
 
-static void read_common(server *s, gen_request *g, const json_in *in) {
-    const char *name = json_string_value(in_get(g->body, "model"));
+static void read_common(gen_request *g, const json_in *in) {
     g->stream = true;
-    if (!name || !names_model(s, name)) {
-        api_check_model(s, in->error, g->body);
-    }
     read_options(g, in, g->body);
     read_think(g, in, g->body);
     read_format(g, in, g->body);
@@ -159,7 +148,7 @@ static jw begin_line(reply *r) {
     tbuf_clear(&r->out);
     jw w = jw_start(&r->out);
     jw_open(&w, NULL, '{');
-    jw_text(&w, "model", r->server->id);
+    jw_text(&w, "model", r->g.model->id);
     put_time(&w, "created_at", (time_t)api_unix_time());
     return w;
 }
@@ -332,12 +321,20 @@ static const dialect ollama_dialect = {
 
 /* Nothing to answer: the model is loaded, as ever; a keep_alive of 0 would unload it elsewhere. */
 static void reply_loaded(server *s, http_exchange *x, json_t *body, bool generate) {
+    api_error e = {0};
+    gen_request g;
+    gen_request_init(&g, s, &e, body, false);
+    if (e.status) {
+        gen_request_free(&g);
+        api_reply_error(s, x, API_OLLAMA, &e);
+        return;
+    }
     json_t *keep = in_get(body, "keep_alive");
     bool unload = json_is_integer(keep) && json_integer_value(keep) == 0;
     tbuf out = {0};
     jw w = jw_start(&out);
     jw_open(&w, NULL, '{');
-    jw_text(&w, "model", s->id);
+    jw_text(&w, "model", g.model->id);
     put_time(&w, "created_at", (time_t)api_unix_time());
     if (generate) {
         jw_text(&w, "response", "");
@@ -350,7 +347,7 @@ static void reply_loaded(server *s, http_exchange *x, json_t *body, bool generat
     jw_bool(&w, "done", true);
     jw_text(&w, "done_reason", unload ? "unload" : "load");
     jw_close(&w);
-    json_decref(body);
+    gen_request_free(&g);
     api_reply_json(s, x, 200, &out);
 }
 
@@ -384,9 +381,9 @@ void ollama_chat(server *s, http_exchange *x, const char *rest) {
         return;
     }
     gen_request g;
-    gen_request_init(&g, s, body);
+    gen_request_init(&g, s, &e, body, false);
     g.is_chat = true;
-    read_common(s, &g, &in);
+    read_common(&g, &in);
     read_tools(&g, &in);
     read_messages(&g, &in, list);
     start(s, x, &g, &e, false);
@@ -400,7 +397,7 @@ static void raw_prompt(server *s, gen_request *g, api_error *e, const char *prom
         return;
     }
     g->prompts[0] =
-        prompt_ids(s, e, prompt, strlen(prompt), JANG_TOKENIZE_ADD_SPECIAL, g->prompt_lengths);
+        prompt_ids(s, g, e, prompt, strlen(prompt), JANG_TOKENIZE_ADD_SPECIAL, g->prompt_lengths);
     g->n_prompts = g->prompts[0] != NULL;
 }
 
@@ -417,10 +414,7 @@ void ollama_generate(server *s, http_exchange *x, const char *rest) {
     in_text(&in, body, "prompt", &prompt);
     in_text(&in, body, "system", &system);
     in_bool(&in, body, "raw", &raw);
-    if (in_text(&in, body, "suffix", &suffix) && *suffix) {
-        api_fail(&e, 422, "unsupported", "suffix",
-                 "suffix: this model does not fill in the middle");
-    }
+    in_text(&in, body, "suffix", &suffix);
     if (json_array_size(in_get(body, "images"))) {
         api_fail(&e, 422, "unsupported", "images", "images: this model reads text only");
     }
@@ -433,10 +427,17 @@ void ollama_generate(server *s, http_exchange *x, const char *rest) {
         return;
     }
     gen_request g;
-    gen_request_init(&g, s, body);
-    g.is_chat = !raw && s->info->has_chat_template;
-    read_common(s, &g, &in);
-    if (!g.is_chat) {
+    gen_request_init(&g, s, &e, body, false);
+    bool fills = suffix && *suffix && infill_check(&g, &e, suffix);
+    g.is_chat = !raw && !fills && g.model->info->has_chat_template;
+    read_common(&g, &in);
+    if (fills) {
+        tbuf whole = {0};
+        infill_prompt(&whole, g.model->infill, prompt, suffix);
+        infill_ends(s, &g);
+        raw_prompt(s, &g, &e, tbuf_text(&whole));
+        tbuf_free(&whole);
+    } else if (!g.is_chat) {
         raw_prompt(s, &g, &e, prompt);
     } else {
         g.messages = json_array();
@@ -452,19 +453,19 @@ void ollama_generate(server *s, http_exchange *x, const char *rest) {
 
 /* ---- Models ---- */
 
-static void put_details(jw *w, const server *s) {
+static void put_details(jw *w, const hosted *h) {
     char size[32];
-    double n = (double)s->info->n_params;
+    double n = (double)h->info->n_params;
     snprintf(size, sizeof size, n >= 1e9 ? "%.1fB" : "%.0fM", n >= 1e9 ? n / 1e9 : n / 1e6);
     jw_open(w, "details", '{');
     jw_text(w, "parent_model", "");
     jw_text(w, "format", "jang");
-    jw_text(w, "family", s->info->family);
+    jw_text(w, "family", h->info->family);
     jw_open(w, "families", '[');
-    jw_text(w, NULL, s->info->family);
+    jw_text(w, NULL, h->info->family);
     jw_close(w);
     jw_text(w, "parameter_size", size);
-    jw_text(w, "quantization_level", s->info->profile);
+    jw_text(w, "quantization_level", h->info->profile);
     jw_close(w);
 }
 
@@ -491,10 +492,10 @@ static bool hash_file(const char *path, const char *name, char digest[65]) {
 
 /* SHA-256 of the list of weights; of the config where there is none, of the beginning where the
  * model is one file. */
-static void put_digest(jw *w, const server *s) {
+static void put_digest(jw *w, const hosted *h) {
     static const char *const names[] = {"model.safetensors.index.json", "config.json", ""};
     char digest[65] = "";
-    for (size_t i = 0; i < 3 && !hash_file(s->info->path, names[i], digest); i++) {
+    for (size_t i = 0; i < 3 && !hash_file(h->info->path, names[i], digest); i++) {
         digest[0] = 0;
     }
     jw_text(w, "digest", digest);
@@ -505,19 +506,21 @@ static void reply_list(server *s, http_exchange *x, bool running) {
     jw w = jw_start(&out);
     jw_open(&w, NULL, '{');
     jw_open(&w, "models", '[');
-    jw_open(&w, NULL, '{');
-    jw_text(&w, "name", s->id);
-    jw_text(&w, "model", s->id);
-    put_time(&w, "modified_at", (time_t)s->created);
-    jw_int(&w, "size", (int64_t)s->info->weight_bytes);
-    put_digest(&w, s);
-    put_details(&w, s);
-    if (running) {
-        put_time(&w, "expires_at", (time_t)api_unix_time() + 365 * 86400);
-        jw_int(&w, "size_vram", 0);
-        jw_int(&w, "context_length", s->n_context);
+    for (const hosted *h = s->models; h < s->models + s->n_models; h++) {
+        jw_open(&w, NULL, '{');
+        jw_text(&w, "name", h->id);
+        jw_text(&w, "model", h->id);
+        put_time(&w, "modified_at", (time_t)h->created);
+        jw_int(&w, "size", (int64_t)h->info->weight_bytes);
+        put_digest(&w, h);
+        put_details(&w, h);
+        if (running) {
+            put_time(&w, "expires_at", (time_t)api_unix_time() + 365 * 86400);
+            jw_int(&w, "size_vram", 0);
+            jw_int(&w, "context_length", h->n_context);
+        }
+        jw_close(&w);
     }
-    jw_close(&w);
     jw_close(&w);
     jw_close(&w);
     api_reply_json(s, x, 200, &out);
@@ -540,25 +543,26 @@ void ollama_version(server *s, http_exchange *x, const char *rest) {
     api_reply_json(s, x, 200, &out);
 }
 
-static bool known_model(server *s, http_exchange *x, json_t *body) {
+static const hosted *known_model(server *s, http_exchange *x, json_t *body) {
     api_error e = {0};
     json_in in = {&e, ""};
     const char *name = "";
     if (!in_text(&in, body, "model", &name)) {
         in_text(&in, body, "name", &name);
     }
-    if (!e.status && names_model(s, name)) {
-        return true;
+    const hosted *h = e.status ? NULL : hosted_find(s, name);
+    if (h) {
+        return h;
     }
     api_fail(&e, 404, "model_not_found", "model", "model '%.80s' not found", name);
     api_reply_error(s, x, API_OLLAMA, &e);
-    return false;
+    return NULL;
 }
 
-static void put_parameters(jw *w, const server *s) {
-    const jang_sampling *p = &s->defaults.sampling;
+static void put_parameters(jw *w, const hosted *h) {
+    const jang_sampling *p = &h->defaults.sampling;
     tbuf file = {0}, text = {0};
-    tbuf_printf(&file, "FROM %s\n", s->id);
+    tbuf_printf(&file, "FROM %s\n", h->id);
     tbuf_printf(&text, "temperature %g\ntop_k %d\ntop_p %g\nmin_p %g", (double)p->temperature,
                 (int)p->top_k, (double)p->top_p, (double)p->min_p);
     jw_text(w, "modelfile", tbuf_text(&file));
@@ -570,37 +574,41 @@ static void put_parameters(jw *w, const server *s) {
 void ollama_show(server *s, http_exchange *x, const char *rest) {
     (void)rest;
     json_t *body = api_read_body(s, x, API_OLLAMA);
-    if (!body || !known_model(s, x, body)) {
+    const hosted *h = body ? known_model(s, x, body) : NULL;
+    if (!h) {
         json_decref(body);
         return;
     }
     char key[128];
     tbuf out = {0};
     jw w = jw_start(&out);
-    const char *text = jang_chat_template(s->tok);
+    const char *text = jang_chat_template(h->tok);
     jw_open(&w, NULL, '{');
-    put_parameters(&w, s);
+    put_parameters(&w, h);
     jw_text(&w, "template", text ? text : "");
-    put_details(&w, s);
+    put_details(&w, h);
     jw_open(&w, "model_info", '{');
-    jw_text(&w, "general.architecture", s->info->family);
-    jw_int(&w, "general.parameter_count", s->info->n_params);
-    snprintf(key, sizeof key, "%.80s.context_length", s->info->family);
-    jw_int(&w, key, s->n_context);
-    snprintf(key, sizeof key, "%.80s.embedding_length", s->info->family);
-    jw_int(&w, key, s->info->n_embd);
+    jw_text(&w, "general.architecture", h->info->family);
+    jw_int(&w, "general.parameter_count", h->info->n_params);
+    snprintf(key, sizeof key, "%.80s.context_length", h->info->family);
+    jw_int(&w, key, h->n_context);
+    snprintf(key, sizeof key, "%.80s.embedding_length", h->info->family);
+    jw_int(&w, key, h->info->n_embd);
     jw_close(&w);
     jw_open(&w, "capabilities", '[');
     jw_text(&w, NULL, "completion");
-    if (s->info->has_chat_template) {
+    if (h->info->has_chat_template) {
         jw_text(&w, NULL, "tools");
     }
-    if (s->reasoning) {
+    if (h->reasoning) {
         jw_text(&w, NULL, "thinking");
+    }
+    if (h->infill) {
+        jw_text(&w, NULL, "insert");
     }
     jw_text(&w, NULL, "embedding");
     jw_close(&w);
-    put_time(&w, "modified_at", (time_t)s->created);
+    put_time(&w, "modified_at", (time_t)h->created);
     jw_close(&w);
     json_decref(body);
     api_reply_json(s, x, 200, &out);

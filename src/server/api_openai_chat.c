@@ -83,11 +83,11 @@ static void read_switches(gen_request *g, const json_in *in, json_t *body) {
     in_bool(in, body, "parallel_tool_calls", &g->parallel_tools);
 }
 
-bool openai_chat_read(server *s, gen_request *g, api_error *e) {
+bool openai_chat_read(gen_request *g, api_error *e) {
     json_in in = {e, ""};
     json_t *body = g->body;
     g->is_chat = true;
-    if (!api_check_model(s, e, body)) {
+    if (e->status) {
         return false;
     }
     g->messages = messages_read(e, in_get(body, "messages"));
@@ -115,8 +115,8 @@ static jw begin_chunk(reply *r) {
     jw_text(&w, "id", r->id);
     jw_text(&w, "object", "chat.completion.chunk");
     jw_int(&w, "created", r->created);
-    jw_text(&w, "model", r->server->id);
-    jw_text(&w, "system_fingerprint", r->server->fingerprint);
+    jw_text(&w, "model", r->g.model->id);
+    jw_text(&w, "system_fingerprint", r->g.model->fingerprint);
     return w;
 }
 
@@ -256,8 +256,8 @@ static void finish_whole(reply *r) {
     jw_text(&w, "id", r->id);
     jw_text(&w, "object", "chat.completion");
     jw_int(&w, "created", r->created);
-    jw_text(&w, "model", r->server->id);
-    jw_text(&w, "system_fingerprint", r->server->fingerprint);
+    jw_text(&w, "model", r->g.model->id);
+    jw_text(&w, "system_fingerprint", r->g.model->fingerprint);
     jw_open(&w, "choices", '[');
     for (size_t i = 0; i < r->n_answers; i++) {
         write_choice(&w, &r->answers[i]);
@@ -295,8 +295,8 @@ void openai_chat(server *s, http_exchange *x, const char *rest) {
         return;
     }
     gen_request g;
-    gen_request_init(&g, s, body);
-    if (!openai_chat_read(s, &g, &e)) {
+    gen_request_init(&g, s, &e, body, false);
+    if (!openai_chat_read(&g, &e)) {
         gen_request_free(&g);
         api_reply_error(s, x, API_OPENAI, &e);
         return;
@@ -318,10 +318,10 @@ void openai_apply_template(server *s, http_exchange *x, const char *rest) {
         return;
     }
     gen_request g;
-    gen_request_init(&g, s, body);
+    gen_request_init(&g, s, &e, body, false);
     char *text = NULL;
     size_t n = 0;
-    if (openai_chat_read(s, &g, &e) && prompt_render(s, &g, &e, &text, &n)) {
+    if (openai_chat_read(&g, &e) && prompt_render(s, &g, &e, &text, &n)) {
         tbuf out = {0};
         jw w = jw_start(&out);
         jw_open(&w, NULL, '{');

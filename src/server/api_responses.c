@@ -191,7 +191,7 @@ static bool read_request(server *s, gen_request *g, api_error *e) {
     json_in in = {e, ""};
     json_t *body = g->body;
     g->is_chat = true;
-    if (!api_check_model(s, e, body)) {
+    if (e->status) {
         return false;
     }
     read_input(s, g, &in);
@@ -282,7 +282,7 @@ static void write_response(jw *w, const reply *r, const char *status, const item
     jw_text(w, "object", "response");
     jw_int(w, "created_at", r->created);
     jw_text(w, "status", status);
-    jw_text(w, "model", r->server->id);
+    jw_text(w, "model", r->g.model->id);
     jw_open(w, "output", '[');
     if (it && it->done.n) {
         jw_raw(w, NULL, it->done.data, it->done.n);
@@ -565,7 +565,7 @@ void responses_create(server *s, http_exchange *x, const char *rest) {
         return;
     }
     gen_request g;
-    gen_request_init(&g, s, body);
+    gen_request_init(&g, s, &e, body, false);
     if (!read_request(s, &g, &e)) {
         gen_request_free(&g);
         api_reply_error(s, x, API_OPENAI, &e);
@@ -640,7 +640,7 @@ void responses_cancel(server *s, http_exchange *x, const char *rest) {
     for (reply *r = s->first; r; r = r->next) {
         if (!strcmp(r->id, id)) {
             for (size_t i = 0; i < r->g.n_prompts; i++) {
-                jang_engine_cancel(s->engine, r->requests[i]);
+                jang_engine_cancel(r->g.model->engine, r->requests[i]);
             }
             tbuf out = {0};
             jw w = jw_start(&out);

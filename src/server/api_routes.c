@@ -153,16 +153,6 @@ json_t *api_read_body(server *s, http_exchange *x, api_family family) {
     return body;
 }
 
-bool api_check_model(server *s, api_error *e, json_t *body) {
-    json_in in = {e, ""};
-    const char *name = NULL;
-    if (!in_text(&in, body, "model", &name) || !s->o->strict_model || !strcmp(name, s->id)) {
-        return !e->status;
-    }
-    return api_fail(e, 404, "model_not_found", "model",
-                    "model: there is no \"%.80s\" here, only \"%.80s\"", name, s->id);
-}
-
 void api_make_id(server *s, char *out, size_t n_bytes, const char *prefix) {
     tbuf id = {0};
     tbuf_puts(&id, prefix);

@@ -40,10 +40,11 @@ static void part_args(void *user, size_t index, const char *json, size_t n_bytes
 static bool make_parser(answer *a) {
     reply *r = a->reply;
     server *s = r->server;
+    const hosted *h = r->g.model;
     msg_sink sink = {.user = a, .text = part_text, .call = part_call, .args = part_args};
     msg_options o = {.format =
-                         r->g.tools ? (s->format ? s->format : tool_format_find("hermes")) : NULL,
-                     .reasoning = s->reasoning,
+                         r->g.tools ? (h->format ? h->format : tool_format_find("hermes")) : NULL,
+                     .reasoning = h->reasoning,
                      .tools = &r->tools,
                      .reasoning_open = r->reasoning_open,
                      .reasoning_inline = s->o->inline_reasoning || r->g.inline_reasoning,
@@ -90,7 +91,7 @@ static void reply_free(reply *r) {
 static void cancel_all(reply *r) {
     for (size_t i = 0; i < r->g.n_prompts; i++) {
         if (r->requests[i]) {
-            jang_engine_cancel(r->server->engine, r->requests[i]);
+            jang_engine_cancel(r->g.model->engine, r->requests[i]);
         }
     }
     r->cancelled = true;
@@ -153,7 +154,7 @@ static bool make_grammar(server *s, reply *r, api_error *e) {
     if (!has_tools) {
         return true;
     }
-    const tool_format *f = s->format ? s->format : tool_format_find("hermes");
+    const tool_format *f = g->model->format ? g->model->format : tool_format_find("hermes");
     json_t *otherwise = format_part(g);
     tbuf text = {0};
     bool ok = true;
@@ -191,17 +192,20 @@ static bool submit_error(api_error *e, jang_status status, const jang_message *w
     return api_fail(e, 503, "out_of_memory", NULL, "%s", why->text);
 }
 
-static bool submit(server *s, reply *r, api_error *e) {
+static bool submit(reply *r, api_error *e) {
+    const hosted *h = r->g.model;
     jang_request q = r->g.r;
-    bool marked = r->g.is_chat && (s->reasoning || (r->g.tools && r->g.tool_mode != TOOLS_NONE));
+    bool marked = r->g.is_chat && (h->reasoning || (r->g.tools && r->g.tool_mode != TOOLS_NONE));
     q.special_text = marked;
     q.stop = r->g.stop;
     q.n_stop = r->g.n_stop;
+    q.end_ids = r->g.ends;
+    q.n_end_ids = r->g.n_ends;
     q.grammar = r->grammar;
     q.user = r;
-    if (r->g.is_chat && s->reasoning && s->reasoning->open) {
-        q.thinking.open = s->reasoning->open;
-        q.thinking.close = s->reasoning->close;
+    if (r->g.is_chat && h->reasoning && h->reasoning->open) {
+        q.thinking.open = h->reasoning->open;
+        q.thinking.close = h->reasoning->close;
         q.thinking.is_open = r->reasoning_open;
     }
     for (size_t i = r->n_submitted; i < r->g.n_prompts; i++) {
@@ -209,22 +213,22 @@ static bool submit(server *s, reply *r, api_error *e) {
         q.prompt = r->g.prompts[i];
         q.n_prompt = r->g.prompt_lengths[i];
         jang_status status = JANG_ERR_FULL;
-        int32_t own = r->g.max_context, limit = own && own < s->n_context ? own : s->n_context;
+        int32_t own = r->g.max_context, limit = own && own < h->n_context ? own : h->n_context;
         if (q.n_prompt + 1 > (size_t)limit) {
             snprintf(why.text, sizeof why.text,
                      "the prompt has %zu tokens, and the context %s is %d", q.n_prompt,
-                     limit == s->n_context ? "of the model" : "asked for", (int)limit);
+                     limit == h->n_context ? "of the model" : "asked for", (int)limit);
         } else {
             int32_t room = limit - (int32_t)q.n_prompt;
             q.n_max = r->g.r.n_max;
             if (own && q.task == JANG_TASK_GENERATE && (q.n_max < 0 || q.n_max > room)) {
                 q.n_max = room;
             }
-            status = jang_engine_submit(&r->requests[i], s->engine, &q, &why);
+            status = jang_engine_submit(&r->requests[i], h->engine, &q, &why);
             if (status == JANG_ERR_UNSUPPORTED && r->g.tool_mode == TOOLS_AUTO &&
                 !r->g.has_grammar) {
                 q.grammar = NULL; /* calls that nobody demands may also go unguarded */
-                status = jang_engine_submit(&r->requests[i], s->engine, &q, &why);
+                status = jang_engine_submit(&r->requests[i], h->engine, &q, &why);
             }
         }
         if (status == JANG_ERR_BUSY && r->n_running && q.task != JANG_TASK_GENERATE) {
@@ -260,7 +264,7 @@ static bool prepare(server *s, reply *r, api_error *e) {
             return api_fail(e, 503, "out_of_memory", NULL, "out of memory");
         }
     }
-    return submit(s, r, e);
+    return submit(r, e);
 }
 
 reply *gen_start(server *s, http_exchange *x, const dialect *d, gen_request *g,
@@ -449,8 +453,7 @@ static void end_reply(reply *r) {
 /* Gives the engine the prompts that its queue had no room for. */
 static void submit_more(reply *r) {
     api_error e = {0};
-    if (r->n_submitted < r->g.n_prompts && r->x && !r->failed && !r->cancelled &&
-        !submit(r->server, r, &e)) {
+    if (r->n_submitted < r->g.n_prompts && r->x && !r->failed && !r->cancelled && !submit(r, &e)) {
         reply_fail(r, &e);
     }
 }

@@ -7,8 +7,14 @@
 
 #define BIASES_MAX 4096
 
-void gen_request_init(gen_request *g, server *s, json_t *body) {
-    *g = (gen_request){.r = s->defaults, .body = body, .timeout = s->o->timeout};
+void gen_request_init(gen_request *g, server *s, api_error *e, json_t *body, bool embeds) {
+    json_in in = {e, ""};
+    const char *name = NULL;
+    in_text(&in, body, "model", &name);
+    hosted *model = e->status ? NULL : hosted_pick(s, e, name, embeds);
+    model = model ? model : &s->models[0];
+    *g =
+        (gen_request){.model = model, .r = model->defaults, .body = body, .timeout = s->o->timeout};
     g->parallel_tools = true;
     g->kwargs = json_object();
     g->r.sampling.seed = (uint64_t)random();

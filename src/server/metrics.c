@@ -108,6 +108,48 @@ static double resident_bytes(void) {
     return (double)pages * (double)sysconf(_SC_PAGESIZE);
 }
 
+static void add_stats(jang_engine_stats *sum, const jang_engine_stats *one) {
+    sum->n_running += one->n_running;
+    sum->n_waiting += one->n_waiting;
+    sum->n_requests += one->n_requests;
+    sum->n_cancelled += one->n_cancelled;
+    sum->n_failed += one->n_failed;
+    sum->n_preempted += one->n_preempted;
+    sum->n_prompt += one->n_prompt;
+    sum->n_cached += one->n_cached;
+    sum->n_cached_disk += one->n_cached_disk;
+    sum->n_generated += one->n_generated;
+    sum->n_draft += one->n_draft;
+    sum->n_draft_accepted += one->n_draft_accepted;
+    sum->n_steps += one->n_steps;
+    sum->n_step_answers += one->n_step_answers;
+    sum->n_step_tokens += one->n_step_tokens;
+    for (size_t i = 0; i < sizeof sum->batch_sizes / sizeof sum->batch_sizes[0]; i++) {
+        sum->batch_sizes[i] += one->batch_sizes[i];
+    }
+    sum->n_pages += one->n_pages;
+    sum->n_pages_max += one->n_pages_max;
+    sum->n_pages_used += one->n_pages_used;
+    sum->n_pages_cached += one->n_pages_cached;
+    sum->n_evictions += one->n_evictions;
+    sum->n_hits += one->n_hits;
+    sum->n_misses += one->n_misses;
+    sum->disk_bytes += one->disk_bytes;
+    sum->disk_pages += one->disk_pages;
+    sum->disk_errors += one->disk_errors;
+}
+
+void server_stats(const server *s, jang_engine_stats *out, uint64_t *page_bytes) {
+    *out = (jang_engine_stats){0};
+    *page_bytes = 0;
+    for (size_t i = 0; s->state != SERVER_LOADING && i < s->n_models; i++) {
+        jang_engine_stats one;
+        jang_engine_get_stats(&one, s->models[i].engine);
+        add_stats(out, &one);
+        *page_bytes += (uint64_t)one.n_pages * one.page_bytes;
+    }
+}
+
 static void put_batch_sizes(tbuf *out, const jang_engine_stats *e) {
     uint64_t sum = 0;
     head(out, "jang_batch_size", "histogram", "Answers in a step.");
@@ -122,10 +164,9 @@ static void put_batch_sizes(tbuf *out, const jang_engine_stats *e) {
 }
 
 static void put_engine(tbuf *out, const server *s) {
-    jang_engine_stats e = {0};
-    if (s->engine) {
-        jang_engine_get_stats(&e, s->engine);
-    }
+    jang_engine_stats e;
+    uint64_t page_bytes;
+    server_stats(s, &e, &page_bytes);
     put_number(out, "jang_requests_running", "gauge", "Answers being computed.", e.n_running);
     put_number(out, "jang_requests_waiting", "gauge", "Requests in the queue.", e.n_waiting);
     put_number(out, "jang_prompt_tokens_total", "counter", "Tokens of prompts.",
@@ -174,8 +215,10 @@ void info_metrics(server *s, http_exchange *x, const char *rest) {
     put_number(&out, "jang_model_load_seconds", "gauge", "Time to load the model.",
                s->load_seconds);
     head(&out, "jang_build_info", "gauge", "What runs here.");
-    tbuf_printf(&out, "jang_build_info{version=\"%s\",backend=\"%s\",model=\"%s\"} 1\n",
-                jang_version(), s->info ? s->info->backend : "", s->id ? s->id : "");
+    for (const hosted *h = s->models; h < s->models + s->n_models; h++) {
+        tbuf_printf(&out, "jang_build_info{version=\"%s\",backend=\"%s\",model=\"%s\"} 1\n",
+                    jang_version(), h->info ? h->info->backend : "", h->id);
+    }
     metrics_count(s, "/metrics", 200);
     http_reply(x, 200, "text/plain; version=0.0.4", tbuf_text(&out), out.n);
     tbuf_free(&out);

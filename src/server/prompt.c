@@ -112,8 +112,8 @@ static json_t *without_system(json_t *messages) {
 /* ---- Rendering ---- */
 
 /* gpt-oss calls past reasoning thinking, and takes it or a text beside calls, not both. */
-static void adapt_reasoning(const server *s, json_t *messages) {
-    bool channels = s->format && !s->format->scan;
+static void adapt_reasoning(const hosted *h, json_t *messages) {
+    bool channels = h->format && !h->format->scan;
     for (size_t i = 0; i < json_array_size(messages); i++) {
         json_t *m = json_array_get(messages, i);
         json_t *text = json_object_get(m, "reasoning_content");
@@ -131,19 +131,20 @@ static void adapt_reasoning(const server *s, json_t *messages) {
     }
 }
 
-static jang_status render(server *s, const gen_request *g, json_t *messages, bool add_prompt,
-                          char **text, size_t *n_bytes) {
+static jang_status render(const gen_request *g, json_t *messages, bool add_prompt, char **text,
+                          size_t *n_bytes) {
     json_t *context = json_object();
     json_object_set(context, "messages", messages);
     json_object_set_new(context, "add_generation_prompt", json_boolean(add_prompt));
-    if (g->tools && g->tool_mode != TOOLS_NONE && s->template_has_tools) {
+    if (g->tools && g->tool_mode != TOOLS_NONE && g->model->template_has_tools) {
         json_object_set(context, "tools", g->tools);
         json_object_set(context, "xml_tools", g->tools); /* SmolLM3's name for it */
     }
     json_object_update(context, g->kwargs);
     char *json = json_dumps(context, JSON_COMPACT);
     json_decref(context);
-    jang_status status = json ? jang_chat_prompt(text, n_bytes, s->tok, json) : JANG_ERR_MEMORY;
+    jang_status status =
+        json ? jang_chat_prompt(text, n_bytes, g->model->tok, json) : JANG_ERR_MEMORY;
     free(json);
     return status;
 }
@@ -173,11 +174,11 @@ static char *take_text(server *s, char *rendered, size_t *n_bytes, json_t *last)
 }
 
 bool prompt_render(server *s, gen_request *g, api_error *e, char **text, size_t *n_bytes) {
-    bool plain = !s->template_has_tools;
+    bool plain = !g->model->template_has_tools;
     json_t *messages =
         plain ? plain_messages(g->messages, g->tool_mode != TOOLS_NONE ? g->tools : NULL)
               : json_deep_copy(g->messages);
-    adapt_reasoning(s, messages);
+    adapt_reasoning(g->model, messages);
     size_t n = json_array_size(messages);
     json_t *last = NULL;
     if (g->continue_final && n > 1 && has_role(json_array_get(messages, n - 1), "assistant")) {
@@ -190,10 +191,10 @@ bool prompt_render(server *s, gen_request *g, api_error *e, char **text, size_t 
         add_prompt = json_is_true(asked);
     }
     char *rendered = NULL;
-    jang_status status = render(s, g, messages, add_prompt, &rendered, n_bytes);
+    jang_status status = render(g, messages, add_prompt, &rendered, n_bytes);
     json_t *joined = status == JANG_ERR_FORMAT ? without_system(messages) : NULL;
     if (joined) {
-        status = render(s, g, joined, add_prompt, &rendered, n_bytes);
+        status = render(g, joined, add_prompt, &rendered, n_bytes);
         json_decref(joined);
     }
     bool ok = status == JANG_OK || render_fail(s, e, status);
@@ -207,10 +208,10 @@ bool prompt_render(server *s, gen_request *g, api_error *e, char **text, size_t 
     return ok;
 }
 
-int32_t *prompt_ids(server *s, api_error *e, const char *text, size_t n_bytes, unsigned flags,
-                    size_t *n_ids) {
+int32_t *prompt_ids(server *s, const gen_request *g, api_error *e, const char *text, size_t n_bytes,
+                    unsigned flags, size_t *n_ids) {
     int32_t *ids = NULL;
-    jang_status status = jang_tokenize(&ids, n_ids, s->tok, text, n_bytes, flags);
+    jang_status status = jang_tokenize(&ids, n_ids, g->model->tok, text, n_bytes, flags);
     if (status != JANG_OK) {
         api_fail(e, 500, "internal", NULL, "%s", jang_context_error(s->ctx));
         return NULL;
@@ -233,9 +234,9 @@ bool prompt_make(server *s, gen_request *g, api_error *e, bool *reasoning_open) 
     if (!prompt_render(s, g, e, &text, &n_bytes)) {
         return false;
     }
-    *reasoning_open = reasoning_is_open(s->reasoning, text, n_bytes);
+    *reasoning_open = reasoning_is_open(g->model->reasoning, text, n_bytes);
     size_t n_ids = 0;
-    int32_t *ids = prompt_ids(s, e, text, n_bytes, 0, &n_ids);
+    int32_t *ids = prompt_ids(s, g, e, text, n_bytes, 0, &n_ids);
     free(text);
     if (!ids) {
         return false;

@@ -1,4 +1,5 @@
-/* serve.c - the life of the server: two threads, the engine's (the caller's) and HTTP's.
+/* serve.c - the life of the server: a thread for HTTP, and one for each model's engine (of
+ * which the caller's is the first).
  *
  * The socket listens at once and answers 503 until the model is there. A signal stops it: new
  * requests are refused, those that run get some time to end, then they are ended. */
@@ -11,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 /* ---- Signals: handlers reach static variables only ---- */
@@ -35,13 +35,29 @@ static void catch_signals(void) {
 
 /* ---- The HTTP thread ---- */
 
-typedef struct life {
+typedef struct life life;
+
+/* A model's engine and the thread that owns it. */
+typedef struct worker {
+    life *life;
+    hosted *h;
+    jang_context *ctx;
+    jang_model *model, *draft;
+    jang_engine *engine;
+    pthread_t thread; /* of all but the first, which has the caller's */
+    bool failed;
+} worker;
+
+struct life {
     server s;              /* first: the HTTP callbacks get a life, and the engine a server */
-    pthread_mutex_t mutex; /* of ready, done */
-    bool ready;            /* the model is there: the HTTP thread takes it over */
-    bool done;             /* the HTTP thread has ended its requests */
-    jang_engine *engine;   /* handed over with ready */
-} life;
+    pthread_mutex_t mutex; /* of all below but the workers */
+    pthread_cond_t next_turn;
+    uint64_t turn, n_turns; /* of the engines: whose it is, and how many were asked for */
+    bool ready;             /* the models are there: the HTTP thread takes them over */
+    bool done;              /* the HTTP thread has ended its requests */
+    worker workers[SERVE_LIST_MAX];
+    size_t n_workers; /* written before ready was */
+};
 
 static bool get_flag(life *l, const bool *flag) {
     pthread_mutex_lock(&l->mutex);
@@ -65,10 +81,12 @@ static void on_gone(void *user, http_exchange *x) {
 static void on_wake(void *user) {
     life *l = user;
     if (l->s.state == SERVER_LOADING && get_flag(l, &l->ready)) {
-        l->s.engine = l->engine; /* written before ready was */
+        for (size_t i = 0; i < l->n_workers; i++) {
+            l->s.models[i].engine = l->workers[i].engine;
+        }
         l->s.state = SERVER_READY;
     }
-    if (l->s.engine) {
+    if (l->s.models[0].engine) {
         gen_take_events(&l->s);
     }
 }
@@ -96,8 +114,8 @@ static void *http_main(void *arg) {
     http_server_run(l->s.http);
     pthread_mutex_lock(&l->mutex);
     l->done = true;
-    if (l->engine) {
-        jang_engine_wake(l->engine);
+    for (size_t i = 0; l->ready && i < l->n_workers; i++) {
+        jang_engine_wake(l->workers[i].engine);
     }
     pthread_mutex_unlock(&l->mutex);
     return NULL;
@@ -105,80 +123,45 @@ static void *http_main(void *arg) {
 
 /* ---- Loading ---- */
 
-static char *base_name(const char *path) {
-    size_t n = strlen(path);
-    while (n > 1 && path[n - 1] == '/') {
-        n--;
-    }
-    size_t from = n;
-    while (from && path[from - 1] != '/') {
-        from--;
-    }
-    return strndup(path + from, n - from);
-}
-
-/* FNV-1a over what tells models apart. */
-static void make_fingerprint(server *s) {
-    uint64_t h = 0xCBF29CE484222325u;
-    char text[512];
-    int n = snprintf(text, sizeof text, "%s|%s|%lld|%llu|%lld", s->info->family, s->info->profile,
-                     (long long)s->info->n_params, (unsigned long long)s->info->weight_bytes,
-                     (long long)s->created);
-    for (int i = 0; i < n && i < (int)sizeof text - 1; i++) {
-        h = (h ^ (unsigned char)text[i]) * 0x100000001B3u;
-    }
-    snprintf(s->fingerprint, sizeof s->fingerprint, "jang-%s-%08llx", jang_version(),
-             (unsigned long long)(h & 0xFFFFFFFFu));
-}
-
-static bool choose_formats(server *s, char *error, size_t n) {
-    const char *text = jang_chat_template(s->tok);
-    const char *tools = s->o->tool_format, *reasoning = s->o->reasoning_format;
-    s->format = tools ? tool_format_find(tools) : tool_format_detect(text);
-    s->reasoning = reasoning ? reasoning_find(reasoning) : reasoning_detect(text);
-    if (tools && !s->format && strcmp(tools, "none")) {
-        snprintf(error, n, "--tool-format %s: there is no such format", tools);
-        return false;
-    }
-    if (reasoning && !s->reasoning && strcmp(reasoning, "none")) {
-        snprintf(error, n, "--reasoning-format %s: there is no such format", reasoning);
-        return false;
-    }
-    s->template_has_tools = text && strstr(text, "tools") != NULL;
-    return true;
-}
-
-/* The HTTP thread's context and tokenizer. */
+/* The HTTP thread's context and tokenizers. */
 static bool open_text(server *s, char *error, size_t n) {
     jang_context_options options = jang_context_options_default();
     options.n_threads = 1;
     jang_status status = jang_context_new(&s->ctx, &options);
-    if (status == JANG_OK) {
-        status = jang_tokenizer_open(&s->tok, s->ctx, s->o->model);
-    }
     if (status != JANG_OK) {
-        snprintf(error, n, "%s", s->ctx ? jang_context_error(s->ctx) : jang_status_name(status));
+        snprintf(error, n, "%s", jang_status_name(status));
         return false;
     }
-    struct stat st;
-    s->created = stat(s->o->model, &st) == 0 ? (int64_t)st.st_mtime : api_unix_time();
-    s->id = s->o->alias ? strdup(s->o->alias) : base_name(s->o->model);
-    return s->id && choose_formats(s, error, n);
+    bool ok = true;
+    for (size_t i = 0; ok && i < s->o->n_models; i++) {
+        ok = hosted_open(s, &s->models[s->n_models++], s->o->models[i], error, n);
+    }
+    if (ok && s->o->embedding_model) {
+        hosted *h = &s->models[s->n_models++];
+        h->embeds = true;
+        ok = hosted_open(s, h, s->o->embedding_model, error, n);
+    }
+    return ok;
 }
-
-typedef struct loaded {
-    jang_context *ctx;
-    jang_model *model, *draft;
-    jang_engine *engine;
-} loaded;
 
 static void log_line(void *user, const char *line) {
     const serve_options *o = user;
     o->log(line);
 }
 
-static bool load(life *l, loaded *m, char *error, size_t n) {
+/* What one of several engines gets of the memory and the disk. */
+static void divide(jang_engine_options *e, size_t n) {
+    if (n > 1) {
+        uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+        e->kv_budget = (e->kv_budget ? e->kv_budget : memory / 4) / n;
+        e->disk_cache_bytes /= n;
+    }
+}
+
+static bool load(life *l, worker *w, char *error, size_t n) {
     const serve_options *o = l->s.o;
+    bool first = w->h == l->s.models;
+    char folder[4096];
     jang_context_options context = jang_context_options_default();
     context.n_threads = (int)o->n_threads;
     context.log = log_line;
@@ -188,53 +171,115 @@ static bool load(life *l, loaded *m, char *error, size_t n) {
     jang_engine_options engine = o->engine;
     engine.on_event = event_queue_put;
     engine.user = &l->s;
-    jang_status status = jang_context_new(&m->ctx, &context);
-    if (status == JANG_OK) {
-        status = jang_model_open(&m->model, m->ctx, o->model, &model);
+    divide(&engine, l->s.n_models);
+    if (engine.disk_cache && !first) { /* each has files of its own */
+        int k = snprintf(folder, sizeof folder, "%s/", engine.disk_cache);
+        snprintf(folder + k, k < 4000 ? sizeof folder - (size_t)k : 0, "%s", w->h->id);
+        for (char *c = folder + k; k < 4000 && *c; c++) {
+            *c = *c == '/' ? '_' : *c;
+        }
+        engine.disk_cache = folder;
     }
-    if (status == JANG_OK && o->draft) {
-        status = jang_model_open(&m->draft, m->ctx, o->draft, &model);
-        engine.draft = m->draft;
+    jang_status status = jang_context_new(&w->ctx, &context);
+    if (status == JANG_OK) {
+        status = jang_model_open(&w->model, w->ctx, w->h->path, &model);
+    }
+    if (status == JANG_OK && o->draft && first) {
+        status = jang_model_open(&w->draft, w->ctx, o->draft, &model);
+        engine.draft = w->draft;
     }
     if (status == JANG_OK) {
-        status = jang_engine_new(&m->engine, m->model, &engine);
+        status = jang_engine_new(&w->engine, w->model, &engine);
     }
     if (status != JANG_OK) {
-        snprintf(error, n, "%s", m->ctx ? jang_context_error(m->ctx) : jang_status_name(status));
+        snprintf(error, n, "%s", w->ctx ? jang_context_error(w->ctx) : jang_status_name(status));
         return false;
     }
-    l->s.model = m->model;
-    l->s.info = jang_model_get_info(m->model);
-    l->s.defaults = jang_request_default(m->model);
-    l->s.load_seconds = l->s.info->load_seconds;
-    l->s.n_context = engine.n_context && engine.n_context < l->s.info->n_context
-                         ? engine.n_context
-                         : l->s.info->n_context;
-    make_fingerprint(&l->s);
+    hosted_ready(&l->s, w->h, w->model);
+    l->s.load_seconds += w->h->info->load_seconds;
     return true;
 }
 
-static void unload(loaded *m) {
-    jang_engine_free(m->engine);
-    jang_model_free(m->draft);
-    jang_model_free(m->model);
-    jang_context_free(m->ctx);
-}
-
-/* ---- The engine's thread ---- */
-
-static bool run_engine(life *l, jang_engine *engine, jang_context *ctx, char *error, size_t n) {
-    while (!get_flag(l, &l->done)) {
-        bool busy = false;
-        if (jang_engine_step(&busy, engine) != JANG_OK) {
-            snprintf(error, n, "%s", jang_context_error(ctx));
+static bool load_all(life *l, char *error, size_t n) {
+    for (size_t i = 0; i < l->s.n_models; i++) {
+        l->workers[i] = (worker){.life = l, .h = &l->s.models[i]};
+        l->n_workers++;
+        if (!load(l, &l->workers[i], error, n)) {
             return false;
-        }
-        if (!busy) {
-            jang_engine_wait(engine, 1.0);
         }
     }
     return true;
+}
+
+static void unload(worker *w) {
+    jang_engine_free(w->engine);
+    jang_model_free(w->draft);
+    jang_model_free(w->model);
+    jang_context_free(w->ctx);
+}
+
+/* ---- The engines' threads: one for each, and one step at a time ---- */
+
+/* Waits until all who came before have had their step, so that engines do not fight for cores. */
+static void take_turn(life *l) {
+    pthread_mutex_lock(&l->mutex);
+    uint64_t mine = l->n_turns++;
+    while (l->turn != mine) {
+        pthread_cond_wait(&l->next_turn, &l->mutex);
+    }
+    pthread_mutex_unlock(&l->mutex);
+}
+
+static void give_turn(life *l) {
+    pthread_mutex_lock(&l->mutex);
+    l->turn++;
+    pthread_cond_broadcast(&l->next_turn);
+    pthread_mutex_unlock(&l->mutex);
+}
+
+static void *run_engine(void *arg) {
+    worker *w = arg;
+    life *l = w->life;
+    while (!w->failed && !get_flag(l, &l->done)) {
+        bool busy = false;
+        take_turn(l);
+        w->failed = jang_engine_step(&busy, w->engine) != JANG_OK;
+        give_turn(l);
+        if (!busy && !w->failed) {
+            jang_engine_wait(w->engine, 1.0);
+        }
+    }
+    if (w->failed) { /* without it the server is of no use */
+        http_server_stop(l->s.http);
+    }
+    return NULL;
+}
+
+/* Runs all until the HTTP thread has ended; the first here, the others on threads of theirs. */
+static bool run_engines(life *l, char *error, size_t n) {
+    size_t n_started = 1;
+    bool ok = true;
+    while (ok && n_started < l->n_workers) {
+        worker *w = &l->workers[n_started];
+        ok = !pthread_create(&w->thread, NULL, run_engine, w);
+        n_started += ok;
+    }
+    if (ok) {
+        run_engine(&l->workers[0]);
+    } else {
+        snprintf(error, n, "cannot start a thread");
+        http_server_stop(l->s.http);
+    }
+    for (size_t i = 1; i < n_started; i++) {
+        pthread_join(l->workers[i].thread, NULL);
+    }
+    for (size_t i = 0; ok && i < l->n_workers; i++) {
+        if (l->workers[i].failed) {
+            snprintf(error, n, "%s", jang_context_error(l->workers[i].ctx));
+            ok = false;
+        }
+    }
+    return ok;
 }
 
 static bool make_server(life *l, char *error, size_t n) {
@@ -270,7 +315,11 @@ static void announce(life *l) {
     bool six = strchr(host, ':') != NULL;
     snprintf(url, sizeof url, "http://%s%s%s:%d", six ? "[" : "", host, six ? "]" : "",
              http_server_port(l->s.http));
-    l->s.o->ready(url, l->s.info, l->s.id);
+    serve_model models[SERVE_LIST_MAX];
+    for (size_t i = 0; i < l->s.n_models; i++) {
+        models[i] = (serve_model){l->s.models[i].id, l->s.models[i].info};
+    }
+    l->s.o->ready(url, models, l->s.n_models);
 }
 
 static void free_server(server *s) {
@@ -278,36 +327,35 @@ static void free_server(server *s) {
     event_queue_free(s->events);
     stored_responses_free(s);
     free(s->metrics.codes);
-    free(s->id);
-    jang_tokenizer_free(s->tok);
+    for (size_t i = 0; i < s->n_models; i++) {
+        hosted_close(&s->models[i]);
+    }
     jang_context_free(s->ctx);
 }
 
 bool serve_run(const serve_options *options, char *error, size_t error_bytes) {
     life l = {.s = {.o = options}};
-    loaded m = {0};
     pthread_t thread;
     l.s.started = http_now();
-    if (pthread_mutex_init(&l.mutex, NULL)) {
+    if (pthread_mutex_init(&l.mutex, NULL) || pthread_cond_init(&l.next_turn, NULL)) {
         snprintf(error, error_bytes, "cannot make a lock");
         return false;
     }
     catch_signals();
-    /* the tokenizer is read before the HTTP thread starts, which owns it from then on */
+    /* the tokenizers are read before the HTTP thread starts, which owns them from then on */
     bool ok = open_text(&l.s, error, error_bytes) && make_server(&l, error, error_bytes);
     bool started = ok && !pthread_create(&thread, NULL, http_main, &l);
     if (ok && !started) {
         snprintf(error, error_bytes, "cannot start a thread");
     }
-    ok = started && load(&l, &m, error, error_bytes);
+    ok = started && load_all(&l, error, error_bytes);
     if (ok) {
         pthread_mutex_lock(&l.mutex);
-        l.engine = m.engine;
         l.ready = true;
         pthread_mutex_unlock(&l.mutex);
         http_server_wake(l.s.http);
         announce(&l);
-        ok = run_engine(&l, m.engine, m.ctx, error, error_bytes);
+        ok = run_engines(&l, error, error_bytes);
     }
     if (started) {
         if (!ok) {
@@ -315,8 +363,11 @@ bool serve_run(const serve_options *options, char *error, size_t error_bytes) {
         }
         pthread_join(thread, NULL);
     }
-    unload(&m);
+    for (size_t i = 0; i < l.n_workers; i++) {
+        unload(&l.workers[i]);
+    }
     free_server(&l.s);
+    pthread_cond_destroy(&l.next_turn);
     pthread_mutex_destroy(&l.mutex);
     return ok;
 }

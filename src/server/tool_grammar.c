@@ -19,6 +19,7 @@ typedef struct call_shape {
      * the quote mark. */
     const char *param, *param_after, *param_close, *param_after_text;
     const char *marker; /* what optional calls begin with, if not the format's first opening */
+    bool may_have_id;   /* an id of nine letters and after, or after, or neither */
 } call_shape;
 
 static const call_shape shapes[] = {
@@ -36,6 +37,9 @@ static const call_shape shapes[] = {
     {"llama3", "", "{\"name\": \"", "\", \"parameters\": ", "}", "; ", "", .kind = ARGS_JSON},
     {"mistral", "[TOOL_CALLS][", "{\"name\": \"", "\", \"arguments\": ", "}", ", ", "]",
      .kind = ARGS_JSON},
+    {"mistral_v11", "", "[TOOL_CALLS]", "[ARGS]", "", "", "", .kind = ARGS_JSON,
+     .may_have_id = true},
+    {"mistral_v13", "", "[TOOL_CALLS]", "[ARGS]", "", "", "", .kind = ARGS_JSON},
     {"deepseek_v3", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>",
      "\n```json\n", "\n```<｜tool▁call▁end｜>", "\n", "<｜tool▁calls▁end｜>", .kind = ARGS_JSON},
     {"deepseek_v31", "<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>",
@@ -192,6 +196,11 @@ static json_t *args_part(const call_shape *c, json_t *schema) {
 }
 
 static json_t *call_part(const call_shape *c, const tool_def *tool) {
+    if (c->may_have_id) {
+        return json_pack("[s+,{s:[[s,{s:s},s],s,s]},o]", c->before, tool->name, "choice",
+                         "[CALL_ID]", "regex", "[A-Za-z0-9]{9}", c->after, c->after, "",
+                         args_part(c, tool->parameters));
+    }
     return json_pack("[s++,o,s]", c->before, tool->name, c->after, args_part(c, tool->parameters),
                      c->close);
 }

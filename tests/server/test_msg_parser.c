@@ -128,7 +128,8 @@ static const case_row rows[] = {
     {"mistral", "none", "[TOOL_CALLS]f{\"x\": 1}", NULL, NULL, "f {\"x\":1}"},
     {"mistral", "mistral", "[THINK]so[/THINK]ok[TOOL_CALLS]f[ARGS]{\"x\": 1}[TOOL_CALLS]g[ARGS]{}",
      "ok", "so", "f {\"x\":1}\ng {}"},
-    {"mistral", "none", "[TOOL_CALLS]f[CALL_ID]123456789[ARGS]{\"x\": 1}", NULL, NULL,
+    {"mistral_v13", "none", "[TOOL_CALLS]f[ARGS]{\"x\": 1}", NULL, NULL, "f {\"x\":1}"},
+    {"mistral_v11", "none", "[TOOL_CALLS]f[CALL_ID]123456789[ARGS]{\"x\": 1}", NULL, NULL,
      "f {\"x\":1} 123456789"},
     /* deepseek */
     {"deepseek_v3", "think",
@@ -353,7 +354,7 @@ static const struct {
     {"HuggingFaceTB-SmolLM3-3B", NULL, "think"},
     {"Kimi-K2-Instruct", "kimi", NULL},
     {"LFM2-8B-A1B", "pythonic", NULL},
-    {"Mistral-Small-3.2-24B-Instruct-2506", "mistral", NULL},
+    {"Mistral-Small-3.2-24B-Instruct-2506", "mistral_v11", NULL},
     {"NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "qwen3_coder", "think"},
     {"NousResearch-Hermes-3-Llama-3.1-8B-tool_use", "hermes", NULL},
     {"Qwen-QwQ-32B", "hermes", "think"},

@@ -34,6 +34,9 @@ static const struct {
      "</minimax:tool_call>"},
     {"llama3", "{\"name\": \"f\", \"parameters\": {\"x\": 1}}"},
     {"mistral", "[TOOL_CALLS][{\"name\": \"f\", \"arguments\": {\"x\": 1}}]"},
+    {"mistral_v11", "[TOOL_CALLS]f[CALL_ID]abcDEF123[ARGS]{\"x\": 1}[TOOL_CALLS]f[ARGS]{\"x\": 2}"
+                    "[TOOL_CALLS]f{\"x\": 3}"},
+    {"mistral_v13", "[TOOL_CALLS]f[ARGS]{\"x\": 1}[TOOL_CALLS]f[ARGS]{\"x\": 2}"},
     {"deepseek_v3",
      "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{\"x\": 1}\n"
      "```<｜tool▁call▁end｜><｜tool▁calls▁end｜>"},
