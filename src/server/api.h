@@ -339,6 +339,7 @@ void info_cache_clear(server *s, http_exchange *x, const char *rest);
 void info_cache_warm(server *s, http_exchange *x, const char *rest);
 void info_tokenize(server *s, http_exchange *x, const char *rest);
 void info_detokenize(server *s, http_exchange *x, const char *rest);
+void info_tokenizer(server *s, http_exchange *x, const char *rest);
 void info_page(server *s, http_exchange *x, const char *rest);
 
 /* Reads a chat body (also for apply-template). */

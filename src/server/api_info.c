@@ -210,7 +210,8 @@ static const hosted *body_model(server *s, const json_in *in, json_t *body) {
     return h ? h : &s->models[0];
 }
 
-static void reply_tokens(server *s, http_exchange *x, const int32_t *ids, size_t n) {
+static void reply_tokens(server *s, http_exchange *x, const hosted *h, const int32_t *ids,
+                         size_t n) {
     tbuf out = {0};
     jw w = jw_start(&out);
     jw_open(&w, NULL, '{');
@@ -219,6 +220,8 @@ static void reply_tokens(server *s, http_exchange *x, const int32_t *ids, size_t
         jw_int(&w, NULL, ids[i]);
     }
     jw_close(&w);
+    jw_int(&w, "count", (int64_t)n);
+    jw_int(&w, "max_model_len", h->n_context);
     jw_close(&w);
     api_reply_json(s, x, 200, &out);
 }
@@ -235,7 +238,8 @@ void info_tokenize(server *s, http_exchange *x, const char *rest) {
     bool add_special = false;
     const hosted *h = body_model(s, &in, body);
     in_bool(&in, body, "add_special", &add_special);
-    if (!in_text(&in, body, "content", &content)) {
+    in_bool(&in, body, "add_special_tokens", &add_special);
+    if (!in_text(&in, body, "content", &content) && !in_text(&in, body, "prompt", &content)) {
         in_wrong(&in, "content", "a string", NULL);
     }
     int32_t *ids = NULL;
@@ -247,7 +251,7 @@ void info_tokenize(server *s, http_exchange *x, const char *rest) {
     if (e.status) {
         api_reply_error(s, x, API_OPENAI, &e);
     } else {
-        reply_tokens(s, x, ids, n);
+        reply_tokens(s, x, h, ids, n);
     }
     jang_free(s->ctx, ids);
     json_decref(body);
@@ -287,12 +291,51 @@ void info_detokenize(server *s, http_exchange *x, const char *rest) {
         jw w = jw_start(&out);
         jw_open(&w, NULL, '{');
         jw_bytes(&w, "content", text, n_text);
+        jw_bytes(&w, "prompt", text, n_text);
         jw_close(&w);
         api_reply_json(s, x, 200, &out);
     }
     jang_free(s->ctx, text);
     free(ids);
     json_decref(body);
+}
+
+/* A token's text as a member; nothing if there is none. */
+static void put_token(server *s, jw *w, const hosted *h, const char *key, int32_t id) {
+    char *text = NULL;
+    size_t n = 0;
+    if (id >= 0 && jang_detokenize(&text, &n, h->tok, &id, 1, 0) == JANG_OK) {
+        jw_bytes(w, key, text, n);
+        jang_free(s->ctx, text);
+    }
+}
+
+/* What clients need that count and cut tokens here, as vLLM tells it; lm-eval's are such. */
+void info_tokenizer(server *s, http_exchange *x, const char *rest) {
+    (void)rest;
+    const hosted *h = &s->models[0];
+    const char *text = jang_chat_template(h->tok);
+    int32_t *ids = NULL, bos = -1, eos = 0;
+    size_t n = 0;
+    if (jang_tokenize(&ids, &n, h->tok, "", 0, JANG_TOKENIZE_ADD_SPECIAL) == JANG_OK && n) {
+        bos = ids[0];
+    }
+    jang_free(s->ctx, ids);
+    while (eos < h->info->n_vocab && !jang_model_is_end(h->model, eos)) {
+        eos++;
+    }
+    tbuf out = {0};
+    jw w = jw_start(&out);
+    jw_open(&w, NULL, '{');
+    jw_text(&w, "tokenizer_class", "jang");
+    put_token(s, &w, h, "bos_token", bos);
+    put_token(s, &w, h, "eos_token", eos < h->info->n_vocab ? eos : -1);
+    if (text) {
+        jw_text(&w, "chat_template", text);
+    }
+    jw_int(&w, "max_model_len", h->n_context);
+    jw_close(&w);
+    api_reply_json(s, x, 200, &out);
 }
 
 /* ---- The page ---- */

@@ -26,6 +26,7 @@ static const route routes[] = {
     {"POST", "/responses/", responses_cancel, API_OPENAI, false, false},
     {"POST", "/tokenize", info_tokenize, API_OPENAI, false, false},
     {"POST", "/detokenize", info_detokenize, API_OPENAI, false, false},
+    {"GET", "/tokenizer_info", info_tokenizer, API_OPENAI, false, false},
     {"POST", "/apply-template", openai_apply_template, API_OPENAI, false, false},
     {"POST", "/messages", anthropic_messages, API_ANTHROPIC, false, false},
     {"POST", "/messages/count_tokens", anthropic_count_tokens, API_ANTHROPIC, false, false},

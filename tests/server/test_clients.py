@@ -4,6 +4,8 @@
 JANG: the program; JANG_SMOLLM2: SmolLM2's GGUF file, fetched otherwise.
 """
 
+import json
+import subprocess
 import sys
 
 import anthropic
@@ -89,6 +91,28 @@ def test_anthropic_errors(s):
         assert e.body["error"]["type"] == "invalid_request_error"
     else:
         raise AssertionError("not refused")
+
+
+def test_curl(s):
+    """As the documentation writes it: no headers but curl's own, a body long enough for it to wait
+    for 100 Continue, and a stream."""
+    def curl(*arguments, data=None):
+        out = subprocess.run(["curl", "-sS", "--fail-with-body", *arguments], capture_output=True,
+                             text=True, timeout=60, input=data)
+        assert out.returncode == 0, out
+        return out.stdout
+    body = json.dumps({"messages": HI, "max_tokens": 4, "temperature": 0, "user": "u" * 2000000})
+    whole = json.loads(curl(s.url + "/v1/chat/completions", "-d", "@-", data=body))
+    stream = json.dumps({"messages": HI, "max_tokens": 4, "temperature": 0, "stream": True})
+    lines = curl("-N", s.url + "/v1/chat/completions", "-d", stream).split("\n\n")
+    assert lines[-2:] == ["data: [DONE]", ""], lines
+    text = "".join(json.loads(line[6:])["choices"][0]["delta"].get("content", "")
+                   for line in lines[:-2])
+    assert text == whole["choices"][0]["message"]["content"]
+    assert curl(s.url) == "Ollama is running"
+    lines = curl(s.url + "/api/generate", "-d", '{"model": "smol", "prompt": "Hi", "options": '
+                 '{"num_predict": 3}}').splitlines()
+    assert json.loads(lines[-1])["done"] and len(lines) == 4, lines
 
 
 def main():

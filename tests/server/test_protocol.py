@@ -514,6 +514,9 @@ def test_models_health_metrics_cache(s):
 def test_tokens(s):
     tokens = s.post("/tokenize", content="Grüße")[2]["tokens"]
     assert s.post("/detokenize", tokens=tokens)[2]["content"] == "Grüße"
+    assert s.post("/tokenize", prompt="Grüße", add_special_tokens=False)[2]["tokens"] == tokens
+    info = s.ask("GET", "/tokenizer_info")[2]
+    assert info["eos_token"] in ("<|im_end|>", "<|endoftext|>") and "messages" in info["chat_template"]
     assert s.post("/detokenize", tokens=[10 ** 9])[0] == 400
 
 
