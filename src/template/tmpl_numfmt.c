@@ -254,11 +254,7 @@ static void put_char(tm_text *b, tval v, const nf_spec *spec) {
     }
     char text[4];
     size_t n = py_char_put(text, (uint32_t)c);
-    put_aligned(b, spec,
-                spec->align && spec->align != '=' ? spec->align
-                : spec->align                     ? '>'
-                                                  : '<',
-                text, n, 1);
+    put_aligned(b, spec, spec->align && spec->align != '=' ? spec->align : '>', text, n, 1);
 }
 
 void nf_put_int(tm_text *b, tval v, const nf_spec *spec) {
