@@ -691,6 +691,28 @@ JANG_API JANG_MUST_CHECK jang_status jang_convert(char **plan_json, jang_context
 /* Returns the names of the profiles jang_convert knows, ended by NULL. */
 JANG_API const char *const *jang_profile_names(void);
 
+/* ---- Export ---------------------------------------------------------------------------------- */
+
+typedef struct jang_export_options {
+    const char *source; /* whatever jang_convert takes */
+    const char *format; /* "hf": safetensors in a floating type; "gguf": see docs/export.md */
+    const char *output; /* the directory to make; of gguf the file */
+    const char *type;   /* of hf: "f16" (also NULL), "bf16", "f32" */
+    bool force;         /* replace what is there */
+    jang_progress_fn on_progress;
+    void *user;
+} jang_export_options;
+
+/* Writes a model in a form that other programs read. *report_json, if not NULL, takes what became
+ * of it as JSON text (freed with jang_free): format, params, weight_bytes, true_bits, "rows" of
+ * {from, to, tensors, exact, params, bytes, error}, by the forms before and after, where exact is
+ * the number of tensors whose numbers are all the same and error the root of the mean squared
+ * difference over that of the numbers; "tensors" of the same, each with its name; and "notes", of
+ * what the form cannot say. Of hf it is the plan of jang_convert. The output appears whole or not
+ * at all. Errors: JANG_ERR_UNSUPPORTED for a family or setting that the form has no place for. */
+JANG_API JANG_MUST_CHECK jang_status jang_export(char **report_json, jang_context *ctx,
+                                                 const jang_export_options *options);
+
 #ifdef __cplusplus
 }
 #endif

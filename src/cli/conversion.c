@@ -5,7 +5,6 @@
 #include "interrupt.h"
 #include "open_model.h"
 #include "plan_view.h"
-#include "progress_bar.h"
 #include "terminal.h"
 
 #include <jansson.h>
@@ -23,13 +22,8 @@ static int print_plan(const char *text) {
     return CLI_DONE;
 }
 
-typedef struct convert_watch {
-    progress_bar bar;
-    uint64_t total;
-} convert_watch;
-
-static bool on_progress(void *user, const jang_progress *progress) {
-    convert_watch *watch = user;
+bool conversion_progress(void *user, const jang_progress *progress) {
+    conversion_watch *watch = user;
     watch->total = progress->total;
     if (interrupt_seen()) {
         return false;
@@ -43,13 +37,23 @@ static bool is_directory(const char *path) {
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static int report(const char *command, jang_context *ctx, const jang_convert_options *o,
-                  jang_status status) {
+void conversion_begin(conversion_watch *watch) {
+    *watch = (conversion_watch){.start = now_seconds()};
+    progress_bar_init(&watch->bar, stderr);
+    interrupt_catch();
+}
+
+int conversion_end(conversion_watch *watch, const char *command, jang_context *ctx,
+                   jang_status status, const char *output, bool force) {
+    progress_bar_finish(&watch->bar);
+    if (status == JANG_OK) {
+        return CLI_DONE;
+    }
     if (status == JANG_ERR_CANCELLED) {
         return cli_failed("stopped; nothing was written");
     }
-    if (status == JANG_ERR_EXISTS && !o->force && is_directory(o->output)) {
-        return cli_failed("%s exists and is not empty; --force replaces it", o->output);
+    if (status == JANG_ERR_EXISTS && !force && is_directory(output)) {
+        return cli_failed("%s exists and is not empty; --force replaces it", output);
     }
     if (status == JANG_ERR_ARGUMENT) {
         return cli_misused(command, "%s", jang_context_error(ctx));
@@ -57,27 +61,29 @@ static int report(const char *command, jang_context *ctx, const jang_convert_opt
     return library_failed(ctx, status);
 }
 
+void conversion_wrote(const conversion_watch *watch, const char *output) {
+    double seconds = now_seconds() - watch->start;
+    char line[512];
+    snprintf(line, sizeof line, "wrote %s in %.1f s (%s/s of the source)\n", output, seconds,
+             human_bytes((double)watch->total / (seconds > 0 ? seconds : 1)).text);
+    print_text(stdout, line, strlen(line));
+}
+
 int conversion_run(const char *command, jang_context *ctx, jang_convert_options *o) {
-    convert_watch watch = {0};
-    progress_bar_init(&watch.bar, stderr);
-    o->on_progress = on_progress;
+    conversion_watch watch;
+    o->on_progress = conversion_progress;
     o->user = &watch;
-    interrupt_catch();
+    conversion_begin(&watch);
     char *plan = NULL;
-    double start = now_seconds();
     jang_status status = jang_convert(&plan, ctx, o);
-    progress_bar_finish(&watch.bar);
+    int code = conversion_end(&watch, command, ctx, status, o->output, o->force);
     if (status != JANG_OK) {
-        return report(command, ctx, o, status);
+        return code;
     }
-    int code = print_plan(plan);
+    code = print_plan(plan);
     jang_free(ctx, plan);
     if (!o->plan_only) {
-        double seconds = now_seconds() - start;
-        char line[512];
-        snprintf(line, sizeof line, "wrote %s in %.1f s (%s/s of the source)\n", o->output, seconds,
-                 human_bytes((double)watch.total / (seconds > 0 ? seconds : 1)).text);
-        print_text(stdout, line, strlen(line));
+        conversion_wrote(&watch, o->output);
     }
     return code;
 }

@@ -5,6 +5,26 @@
 #define JANG_CLI_CONVERSION_H
 
 #include "jang.h"
+#include "progress_bar.h"
+
+/* ---- Progress and messages of any such command ---- */
+
+typedef struct conversion_watch {
+    progress_bar bar;
+    uint64_t total; /* bytes of the source */
+    double start;
+} conversion_watch;
+
+void conversion_begin(conversion_watch *watch);
+/* A jang_progress_fn whose user is the watch; false once the user has interrupted. */
+bool conversion_progress(void *user, const jang_progress *progress);
+/* Ends the progress bar, prints what went wrong, returns an exit code. */
+int conversion_end(conversion_watch *watch, const char *command, jang_context *ctx,
+                   jang_status status, const char *output, bool force);
+/* Prints the line about the output and the speed. */
+void conversion_wrote(const conversion_watch *watch, const char *output);
+
+/* ---- Conversions ---- */
 
 /* Runs jang_convert, shows progress on stderr, prints the plan and what was written. command stands
  * in messages about its usage. Sets the progress callback of options. Returns an exit code. */

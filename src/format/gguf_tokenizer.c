@@ -1,10 +1,11 @@
 /* gguf_tokenizer.c - tokenizer.json and tokenizer_config.json from a GGUF's vocabulary.
  *
  * Two models: "gpt2", byte-level BPE, whose merges the file lists and whose way to split text into
- * words it only names (tokenizer.ggml.pre, see splits[]); and "llama", SentencePiece BPE, whose
- * merges follow from the scores: every way to cut a token into two tokens is a merge, and merges
- * rank by the score of what they make. */
+ * words it only names (tokenizer.ggml.pre, see gguf_splits.h); and "llama", SentencePiece BPE,
+ * whose merges follow from the scores: every way to cut a token into two tokens is a merge, and
+ * merges rank by the score of what they make. */
 #include "format/gguf_impl.h"
+#include "format/gguf_splits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,101 +37,22 @@ typedef struct vocabulary {
     int64_t bos_id, eos_id;
 } vocabulary;
 
-/* ---- How the named splits are written in tokenizer.json ---- */
-
-#define BYTE_LEVEL(regex)                                                                          \
-    "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_"              \
-    "regex\":" regex "}"
-#define SEQUENCE(first)                                                                            \
-    "{\"type\":\"Sequence\",\"pretokenizers\":[" first "," BYTE_LEVEL("false") "]}"
-#define SPLIT(regex)                                                                               \
-    SEQUENCE("{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex                                 \
-             "\"},\"behavior\":\"Isolated\",\"invert\":false}")
-
-#define WORDS_GPT2 BYTE_LEVEL("true")
-#define WORDS_DIGITS                                                                               \
-    "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":true}"   \
-    "," BYTE_LEVEL("true") "]}"
-
-#define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-#define REST " ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define WORDS_LLAMA3                                                                               \
-    SPLIT(CONTRACTIONS "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}|" REST)
-#define WORDS_QWEN2 SPLIT(CONTRACTIONS "|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}|" REST)
-
-/* Words of letters by case: an upper part, then a lower one. */
-#define UPPER "[\\\\p{Lu}\\\\p{Lt}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
-#define LOWER "[\\\\p{Ll}\\\\p{Lm}\\\\p{Lo}\\\\p{M}]"
-#define BEFORE "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?"
-#define REST_SLASH                                                                                 \
-    " ?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n/]*|\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
-#define WORDS_TEKKEN                                                                               \
-    SPLIT(BEFORE UPPER "*" LOWER "+|" BEFORE UPPER "+" LOWER "*|\\\\p{N}|" REST_SLASH)
-#define WORDS_GPT4O                                                                                \
-    SPLIT(BEFORE UPPER "*" LOWER "+" CONTRACTIONS "?|" BEFORE UPPER "+" LOWER "*" CONTRACTIONS     \
-                       "?|\\\\p{N}{1,3}|" REST_SLASH)
-
-typedef struct split {
-    const char *name; /* tokenizer.ggml.pre */
-    const char *words;
-    bool nfc;           /* the text is normalized first */
-    bool ignore_merges; /* a word that is a token is taken whole */
-    bool add_bos;       /* where the file does not say */
-} split;
-
-/* Names and meanings as in llama.cpp, llama-vocab.cpp; the patterns are those of the models' own
- * tokenizer.json files. */
-static const split splits[] = {
-    {"default", WORDS_GPT2, false, false, false},
-    {"gpt-2", WORDS_GPT2, false, false, false},
-    {"phi-2", WORDS_GPT2, false, false, false},
-    {"olmo", WORDS_GPT2, false, false, false},
-    {"mpt", WORDS_GPT2, false, false, false},
-    {"jais", WORDS_GPT2, false, false, false},
-    {"roberta-bpe", WORDS_GPT2, false, false, false},
-    {"smollm", WORDS_DIGITS, false, false, false},
-    {"starcoder", WORDS_DIGITS, false, false, false},
-    {"refact", WORDS_DIGITS, false, false, false},
-    {"codeshell", WORDS_DIGITS, false, false, false},
-    {"command-r", WORDS_DIGITS, false, false, false},
-    {"exaone", WORDS_DIGITS, false, false, false},
-    {"llama3", WORDS_LLAMA3, false, true, true},
-    {"llama-v3", WORDS_LLAMA3, false, true, true},
-    {"llama-bpe", WORDS_LLAMA3, false, true, true},
-    {"falcon3", WORDS_LLAMA3, false, true, true},
-    {"dbrx", WORDS_LLAMA3, false, false, false},
-    {"smaug-bpe", WORDS_LLAMA3, false, false, false},
-    {"qwen2", WORDS_QWEN2, true, false, false},
-    {"deepseek-r1-qwen", WORDS_QWEN2, true, false, false},
-    {"stablelm2", WORDS_QWEN2, false, false, false},
-    {"megrez", WORDS_QWEN2, true, false, false},
-    {"tekken", WORDS_TEKKEN, false, true, true},
-    {"gpt-4o", WORDS_GPT4O, false, false, false},
-};
-
-#define N_SPLITS (sizeof splits / sizeof splits[0])
-
-static jang_status find_split(const split **out, const gguf_file *g) {
+static jang_status find_split(const gguf_split **out, const gguf_file *g) {
     const char *name;
     size_t n;
     jang_status status = gguf_get_string(&name, &n, g, "tokenizer.ggml.pre");
     if (status != JANG_OK) {
         return status;
     }
-    if (!name) {
-        *out = &splits[0];
+    const gguf_split *found = name ? gguf_split_named(name, n) : gguf_splits;
+    if (found) {
+        *out = found;
         return JANG_OK;
-    }
-    for (size_t i = 0; i < N_SPLITS; i++) {
-        if (strlen(splits[i].name) == n && memcmp(splits[i].name, name, n) == 0) {
-            *out = &splits[i];
-            return JANG_OK;
-        }
     }
     buf known;
     buf_init(&known, g->ctx, 2048);
-    for (size_t i = 0; i < N_SPLITS; i++) {
-        buf_printf(&known, "%s%s", i ? ", " : "", splits[i].name);
+    for (const gguf_split *s = gguf_splits; s->name; s++) {
+        buf_printf(&known, "%s%s", s > gguf_splits ? ", " : "", s->name);
     }
     status = ctx_fail(g->ctx, JANG_ERR_UNSUPPORTED,
                       "%s: tokenizer.ggml.pre \"%.*s\" is not known; known are %s", g->path,
@@ -381,7 +303,7 @@ static jang_status put_listed_merges(buf *b, const gguf_file *g) {
 }
 
 static jang_status make_byte_level(buf *b, vocabulary *v) {
-    const split *s = NULL;
+    const gguf_split *s = NULL;
     jang_status status = find_split(&s, v->g);
     if (status == JANG_OK) {
         status = read_template_flags(v, s->add_bos);

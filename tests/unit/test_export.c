@@ -1,0 +1,258 @@
+/* test_export.c - jang_export: blocks against their readers, whole files read again, refusals. */
+#include "base/file.h"
+#include "base/half.h"
+#include "format/checkpoint.h"
+#include "format/gguf_blocks.h"
+#include "format/gguf_encode.h"
+#include "model_files.h"
+#include "quant/parts.h"
+#include "torture.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* ---- Blocks ---- */
+
+#define N 256
+
+static float drawn(uint32_t *state) {
+    *state = *state * 1664525u + 1013904223u;
+    return (float)(*state >> 8) / (1 << 24) - 0.5f;
+}
+
+/* Codes come back as they were, with scales and biases that f16 holds. */
+static void test_export_takes_codes_over(void **state) {
+    (void)state;
+    static const struct {
+        dtype type;
+        int bits;
+    } forms[] = {{DT_Q4_1, 2}, {DT_Q4_1, 3}, {DT_Q4_1, 4}, {DT_Q5_1, 5}, {DT_Q5_1, 3}};
+    for (size_t f = 0; f < sizeof forms / sizeof forms[0]; f++) {
+        for (int group = 32; group <= 128; group *= 2) {
+            uint32_t seed = 1 + (uint32_t)f;
+            uint8_t codes[N], out[N];
+            float x[N], back[N], scales[N / 32], biases[N / 32];
+            for (int g = 0; g < N / group; g++) {
+                scales[g] = f16_to_f32(f32_to_f16(drawn(&seed)));
+                biases[g] = f16_to_f32(f32_to_f16(drawn(&seed)));
+            }
+            for (int i = 0; i < N; i++) {
+                codes[i] = (uint8_t)((drawn(&seed) + 0.5f) * (float)(1 << forms[f].bits));
+                x[i] = scales[i / group] * (float)codes[i] + biases[i / group];
+            }
+            const gguf_row row = {x, codes, scales, biases, N, forms[f].bits, group};
+            gguf_encode_row(out, forms[f].type, &row);
+            gguf_blocks_reader(forms[f].type)(back, out, N);
+            assert_memory_equal(x, back, sizeof x);
+        }
+    }
+}
+
+/* Q8_0 is off by half a step at most, and exact on a grid through 0. */
+static void test_export_rounds_to_q8_0(void **state) {
+    (void)state;
+    uint32_t seed = 7;
+    uint8_t out[N * 2], codes[N];
+    float x[N], back[N], scales[N / 64], biases[N / 64];
+    for (int i = 0; i < N; i++) {
+        x[i] = i / 32 == 3 ? 0 : drawn(&seed) * (float)(1 + i / 32);
+    }
+    gguf_encode_row(out, DT_Q8_0, &(gguf_row){.x = x, .n = N});
+    gguf_blocks_reader(DT_Q8_0)(back, out, N);
+    for (int i = 0; i < N; i++) {
+        float step = 0.5f * (float)(1 + i / 32) / 127;
+        assert_true(fabsf(x[i] - back[i]) <= step * 0.51f);
+    }
+    for (int g = 0; g < N / 64; g++) {
+        scales[g] = f16_to_f32(f32_to_f16(0.01f + fabsf(drawn(&seed))));
+        biases[g] = -31 * scales[g];
+    }
+    for (int i = 0; i < N; i++) {
+        codes[i] = (uint8_t)(i * 7 % 64);
+        x[i] = scales[i / 64] * (float)codes[i] + biases[i / 64];
+    }
+    const gguf_row row = {x, codes, scales, biases, N, 6, 64};
+    gguf_encode_row(out, DT_Q8_0, &row);
+    gguf_blocks_reader(DT_Q8_0)(back, out, N);
+    for (int i = 0; i < N; i++) {
+        assert_true(fabsf(x[i] - back[i]) <= 1e-6f);
+    }
+}
+
+/* ---- Files ---- */
+
+static char *scratch;
+static char quantized[512], file_path[512]; /* within it */
+
+static int make_scratch(void **state) {
+    (void)state;
+    scratch = test_temp_dir();
+    snprintf(quantized, sizeof quantized, "%s/source", scratch);
+    snprintf(file_path, sizeof file_path, "%s/export.gguf", scratch);
+    return 0;
+}
+
+static int remove_scratch(void **state) {
+    (void)state;
+    test_remove_tree(scratch);
+    free(scratch);
+    return 0;
+}
+
+static void quantize(ctx_t *ctx, const char *fixture, int bits) {
+    char source[512];
+    snprintf(source, sizeof source, MODELS "%s", fixture);
+    jang_convert_options o = options_of(source, quantized, NULL);
+    o.bits = bits;
+    o.group_size = 32;
+    o.method = "rtn";
+    o.force = true;
+    assert_ok(ctx, jang_convert(NULL, ctx, &o));
+}
+
+static jang_export_options gguf_options(void) {
+    return (jang_export_options){
+        .source = quantized, .format = "gguf", .output = file_path, .force = true};
+}
+
+/* Every number of the file is that of the model, for each of two counts of threads. */
+static void test_export_writes_the_same_numbers(void **state) {
+    (void)state;
+    static const char *const fixtures[] = {"llama-bf16", "qwen2-tied-bf16"};
+    for (size_t f = 0; f < 2; f++) {
+        ctx_t *ctx = context_with(f ? 1 : 3);
+        quantize(ctx, fixtures[f], f ? 4 : 5);
+        jang_export_options o = gguf_options();
+        char *report = NULL;
+        assert_ok(ctx, jang_export(&report, ctx, &o));
+        checkpoint *a, *b;
+        part_list parts;
+        assert_ok(ctx, checkpoint_open(&a, ctx, quantized, 0));
+        assert_ok(ctx, checkpoint_open(&b, ctx, file_path, 0));
+        assert_ok(ctx, part_list_make(&parts, ctx, a));
+        size_t n;
+        checkpoint_tensors(b, &n);
+        assert_int_equal(n, parts.n_parts);
+        for (size_t i = 0; i < parts.n_parts; i++) {
+            const model_part *part = &parts.parts[i];
+            const tensor_view *t = checkpoint_find(b, part->name);
+            assert_non_null(t);
+            float *want = calloc((size_t)part->params, 4), *got = calloc((size_t)part->params, 4);
+            assert_ok(ctx, part_rows_f32(want, a, part, 0, part->rows));
+            assert_ok(ctx, checkpoint_rows_f32(got, b, t, 0, part->rows));
+            assert_memory_equal(want, got, (size_t)part->params * 4);
+            free(want);
+            free(got);
+        }
+        json_t *json = NULL;
+        assert_ok(ctx, json_parse(&json, ctx, "report", report, strlen(report)));
+        size_t i;
+        const json_t *tensor;
+        json_array_foreach(json_object_get(json, "tensors"), i, tensor) {
+            assert_int_equal(json_integer_value(json_object_get(tensor, "exact")), 1);
+            assert_true(json_real_value(json_object_get(tensor, "error")) == 0);
+        }
+        assert_int_equal(i, parts.n_parts);
+        json_decref(json);
+        jang_free(ctx, report);
+        part_list_free(&parts);
+        checkpoint_close(a);
+        checkpoint_close(b);
+        jang_context_free(ctx);
+    }
+}
+
+/* ---- Refusals ---- */
+
+static void refused(ctx_t *ctx, const jang_export_options *o, jang_status want, const char *word) {
+    char *report = (char *)&report;
+    assert_int_equal(jang_export(&report, ctx, o), want);
+    assert_ptr_equal(report, &report);
+    if (!strstr(jang_context_error(ctx), word)) {
+        fail_msg("\"%s\" does not say \"%s\"", jang_context_error(ctx), word);
+    }
+}
+
+static bool stop_at_half(void *user, const jang_progress *p) {
+    (void)user;
+    return p->done * 2 < p->total;
+}
+
+static void test_export_refusals(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    quantize(ctx, "llama-bf16", 4);
+    remove(file_path);
+    size_t before = count_entries(scratch);
+    jang_export_options o = gguf_options();
+    o.format = "onnx";
+    refused(ctx, &o, JANG_ERR_ARGUMENT, "hf and gguf");
+    o = gguf_options();
+    o.output = quantized;
+    refused(ctx, &o, JANG_ERR_EXISTS, "is a directory");
+    o = gguf_options();
+    o.on_progress = stop_at_half;
+    refused(ctx, &o, JANG_ERR_CANCELLED, "cancelled");
+    o = gguf_options();
+    o.source = MODELS "gpt2-f32";
+    refused(ctx, &o, JANG_ERR_UNSUPPORTED, "llama, mistral");
+    o.source = MODELS "qwen3-tied-bias-f16";
+    refused(ctx, &o, JANG_ERR_UNSUPPORTED, "bias: has no place in a GGUF of a qwen3");
+    patch_config(ctx, quantized, "rope_scaling",
+                 json_pack("{s:s, s:f}", "rope_type", "dynamic", "factor", 2.0));
+    o = gguf_options();
+    refused(ctx, &o, JANG_ERR_UNSUPPORTED, "\"dynamic\" has no place");
+    assert_int_equal(count_entries(scratch), before);
+    FILE *f = fopen(file_path, "w");
+    assert_non_null(f);
+    fclose(f);
+    o.force = false;
+    refused(ctx, &o, JANG_ERR_EXISTS, "exists");
+    jang_context_free(ctx);
+}
+
+static void test_export_names_numbers_that_are_none(void **state) {
+    (void)state;
+    static const uint16_t infinite = 0x7f80;
+    ctx_t *ctx = test_context();
+    test_remove_tree(quantized);
+    copy_directory(ctx, MODELS "qwen2-tied-bf16", quantized);
+    patch_tensor(ctx, quantized, "model.embed_tokens.weight", 5, &infinite);
+    jang_export_options o = gguf_options();
+    refused(ctx, &o, JANG_ERR_FORMAT, "tensor model.embed_tokens.weight: a number is NaN");
+    jang_context_free(ctx);
+}
+
+/* ---- Memory ---- */
+
+static jang_status export_once(ctx_t *ctx, const void *arg) {
+    char *report = NULL;
+    jang_status status = jang_export(&report, ctx, arg);
+    jang_free(ctx, report);
+    return status;
+}
+
+static void test_export_survives_lack_of_memory(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    quantize(ctx, "qwen2-tied-bf16", 4);
+    jang_context_free(ctx);
+    const jang_export_options o = gguf_options();
+    torture("gguf", TORTURE_ALL_AFTER, export_once, &o);
+}
+
+int main(void) {
+    torture_json();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_export_takes_codes_over),
+        cmocka_unit_test(test_export_rounds_to_q8_0),
+        cmocka_unit_test(test_export_writes_the_same_numbers),
+        cmocka_unit_test(test_export_refusals),
+        cmocka_unit_test(test_export_names_numbers_that_are_none),
+        cmocka_unit_test(test_export_survives_lack_of_memory),
+    };
+    return cmocka_run_group_tests(tests, make_scratch, remove_scratch);
+}
