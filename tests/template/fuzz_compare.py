@@ -15,6 +15,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ except ImportError as missing:
     sys.exit(77)
 
 BATCH = 400
+MEMORY = 4 << 30  # a template may ask Python for a text of many GiB
 warnings.simplefilter("ignore")
 
 
@@ -109,6 +111,7 @@ def main():
     options.add_argument("--show", type=int, default=5)
     options = options.parse_args()
     signal.signal(signal.SIGALRM, on_alarm)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     end = time.time() + options.seconds
     n, n_failed, n_skipped, n_object, n_wrong, batch = 0, 0, 0, 0, 0, 0
     while time.time() < end if options.count is None else n < options.count:
