@@ -217,6 +217,9 @@ typedef struct jang_model_options {
 
 JANG_API jang_model_options jang_model_options_default(void);
 
+/* Which hidden states make an embedding: the last token's, the mean of all, the first token's. */
+typedef enum jang_pooling { JANG_POOL_LAST, JANG_POOL_MEAN, JANG_POOL_FIRST } jang_pooling;
+
 typedef struct jang_model_info {
     const char *path;
     const char *family;    /* config.json's model_type: "llama" */
@@ -231,6 +234,11 @@ typedef struct jang_model_info {
     int32_t n_context; /* longest sequence the model was made for */
     double load_seconds;
     bool has_chat_template;
+    bool writes;         /* it generates text; encoders, classifiers, some embedding models don't */
+    bool is_encoder;     /* a token sees all of its text: pairs of texts make sense to it */
+    int32_t n_label;     /* scores of a classifier (JANG_TASK_LABEL); 0: it is none */
+    int32_t n_embedding; /* numbers of an embedding (JANG_TASK_EMBED) */
+    jang_pooling pooling; /* as its makers pool (sentence-transformers' files), or as is usual */
 } jang_model_info;
 
 /* Opens a model: a directory of safetensors with config.json, or a .jang file. Weights stay in the
@@ -504,6 +512,8 @@ typedef struct jang_engine_options {
     jang_kv_type kv_type;  /* storage of keys and values */
     uint64_t kv_budget;    /* most bytes of keys, values and states; 0: a quarter of the memory */
     bool no_cache;         /* keep nothing for later requests */
+    /* Of an encoder, whose texts are computed at once, whatever the chunk, and have keys and values
+     * for one step only, kv_type and no_cache, disk_cache and lookup have no meaning. */
 
     const char *disk_cache;    /* directory, made if missing; NULL: none */
     uint64_t disk_cache_bytes; /* most bytes in it (10 GiB) */
@@ -531,11 +541,11 @@ JANG_API void jang_engine_free(jang_engine *engine);
 
 typedef enum jang_task {
     JANG_TASK_GENERATE,
-    JANG_TASK_EMBED, /* one RESULT: the pooled hidden state of unit length, n_embd numbers */
+    JANG_TASK_EMBED, /* one RESULT: the pooled hidden state of unit length, n_embedding numbers */
     JANG_TASK_SCORE, /* one RESULT: softmax over the logits of choices after the prompt */
+    JANG_TASK_LABEL, /* one RESULT: the classifier's n_label scores, neither softmax nor sigmoid; a
+                        decoder's are those of the last token that is not config.json's padding */
 } jang_task;
-
-typedef enum jang_pooling { JANG_POOL_LAST, JANG_POOL_MEAN, JANG_POOL_FIRST } jang_pooling;
 
 /* Reasoning, told by its markers in the text (special tokens included). */
 typedef struct jang_thinking {
@@ -549,6 +559,8 @@ typedef struct jang_thinking {
 typedef struct jang_request {
     jang_task task;
     const int32_t *prompt; /* [n_prompt] >= 1 */
+    const int32_t *types;  /* [n_prompt] token types, as jang_tokenize_pair gives them, for models
+                              that tell them apart; NULL: all 0 */
     size_t n_prompt;
     int32_t n; /* answers to make from one prompt, 1 to 64; number i draws with seed + i */
 
@@ -574,7 +586,7 @@ typedef struct jang_request {
     bool cache_prompt;      /* reuse what is cached (true) */
     const char *cache_salt; /* shares the cache with requests of the same salt only; NULL: "" */
 
-    jang_pooling pooling;   /* JANG_TASK_EMBED */
+    jang_pooling pooling;   /* JANG_TASK_EMBED (the model's) */
     const int32_t *choices; /* JANG_TASK_SCORE: [n_choices] ids */
     size_t n_choices;
 

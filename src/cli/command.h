@@ -27,6 +27,6 @@ typedef struct cli_command {
 
 extern const cli_command cmd_convert, cmd_run, cmd_inspect, cmd_logits, cmd_tokenize, cmd_template,
     cmd_parse, cmd_serve, cmd_bench, cmd_eval_ppl, cmd_eval_kl, cmd_eval_mc, cmd_eval_code,
-    cmd_eval_generate, cmd_eval_compare, cmd_upgrade, cmd_export;
+    cmd_eval_generate, cmd_eval_compare, cmd_upgrade, cmd_export, cmd_embed;
 
 #endif

@@ -15,10 +15,10 @@
 #include <string.h>
 
 static const cli_command *const commands[] = {
-    &cmd_convert,      &cmd_run,      &cmd_inspect,   &cmd_eval_ppl,
-    &cmd_eval_kl,      &cmd_eval_mc,  &cmd_eval_code, &cmd_eval_generate,
-    &cmd_eval_compare, &cmd_bench,    &cmd_upgrade,   &cmd_export,
-    &cmd_logits,       &cmd_tokenize, &cmd_template,  &cmd_parse,
+    &cmd_convert, &cmd_run,       &cmd_inspect,       &cmd_eval_ppl,     &cmd_eval_kl,
+    &cmd_eval_mc, &cmd_eval_code, &cmd_eval_generate, &cmd_eval_compare, &cmd_bench,
+    &cmd_upgrade, &cmd_export,    &cmd_logits,        &cmd_tokenize,     &cmd_template,
+    &cmd_parse,   &cmd_embed,
 #ifdef JANG_HAVE_SERVER
     &cmd_serve,
 #endif

@@ -1,6 +1,8 @@
 /* answer.c - one sequence that an engine computes: its life, and how its tokens are drawn. */
 #include "engine/answer.h"
 
+#include "engine/embedding.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -41,14 +43,14 @@ static int32_t length_limit(const request *r, int32_t n_context) {
 }
 
 static jang_status make_parts(answer *a, const jang_model *m, grammar_vocab *vocab) {
-    size_t n = (size_t)a->n_limit, n_embd = (size_t)model_get_facts(m->model)->n_embd;
+    size_t n = (size_t)a->n_limit, room = embedding_room(m);
     size_t n_pages = (n + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
     a->ids = ctx_array(m->ctx, n, sizeof *a->ids);
     a->pages = ctx_array(m->ctx, n_pages, sizeof *a->pages);
     bool pools = a->r->d.task == JANG_TASK_EMBED;
-    a->pooled = pools ? ctx_zero(m->ctx, n_embd, sizeof *a->pooled) : NULL;
+    a->pooled = pools ? ctx_zero(m->ctx, room, sizeof *a->pooled) : NULL;
     if (!a->ids || !a->pages || (pools && !a->pooled)) {
-        return ctx_fail_memory(m->ctx, n * sizeof *a->ids + n_embd * sizeof *a->pooled);
+        return ctx_fail_memory(m->ctx, n * sizeof *a->ids + room * sizeof *a->pooled);
     }
     memcpy(a->ids, a->r->d.prompt, a->r->d.n_prompt * sizeof *a->ids);
     reasoning_init(&a->thinking, m->ctx, &a->r->d.thinking);

@@ -56,7 +56,8 @@ typedef struct answer {
     constraint constraint;
     text_out text;
     int32_t n_told; /* tokens of the prompt whose log-probabilities were told */
-    double *pooled; /* [n_embd] sum of hidden states; NULL: not wanted */
+    double *pooled; /* [embedding_room] sum of hidden states; NULL: not wanted */
+    int32_t n_pooled;
 
     bool has_ended;
     jang_finish finish;

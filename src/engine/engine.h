@@ -6,6 +6,7 @@
 #define JANG_ENGINE_H
 
 #include "format/checkpoint.h"
+#include "format/sentence_modules.h"
 #include "model/model.h"
 #include "template/template.h"
 #include "tokenizer/tokenizer.h"
@@ -25,10 +26,13 @@ struct jang_model {
     checkpoint *checkpoint;
     ops *ops;
     model *model;
-    jang_tokenizer *tokenizer; /* NULL: the model has none */
-    tok_ids ends;              /* ids that end the model's turn */
-    bool exact;                /* f32 activations, as opened */
-    jang_sampling sampling;    /* generation_config.json's defaults */
+    jang_tokenizer *tokenizer;        /* NULL: the model has none */
+    tok_ids ends;                     /* ids that end the model's turn */
+    bool exact;                       /* f32 activations, as opened */
+    jang_sampling sampling;           /* generation_config.json's defaults */
+    sentence_modules modules;         /* how it embeds */
+    int64_t padding;                  /* id that a causal classifier does not judge by; or -1 */
+    float *dense[SENTENCE_DENSE_MAX]; /* [n_out, n_in], then [n_out] of the bias; NULL: not there */
     jang_model_info info;
     char *profile; /* owned, for info */
     char *path;

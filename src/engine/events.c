@@ -1,4 +1,5 @@
 /* events.c - what an engine tells of its requests. */
+#include "engine/embedding.h"
 #include "engine/serving.h"
 
 #include "base/file.h"
@@ -8,8 +9,9 @@
 
 jang_status events_init(jang_engine *e) {
     buf_init(&e->event_bytes, e->ctx, BUF_NO_LIMIT);
-    int32_t n_embd = model_get_facts(e->model->model)->n_embd;
-    size_t n = n_embd > 1024 ? (size_t)n_embd : 1024;
+    size_t n = embedding_room(e->model), n_label = (size_t)e->model->info.n_label;
+    n = n > n_label ? n : n_label;
+    n = n > 1024 ? n : 1024; /* choices */
     e->values = ctx_array(e->ctx, n, sizeof *e->values);
     return e->values ? JANG_OK : ctx_fail_memory(e->ctx, n * sizeof *e->values);
 }

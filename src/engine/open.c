@@ -1,5 +1,5 @@
 /* open.c - jang_model: a checkpoint, a backend, a model and its texts put together. */
-#include "engine/engine.h"
+#include "engine/embedding.h"
 
 #include "base/file.h"
 
@@ -59,6 +59,11 @@ static void fill_info(jang_model *m, double seconds) {
         .n_embd = f->n_embd,
         .n_context = f->n_context,
         .load_seconds = seconds,
+        .writes = !f->no_output,
+        .is_encoder = f->whole,
+        .n_label = f->n_label,
+        .n_embedding = embedding_size(m),
+        .pooling = embedding_pooling(m),
         .has_chat_template = m->tokenizer && (m->tokenizer->chat || m->tokenizer->chat_error),
     };
 }
@@ -145,6 +150,9 @@ static jang_status open_parts(jang_model *m, const char *path, const jang_model_
         status = model_open(&m->model, m->ctx, m->checkpoint, m->ops);
     }
     if (status == JANG_OK) {
+        status = embedding_open(m);
+    }
+    if (status == JANG_OK) {
         status = text_open(&m->tokenizer, m->ctx, m->checkpoint);
     }
     if (status == JANG_OK) {
@@ -182,6 +190,7 @@ jang_status jang_model_open(jang_model **out, jang_context *ctx, const char *pat
 void jang_model_free(jang_model *m) {
     if (m) {
         jang_tokenizer_free(m->tokenizer);
+        embedding_close(m);
         model_close(m->model);
         ops_close(m->ops);
         checkpoint_close(m->checkpoint);

@@ -22,6 +22,7 @@ jang_request jang_request_default(const jang_model *m) {
         .n_logprobs = -1,
         .thinking = {.budget = -1},
         .cache_prompt = true,
+        .pooling = m->info.pooling,
     };
 }
 
@@ -55,7 +56,7 @@ static jang_status check_numbers(const jang_request *r, jang_message *message) {
         const char *name;
         int64_t value, min, max;
     } ranges[] = {
-        {"task", (int64_t)r->task, JANG_TASK_GENERATE, JANG_TASK_SCORE},
+        {"task", (int64_t)r->task, JANG_TASK_GENERATE, JANG_TASK_LABEL},
         {"n", r->n, 1, MOST_ANSWERS},
         {"n_max", r->n_max, -1, INT32_MAX},
         {"min_tokens", r->min_tokens, 0, INT32_MAX},
@@ -119,10 +120,34 @@ static jang_status check_length(const jang_request *r, const request_limits *lim
     return JANG_OK;
 }
 
+/* What the model can do at all. */
+static jang_status check_task(const jang_request *r, const jang_model *m, jang_message *message) {
+    bool writes = r->task == JANG_TASK_GENERATE || r->task == JANG_TASK_SCORE;
+    if (writes && !m->info.writes) {
+        return refuse(message, JANG_ERR_UNSUPPORTED, "this %s model writes no text",
+                      m->info.family);
+    }
+    if (r->task == JANG_TASK_LABEL && m->info.n_label == 0) {
+        return refuse(message, JANG_ERR_UNSUPPORTED, "this %s model is no classifier",
+                      m->info.family);
+    }
+    int32_t n_type = model_get_facts(m->model)->n_type;
+    for (size_t i = 0; r->types && n_type > 1 && i < r->n_prompt; i++) {
+        if (r->types[i] < 0 || r->types[i] >= n_type) {
+            return refuse(message, JANG_ERR_ARGUMENT, "token type %d; the model knows 0 to %d",
+                          (int)r->types[i], (int)n_type - 1);
+        }
+    }
+    return JANG_OK;
+}
+
 jang_status request_check(const jang_request *r, const request_limits *limits,
                           jang_message *message) {
     int32_t n_vocab = model_get_facts(limits->model->model)->n_vocab;
     jang_status status = check_numbers(r, message);
+    if (status == JANG_OK) {
+        status = check_task(r, limits->model, message);
+    }
     if (status == JANG_OK) {
         status = check_length(r, limits, message);
     }
@@ -195,6 +220,8 @@ static void pack_request(packer *p, const jang_model *m, const jang_request *r,
     *copy = (request){.d = *r, .ctx = m->ctx};
     jang_request *d = &copy->d;
     d->prompt = pack(p, r->prompt, r->n_prompt * sizeof *r->prompt);
+    bool has_types = r->types && model_get_facts(m->model)->n_type > 1;
+    d->types = has_types ? pack(p, r->types, r->n_prompt * sizeof *r->types) : NULL;
     d->sampling.biases =
         pack(p, r->sampling.biases, r->sampling.n_biases * sizeof *r->sampling.biases);
     const char **stop = pack(p, NULL, r->n_stop * sizeof *stop);
@@ -225,10 +252,20 @@ static jang_status close_ids(tok_ids *out, const jang_model *m, const jang_think
     return tok_encode(m->tokenizer->tok, out, d->close, strlen(d->close), 0);
 }
 
+/* Tokens behind the last one that is not padding say nothing to a classifier. */
+static size_t without_padding(const jang_model *m, const jang_request *r) {
+    size_t n = r->n_prompt;
+    while (r->task == JANG_TASK_LABEL && n > 1 && r->prompt[n - 1] == m->padding) {
+        n--;
+    }
+    return n;
+}
+
 jang_status request_new(request **out, const jang_model *m, const jang_request *source) {
     packer p = {0};
     tok_ids ids = {0}, open = {0};
     jang_request filled = *source, *r = &filled;
+    r->n_prompt = without_padding(m, r);
     jang_status status = close_ids(&ids, m, &r->thinking);
     if (status == JANG_OK && r->thinking.open && r->grammar && m->tokenizer) {
         status =

@@ -35,6 +35,12 @@ static jang_status check_options(jang_engine_options *o, const jang_model *m) {
     int32_t limit = model_get_facts(m->model)->n_context;
     o->n_context = o->n_context ? o->n_context : limit;
     o->kv_budget = o->kv_budget ? o->kv_budget : quarter_of_memory();
+    if (m->info.is_encoder) { /* nothing outlives a step */
+        o->kv_type = JANG_KV_F32;
+        o->no_cache = true;
+        o->disk_cache = NULL;
+        o->lookup = false;
+    }
     const struct {
         const char *name;
         int64_t value, min, max;
@@ -120,9 +126,13 @@ static jang_status make_cache(jang_engine *e) {
 static jang_status make_step(jang_engine *e) {
     size_t n_parallel = (size_t)e->o.n_parallel, n_vocab = (size_t)e->n_vocab;
     e->n_rows_max = e->o.prefill_chunk + e->o.n_parallel * (1 + DRAFT_MAX);
+    if (e->model->info.is_encoder && e->n_rows_max < e->o.prefill_chunk + e->n_context) {
+        e->n_rows_max = e->o.prefill_chunk + e->n_context;
+    }
     e->n_logit_rows = e->o.n_parallel > LOGIT_ROWS ? e->o.n_parallel : LOGIT_ROWS;
     size_t n_rows = (size_t)e->n_rows_max;
     e->ids = ctx_array(e->ctx, n_rows, sizeof *e->ids);
+    e->types = ctx_array(e->ctx, n_rows, sizeof *e->types);
     e->out = ctx_array(e->ctx, n_rows, sizeof *e->out);
     e->seqs = ctx_array(e->ctx, n_parallel, sizeof *e->seqs);
     e->batch = ctx_array(e->ctx, n_parallel, sizeof *e->batch);
@@ -131,8 +141,8 @@ static jang_status make_step(jang_engine *e) {
     e->logits = ctx_array(e->ctx, (size_t)e->n_logit_rows * n_vocab, sizeof *e->logits);
     e->running.items = ctx_array(e->ctx, n_parallel, sizeof *e->running.items);
     e->running.capacity = n_parallel;
-    if (!e->ids || !e->out || !e->seqs || !e->batch || !e->draws || !e->free_slots || !e->logits ||
-        !e->running.items) {
+    if (!e->ids || !e->types || !e->out || !e->seqs || !e->batch || !e->draws || !e->free_slots ||
+        !e->logits || !e->running.items) {
         return ctx_fail_memory(e->ctx, (size_t)e->n_logit_rows * n_vocab * sizeof *e->logits);
     }
     jang_status status = model_reserve(e->model->model, e->n_rows_max);
@@ -222,7 +232,7 @@ void jang_engine_free(jang_engine *e) {
     if (e->o.draft) {
         model_cache_free(&e->draft_cache, e->o.draft->model);
     }
-    void *parts[] = {e->ids,   e->out,        e->seqs,   e->batch,
+    void *parts[] = {e->ids,   e->types,      e->out,    e->seqs, e->batch,
                      e->draws, e->free_slots, e->logits, e->slots};
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         ctx_free(e->ctx, parts[i]);

@@ -57,9 +57,9 @@ struct jang_engine {
     grammar_vocab *vocab;         /* made for the first grammar */
 
     /* A step: */
-    int32_t *ids, *out; /* [n_rows_max] */
-    batch_seq *seqs;    /* [n_parallel] */
-    answer **batch;     /* [n_parallel] whose they are */
+    int32_t *ids, *types, *out; /* [n_rows_max] */
+    batch_seq *seqs;            /* [n_parallel] */
+    answer **batch;             /* [n_parallel] whose they are */
     int32_t n_rows_max;
     batch_desc desc;
     float *logits; /* [n_logit_rows, n_vocab] */
@@ -75,7 +75,7 @@ struct jang_engine {
     jang_token *event_tokens; /* [event_capacity] */
     jang_logprob *event_tops; /* [event_capacity, JANG_LOGPROBS_MAX] as needed */
     size_t tokens_capacity, tops_capacity;
-    float *values; /* [max(n_embd, 1024)] */
+    float *values; /* room for the longest result */
 
     jang_engine_stats stats;
     jang_slot *slots; /* what is shown */

@@ -15,6 +15,11 @@ jang_session_options jang_session_options_default(void) {
 
 static jang_status check_options(jang_session_options *o, const jang_model *m) {
     int32_t limit = model_get_facts(m->model)->n_context;
+    if (!m->info.writes) {
+        return ctx_fail(m->ctx, JANG_ERR_UNSUPPORTED,
+                        "%s: this %s model writes no text; it embeds (jang embed, jang serve)",
+                        m->path, m->info.family);
+    }
     if (o->n_context == 0) {
         o->n_context = limit;
     }

@@ -3,6 +3,7 @@
  * Answers that only lack their last token come first, with one row each (and one for each guess);
  * prompts share what is left of a chunk, in the order of their turns. While others generate, a
  * chunk is cut so that the step takes about twice what it would without. */
+#include "engine/embedding.h"
 #include "engine/speculation.h"
 
 #include "base/file.h"
@@ -61,11 +62,18 @@ static void add_to_batch(jang_engine *e, answer *a, int32_t n) {
     };
     e->batch[d->n_seq++] = a;
     memcpy(e->ids + first, a->ids + a->n_done, (size_t)n * sizeof *e->ids);
+    size_t n_rows = (size_t)(n + a->n_draft);
+    memset(e->types + first, 0, n_rows * sizeof *e->types);
+    if (a->r->d.types && a->n_done + n <= a->n_prompt) {
+        memcpy(e->types + first, a->r->d.types + a->n_done, (size_t)n * sizeof *e->types);
+    }
     memcpy(e->ids + first + n, a->draft, (size_t)a->n_draft * sizeof *e->ids);
     d->n_tok += n + a->n_draft;
     a->n_rows = n;
     a->n_out = 0;
-    bool pools_first = a->r->d.task == JANG_TASK_EMBED && a->r->d.pooling == JANG_POOL_FIRST;
+    bool labels_first = a->r->d.task == JANG_TASK_LABEL && e->model->info.is_encoder;
+    bool pools_first =
+        (a->r->d.task == JANG_TASK_EMBED && a->r->d.pooling == JANG_POOL_FIRST) || labels_first;
     if (pools_first && a->n_done == 0) {
         add_out(e, a, first);
     }
@@ -77,12 +85,14 @@ static void add_to_batch(jang_engine *e, answer *a, int32_t n) {
 }
 
 static void plan(jang_engine *e) {
-    e->desc = (batch_desc){.ids = e->ids, .seqs = e->seqs, .out = e->out};
+    e->desc = (batch_desc){.ids = e->ids, .seqs = e->seqs, .out = e->out, .types = e->types};
     int32_t chunk = chunk_size(e);
     for (size_t i = 0; i < e->running.n;) {
         answer *a = e->running.items[i];
         int32_t n = n_pending(a);
-        if (!generates(a)) {
+        if (e->model->info.is_encoder) { /* at once, or with the next step */
+            n = n <= chunk || e->desc.n_tok == 0 ? n : 0;
+        } else if (!generates(a)) {
             n = sequence_step(e, a, n < chunk ? n : chunk);
         }
         a->n_rows = 0;
@@ -210,6 +220,7 @@ static jang_status pool_hidden(jang_engine *e, answer *a, int32_t n_past) {
     int32_t n_embd = model_get_facts(e->model->model)->n_embd;
     if (n_past == 0) {
         memset(a->pooled, 0, (size_t)n_embd * sizeof *a->pooled);
+        a->n_pooled = 0;
     }
     for (int32_t i = 0; i < a->n_out; i++) {
         jang_status status = model_hidden(e->model->model, a->first_out + i, 1, e->values);
@@ -219,22 +230,25 @@ static jang_status pool_hidden(jang_engine *e, answer *a, int32_t n_past) {
         for (int32_t j = 0; j < n_embd; j++) {
             a->pooled[j] += (double)e->values[j];
         }
+        a->n_pooled++;
     }
     return JANG_OK;
 }
 
 static void tell_embedding(jang_engine *e, answer *a) {
-    int32_t n_embd = model_get_facts(e->model->model)->n_embd;
-    double sum = 0;
-    for (int32_t i = 0; i < n_embd; i++) {
-        sum += a->pooled[i] * a->pooled[i];
-    }
-    double scale = sum > 0 ? 1 / sqrt(sum) : 0;
-    for (int32_t i = 0; i < n_embd; i++) {
-        e->values[i] = (float)(a->pooled[i] * scale);
-    }
-    event_result(e, a, e->values, (size_t)n_embd);
+    embedding_finish(e->model, a->pooled, a->n_pooled, e->values);
+    event_result(e, a, e->values, (size_t)embedding_size(e->model));
     answer_end(a, JANG_FINISH_END);
+}
+
+static jang_status tell_labels(jang_engine *e, answer *a) {
+    int32_t row = a->first_out + a->n_out - 1;
+    jang_status status = model_labels(e->model->model, row, 1, e->values);
+    if (status == JANG_OK) {
+        event_result(e, a, e->values, (size_t)e->model->info.n_label);
+        answer_end(a, JANG_FINISH_END);
+    }
+    return status;
 }
 
 static jang_status tell_choices(jang_engine *e, answer *a) {
@@ -284,6 +298,9 @@ static jang_status use_rows(jang_engine *e, answer *a) {
     }
     if (d->task == JANG_TASK_SCORE) {
         return tell_choices(e, a);
+    }
+    if (d->task == JANG_TASK_LABEL) {
+        return tell_labels(e, a);
     }
     draw_for(e, a);
     return JANG_OK;

@@ -10,37 +10,80 @@
 #define MODULES_MAX 16
 #define POOLING "1_Pooling"
 
-static jang_status read_pooling(sentence_modules *m, checkpoint *c, const char *path) {
-    static const struct {
-        const char *key;
-        int pooling; /* -1: not known here */
-    } modes[] = {
-        {"pooling_mode_cls_token", SENTENCE_FIRST}, {"pooling_mode_mean_tokens", SENTENCE_MEAN},
-        {"pooling_mode_lasttoken", SENTENCE_LAST},  {"pooling_mode_max_tokens", -1},
-        {"pooling_mode_mean_sqrt_len_tokens", -1},  {"pooling_mode_weightedmean_tokens", -1},
-    };
+/* Ways of pooling by their names in "pooling_mode" and their keys, the older form. */
+static const struct {
+    const char *name, *key;
+    int pooling; /* -1: not known here */
+} modes[] = {
+    {"cls", "pooling_mode_cls_token", SENTENCE_FIRST},
+    {"mean", "pooling_mode_mean_tokens", SENTENCE_MEAN},
+    {"lasttoken", "pooling_mode_lasttoken", SENTENCE_LAST},
+    {"max", "pooling_mode_max_tokens", -1},
+    {"mean_sqrt_len_tokens", "pooling_mode_mean_sqrt_len_tokens", -1},
+    {"weightedmean", "pooling_mode_weightedmean_tokens", -1},
+};
+
+#define N_MODES (sizeof modes / sizeof modes[0])
+
+static jang_status refuse_pooling(json_at at, const char *mode) {
+    return ctx_fail(at.ctx, JANG_ERR_UNSUPPORTED,
+                    "%s: %s is not supported; pooling is by one of cls_token, mean_tokens and "
+                    "lasttoken",
+                    at.what, mode);
+}
+
+static jang_status pool_by(sentence_modules *m, json_at at, int pooling, const char *mode) {
+    if (pooling < 0 || m->found) {
+        return refuse_pooling(at, mode);
+    }
+    m->pooling = (sentence_pooling)pooling;
+    m->found = true;
+    return JANG_OK;
+}
+
+/* Without any key the reference takes the mean. */
+static jang_status read_flags(sentence_modules *m, json_at at) {
+    bool any = false;
+    for (size_t i = 0; i < N_MODES; i++) {
+        bool wanted = false;
+        any = any || json_has(at.object, modes[i].key);
+        jang_status status = json_get_bool(&wanted, at, modes[i].key, false);
+        if (status == JANG_OK && wanted) {
+            status = pool_by(m, at, modes[i].pooling, modes[i].key);
+        }
+        if (status != JANG_OK) {
+            return status;
+        }
+    }
+    if (!m->found && any) {
+        return ctx_fail(at.ctx, JANG_ERR_FORMAT, "%s: no way of pooling is true", at.what);
+    }
+    return m->found ? JANG_OK : pool_by(m, at, SENTENCE_MEAN, "mean");
+}
+
+static jang_status read_pooling(sentence_modules *m, checkpoint *c, const char *path, bool needed) {
     char name[SENTENCE_PATH_BYTES + 16];
     snprintf(name, sizeof name, "%s/config.json", path);
     const json_t *config;
+    const char *mode = NULL;
     jang_status status = checkpoint_json(&config, c, name);
-    ctx_t *ctx = c->ctx;
-    int n = 0;
-    for (size_t i = 0; status == JANG_OK && i < sizeof modes / sizeof modes[0]; i++) {
-        bool wanted = false;
-        status = json_get_bool(&wanted, (json_at){ctx, name, config}, modes[i].key, false);
-        if (status != JANG_OK || !wanted) {
-            continue;
-        }
-        if (modes[i].pooling < 0 || n++ > 0) {
-            return ctx_fail(ctx, JANG_ERR_UNSUPPORTED,
-                            "%s: %s is not supported; pooling is by one of cls_token, mean_tokens "
-                            "and lasttoken",
-                            name, modes[i].key);
-        }
-        m->pooling = (sentence_pooling)modes[i].pooling;
-        m->found = true;
+    if (status == JANG_OK && !config) {
+        return needed ? ctx_fail(c->ctx, JANG_ERR_FORMAT, "modules.json: %s is missing", name)
+                      : JANG_OK;
     }
-    return status;
+    json_at at = {c->ctx, name, config};
+    if (status == JANG_OK) {
+        status = json_get_string(&mode, at, "pooling_mode", NULL);
+    }
+    if (status != JANG_OK || !mode) {
+        return status == JANG_OK ? read_flags(m, at) : status;
+    }
+    for (size_t i = 0; i < N_MODES; i++) {
+        if (strcmp(modes[i].name, mode) == 0) {
+            return pool_by(m, at, modes[i].pooling, mode);
+        }
+    }
+    return refuse_pooling(at, mode);
 }
 
 static jang_status read_activation(sentence_dense *d, json_at at) {
@@ -103,7 +146,7 @@ static jang_status read_module(sentence_modules *m, checkpoint *c, const json_t 
                         "modules.json: the path of %s is not the name of a directory", kind);
     }
     if (strcmp(kind, "Pooling") == 0) {
-        return read_pooling(m, c, path);
+        return read_pooling(m, c, path, true);
     }
     if (strcmp(kind, "Dense") == 0) {
         return read_dense(m, c, path);
@@ -141,7 +184,7 @@ jang_status sentence_modules_read(sentence_modules *out, checkpoint *c) {
     json_t *list;
     jang_status status = read_list(&list, c);
     if (status == JANG_OK && !list) {
-        status = read_pooling(&m, c, POOLING);
+        status = read_pooling(&m, c, POOLING, false);
     }
     for (size_t i = 0; status == JANG_OK && i < json_array_size(list); i++) {
         status = read_module(&m, c, json_array_get(list, i));

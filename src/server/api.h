@@ -130,7 +130,8 @@ typedef struct gen_request {
     bool inline_reasoning;
 
     /* completions: prompts as they are */
-    int32_t **prompts; /* [n_prompts], owned by gen_request_free */
+    int32_t **prompts;      /* [n_prompts], owned by gen_request_free */
+    int32_t **prompt_types; /* [n_prompts] their token types, owned likewise; NULL: all 0 */
     size_t *prompt_lengths;
     size_t n_prompts;
     const char *suffix; /* what stands behind the gap that is to be filled; NULL: there is none */

@@ -124,6 +124,16 @@ static const char *document_text(json_t *document) {
     return text ? text : json_string_value(json_object_get(document, "text"));
 }
 
+/* A classifier's scores become a number between 0 and 1: of one by the logistic function, of two
+ * the second's share. Of yes and no it is one already. */
+static void relate(const reply *r, vectors *v) {
+    for (size_t i = 0; r->g.r.task == JANG_TASK_LABEL && i < v->n_rows; i++) {
+        float *row = v->rows[i];
+        double x = v->n == 2 ? (double)row[1] - (double)row[0] : (double)row[0];
+        row[0] = (float)(1 / (1 + exp(-x)));
+    }
+}
+
 static void write_rerank(jw *w, const reply *r, const vectors *v) {
     json_t *documents = json_object_get(r->g.body, "documents");
     bool *told = calloc(v->n_rows + 1, sizeof *told);
@@ -174,6 +184,7 @@ static void on_finish(reply *r) {
     } else if (v->kind == EMBED_OLLAMA_ONE) {
         put_numbers(&w, "embedding", v->rows[0], v->n);
     } else {
+        relate(r, v);
         write_rerank(&w, r, v);
     }
     jw_close(&w);
@@ -223,24 +234,15 @@ static bool add_ids(gen_request *g, const json_in *in, const char *key, json_t *
     return true;
 }
 
-/* How the model's makers pool, as sentence-transformers writes it down; else the last token. */
-static jang_pooling model_pooling(const hosted *h) {
-    static const struct {
-        const char *key;
-        jang_pooling pooling;
-    } modes[] = {{"pooling_mode_mean_tokens", JANG_POOL_MEAN},
-                 {"pooling_mode_cls_token", JANG_POOL_FIRST}};
-    char path[4096];
-    snprintf(path, sizeof path, "%s/1_Pooling/config.json", h->info->path);
-    json_t *config = json_load_file(path, 0, NULL);
-    jang_pooling pooling = JANG_POOL_LAST;
-    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++) {
-        if (json_is_true(json_object_get(config, modes[i].key))) {
-            pooling = modes[i].pooling;
-        }
+/* Leaves n of n_ids; what the tokenizer puts behind every text stays at the end. */
+static void cut(server *s, const hosted *h, int32_t *ids, size_t n_ids, size_t n) {
+    int32_t *none = NULL;
+    size_t n_none = 0;
+    if (jang_tokenize(&none, &n_none, h->tok, "", 0, JANG_TOKENIZE_ADD_SPECIAL) == JANG_OK &&
+        n_none && n && none[n_none - 1] == ids[n_ids - 1]) {
+        ids[n - 1] = ids[n_ids - 1];
     }
-    json_decref(config);
-    return pooling;
+    jang_free(s->ctx, none);
 }
 
 /* truncate: what is too long for the context is cut, not refused. */
@@ -254,7 +256,7 @@ static void read_inputs(server *s, gen_request *g, const json_in *in, const char
         return;
     }
     make_room(g, in->error, n);
-    size_t most = truncate ? (size_t)g->model->n_context - 1 : SIZE_MAX;
+    size_t most = truncate ? (size_t)g->model->n_context : SIZE_MAX;
     for (size_t i = 0; !in->error->status && i < n; i++) {
         json_t *one = is_list ? json_array_get(input, i) : input;
         if (json_is_string(one) && json_string_length(one)) {
@@ -265,7 +267,10 @@ static void read_inputs(server *s, gen_request *g, const json_in *in, const char
             in_wrong(in, key, "a text, token ids, or a list of up to 2048 of either", one);
         }
         size_t *length = &g->prompt_lengths[i];
-        *length = *length > most ? most : *length;
+        if (!in->error->status && *length > most) {
+            cut(s, g->model, g->prompts[i], *length, most);
+            *length = most;
+        }
     }
 }
 
@@ -313,14 +318,13 @@ static void embed(server *s, http_exchange *x, embed_kind kind) {
     int encoding = 0;
     int64_t dimensions = 0;
     in_choice(&in, body, "encoding_format", encodings, &encoding);
-    in_int(&in, body, "dimensions", 1, g.model->info->n_embd, &dimensions);
+    in_int(&in, body, "dimensions", 1, g.model->info->n_embedding, &dimensions);
     bool truncate = ollama;
     if (ollama) {
         in_bool(&in, body, "truncate", &truncate);
     }
     read_inputs(s, &g, &in, kind == EMBED_OLLAMA_ONE ? "prompt" : "input", truncate);
     g.r.task = JANG_TASK_EMBED;
-    g.r.pooling = model_pooling(g.model);
     if (v) {
         v->kind = kind;
         v->base64 = encoding == 1;
@@ -344,7 +348,8 @@ void embed_ollama_one(server *s, http_exchange *x, const char *rest) {
     embed(s, x, EMBED_OLLAMA_ONE);
 }
 
-/* ---- Rerank: the model is asked, and the logits of yes and no answer ---- */
+/* ---- Rerank: a classifier's score of the pair, or the model is asked, and the logits of yes and
+ * no answer ---- */
 
 static int32_t first_id(server *s, const hosted *h, const char *word) {
     int32_t *ids = NULL, id = -1;
@@ -386,6 +391,36 @@ static bool add_question(server *s, gen_request *g, api_error *e, const char *qu
     return ok;
 }
 
+/* Query and document as one text of two parts, for encoders. */
+static bool add_pair(server *s, gen_request *g, api_error *e, const char *query,
+                     const char *document) {
+    int32_t *ids = NULL, *types = NULL;
+    size_t n = 0;
+    jang_status status = jang_tokenize_pair(&ids, &types, &n, g->model->tok, query, strlen(query),
+                                            document, strlen(document), JANG_TOKENIZE_ADD_SPECIAL);
+    if (status != JANG_OK) {
+        return api_fail(e, 503, "out_of_memory", NULL, "%s", jang_context_error(s->ctx));
+    }
+    if (!g->prompt_types) {
+        g->prompt_types = calloc(INPUTS_MAX, sizeof *g->prompt_types);
+    }
+    int32_t *own_ids = malloc((n + 1) * sizeof *ids), *own_types = malloc((n + 1) * sizeof *types);
+    bool ok = own_ids && own_types && g->prompt_types;
+    if (ok) {
+        memcpy(own_ids, ids, n * sizeof *ids);
+        memcpy(own_types, types, n * sizeof *types);
+        g->prompts[g->n_prompts] = own_ids;
+        g->prompt_types[g->n_prompts] = own_types;
+        g->prompt_lengths[g->n_prompts++] = n;
+    } else {
+        free(own_ids);
+        free(own_types);
+    }
+    jang_free(s->ctx, ids);
+    jang_free(s->ctx, types);
+    return ok || api_fail(e, 503, "out_of_memory", NULL, "out of memory");
+}
+
 static void read_documents(server *s, gen_request *g, const json_in *in) {
     const char *query = NULL;
     json_t *documents = in_array(in, g->body, "documents");
@@ -406,9 +441,32 @@ static void read_documents(server *s, gen_request *g, const json_in *in) {
         if (!text) {
             in_wrong(in, key, "a string or an object with text", json_array_get(documents, i));
         } else {
-            add_question(s, g, in->error, query, text);
+            bool pairs = g->model->info->n_label > 0 && g->model->info->is_encoder;
+            (void)(pairs ? add_pair(s, g, in->error, query, text)
+                         : add_question(s, g, in->error, query, text));
         }
     }
+}
+
+/* Which question the engine is asked of each prompt. */
+static void choose_task(server *s, gen_request *g, vectors *v, api_error *e) {
+    if (g->model->info->n_label > 2) {
+        api_fail(e, 422, "unsupported", NULL, "a classifier of %d labels does not rank documents",
+                 (int)g->model->info->n_label);
+        return;
+    }
+    if (g->model->info->n_label > 0) {
+        g->r.task = JANG_TASK_LABEL;
+        return;
+    }
+    v->choices[0] = first_id(s, g->model, "yes");
+    v->choices[1] = first_id(s, g->model, "no");
+    if (v->choices[0] < 0 || v->choices[1] < 0 || v->choices[0] == v->choices[1]) {
+        api_fail(e, 422, "unsupported", NULL, "this model has no tokens for yes and no");
+    }
+    g->r.task = JANG_TASK_SCORE;
+    g->r.choices = v->choices;
+    g->r.n_choices = 2;
 }
 
 void embed_rerank(server *s, http_exchange *x, const char *rest) {
@@ -429,14 +487,7 @@ void embed_rerank(server *s, http_exchange *x, const char *rest) {
         v->kind = EMBED_RERANK;
         v->top_n = (size_t)top_n;
         in_bool(&in, body, "return_documents", &v->return_documents);
-        v->choices[0] = first_id(s, g.model, "yes");
-        v->choices[1] = first_id(s, g.model, "no");
-        if (v->choices[0] < 0 || v->choices[1] < 0 || v->choices[0] == v->choices[1]) {
-            api_fail(&e, 422, "unsupported", NULL, "this model has no tokens for yes and no");
-        }
-        g.r.task = JANG_TASK_SCORE;
-        g.r.choices = v->choices;
-        g.r.n_choices = 2;
+        choose_task(s, &g, v, &e);
     }
     begin(s, x, &g, &e, v);
 }

@@ -593,10 +593,12 @@ void ollama_show(server *s, http_exchange *x, const char *rest) {
     snprintf(key, sizeof key, "%.80s.context_length", h->info->family);
     jw_int(&w, key, h->n_context);
     snprintf(key, sizeof key, "%.80s.embedding_length", h->info->family);
-    jw_int(&w, key, h->info->n_embd);
+    jw_int(&w, key, h->info->n_embedding);
     jw_close(&w);
     jw_open(&w, "capabilities", '[');
-    jw_text(&w, NULL, "completion");
+    if (h->info->writes) {
+        jw_text(&w, NULL, "completion");
+    }
     if (h->info->has_chat_template) {
         jw_text(&w, NULL, "tools");
     }

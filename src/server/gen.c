@@ -211,10 +211,11 @@ static bool submit(reply *r, api_error *e) {
     for (size_t i = r->n_submitted; i < r->g.n_prompts; i++) {
         jang_message why = {""};
         q.prompt = r->g.prompts[i];
+        q.types = r->g.prompt_types ? r->g.prompt_types[i] : NULL;
         q.n_prompt = r->g.prompt_lengths[i];
         jang_status status = JANG_ERR_FULL;
         int32_t own = r->g.max_context, limit = own && own < h->n_context ? own : h->n_context;
-        if (q.n_prompt + 1 > (size_t)limit) {
+        if (q.n_prompt + (q.task == JANG_TASK_GENERATE) > (size_t)limit) {
             snprintf(why.text, sizeof why.text,
                      "the prompt has %zu tokens, and the context %s is %d", q.n_prompt,
                      limit == h->n_context ? "of the model" : "asked for", (int)limit);

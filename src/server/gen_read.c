@@ -25,6 +25,10 @@ void gen_request_free(gen_request *g) {
     for (size_t i = 0; i < g->n_prompts; i++) {
         free(g->prompts[i]);
     }
+    for (size_t i = 0; g->prompt_types && i < g->n_prompts; i++) {
+        free(g->prompt_types[i]);
+    }
+    free(g->prompt_types);
     free(g->prompts);
     free(g->prompt_lengths);
     free((void *)g->r.sampling.biases);

@@ -1,5 +1,6 @@
 /* test_encoders.c - models that embed or judge against transformers: hidden states and labels, on
  * every backend, in a batch, and what they refuse. */
+#include "engine_rig.h"
 #include "fixture.h"
 #include "model_files.h"
 
@@ -194,12 +195,240 @@ static void test_encoders_convert(void **state) {
     jang_context_free(ctx);
 }
 
+/* ---- The engine ---- */
+
+static void assert_values(const got *g, const json_t *wanted, const char *name) {
+    assert_int_equal(g->status, JANG_OK);
+    assert_int_equal(g->n_values, json_array_size(wanted));
+    for (size_t i = 0; i < g->n_values; i++) {
+        double x = json_number_value(json_array_get(wanted, i));
+        if (!(fabs((double)g->values[i] - x) < 1e-4)) {
+            fail_msg("%s: number %zu is %g, not %g", name, i, (double)g->values[i], x);
+        }
+    }
+}
+
+/* All texts at once, in steps that hold some of them only: as sentence-transformers pools them. */
+static void check_texts(jang_engine *e, jang_model *m, ctx_t *ctx, const json_t *json,
+                        const char *name) {
+    const json_t *texts = json_object_get(json, "texts");
+    size_t n = json_array_size(texts);
+    got *g = got_new(ctx, n + 1);
+    for (size_t i = 0; i < n; i++) {
+        jang_request r = jang_request_default(m);
+        const char *text = json_string_value(json_array_get(texts, i));
+        int32_t *ids;
+        uint64_t id;
+        assert_ok(ctx, jang_tokenize(&ids, &r.n_prompt, jang_model_tokenizer(m), text, strlen(text),
+                                     JANG_TOKENIZE_ADD_SPECIAL));
+        r.task = JANG_TASK_EMBED;
+        r.prompt = ids;
+        r.user = &g[i];
+        assert_int_equal(jang_engine_submit(&id, e, &r, NULL), JANG_OK);
+        jang_free(ctx, ids);
+    }
+    engine_run(ctx, e);
+    for (size_t i = 0; i < n; i++) {
+        assert_values(&g[i], json_array_get(json_object_get(json, "embeddings"), i), name);
+    }
+    got_free(g, n + 1);
+}
+
+static void check_pairs(jang_engine *e, jang_model *m, ctx_t *ctx, const json_t *json,
+                        const char *name) {
+    const json_t *pairs = json_object_get(json, "pairs");
+    for (size_t i = 0; i < json_array_size(pairs); i++) {
+        jang_request r = jang_request_default(m);
+        const json_t *pair = json_array_get(pairs, i);
+        const char *a = json_string_value(json_array_get(pair, 0));
+        const char *b = json_string_value(json_array_get(pair, 1));
+        int32_t *ids, *types;
+        assert_ok(ctx, jang_tokenize_pair(&ids, &types, &r.n_prompt, jang_model_tokenizer(m), a,
+                                          strlen(a), b, strlen(b), JANG_TOKENIZE_ADD_SPECIAL));
+        r.task = JANG_TASK_LABEL;
+        r.prompt = ids;
+        r.types = types;
+        got *g = engine_ask(ctx, e, r);
+        json_t *wanted = json_array_get(json_object_get(json, "scores"), i);
+        assert_int_equal(g->n_values, jang_model_get_info(m)->n_label);
+        if (!(fabs((double)g->values[0] - json_number_value(wanted)) < 1e-4)) {
+            fail_msg("%s: pair %zu has %g", name, i, (double)g->values[0]);
+        }
+        got_free(g, 1);
+        jang_free(ctx, ids);
+        jang_free(ctx, types);
+    }
+}
+
+static void test_encoders_in_an_engine(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    for (size_t i = 0; i < N_NAMES; i++) {
+        char name[128];
+        jang_model *m;
+        json_t *json;
+        jang_engine_options o = jang_engine_options_default();
+        o.prefill_chunk = 8;
+        o.kv_type = JANG_KV_F32;
+        snprintf(name, sizeof name, "../encoders/%s", names[i]);
+        jang_engine *e = engine_open(&m, ctx, name, o);
+        const char *file = test_path(test_path(TEST_ENCODERS, names[i]), "expected.json");
+        assert_ok(ctx, json_read(&json, ctx, file));
+        check_texts(e, m, ctx, json, names[i]);
+        check_pairs(e, m, ctx, json, names[i]);
+        json_decref(json);
+        jang_engine_free(e);
+        jang_model_free(m);
+    }
+    jang_context_free(ctx);
+}
+
+static void test_encoders_write_no_text(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    jang_model *m;
+    jang_session *s;
+    jang_message why;
+    uint64_t id;
+    int32_t ids[] = {2, 5, 3}, types[] = {0, 0, 2};
+    jang_engine *e =
+        engine_open(&m, ctx, "../encoders/bert-rank-f32", jang_engine_options_default());
+    const jang_model_info *info = jang_model_get_info(m);
+    assert_true(!info->writes && info->is_encoder && info->n_label == 1);
+    assert_fails(ctx, jang_session_new(&s, m, NULL), JANG_ERR_UNSUPPORTED, "writes no text");
+    jang_request r = jang_request_default(m);
+    r.prompt = ids;
+    r.n_prompt = 3;
+    assert_int_equal(jang_engine_submit(&id, e, &r, &why), JANG_ERR_UNSUPPORTED);
+    assert_string_equal(why.text, "this bert model writes no text");
+    r.task = JANG_TASK_LABEL;
+    r.types = types;
+    assert_int_equal(jang_engine_submit(&id, e, &r, &why), JANG_ERR_ARGUMENT);
+    assert_string_equal(why.text, "token type 2; the model knows 0 to 1");
+    jang_engine_free(e);
+    jang_model_free(m);
+    e = engine_open(&m, ctx, "llama-f32", jang_engine_options_default());
+    r = jang_request_default(m);
+    r.prompt = ids;
+    r.n_prompt = 3;
+    r.task = JANG_TASK_LABEL;
+    assert_int_equal(jang_engine_submit(&id, e, &r, &why), JANG_ERR_UNSUPPORTED);
+    assert_string_equal(why.text, "this llama model is no classifier");
+    jang_engine_free(e);
+    jang_model_free(m);
+    jang_context_free(ctx);
+}
+
+/* ---- Files of sentence-transformers ---- */
+
+static void copy_encoder(ctx_t *ctx, const char *name, const char *to) {
+    static const char *const parts[] = {"", "1_Pooling", "2_Dense", "3_Dense"};
+    char *from = path_join(ctx, TEST_ENCODERS, name);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        char *source = path_join(ctx, from, parts[i]), *target = path_join(ctx, to, parts[i]);
+        if (file_is_directory(source)) {
+            copy_directory(ctx, source, target);
+        }
+        ctx_free(ctx, source);
+        ctx_free(ctx, target);
+    }
+    ctx_free(ctx, from);
+}
+
+/* The model with one file of it written anew. */
+static void assert_file_refused(ctx_t *ctx, const char *name, const char *file, const char *text,
+                                jang_status wanted, const char *message) {
+    char *temp = test_temp_dir(), *dir = path_join(ctx, temp, name);
+    jang_model *m;
+    copy_encoder(ctx, name, dir);
+    assert_ok(ctx, file_write(ctx, test_path(dir, file), text, strlen(text)));
+    assert_fails(ctx, jang_model_open(&m, ctx, dir, NULL), wanted, message);
+    test_remove_tree(temp);
+    ctx_free(ctx, dir);
+    free(temp);
+}
+
+static void test_encoders_refuse_modules(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    static const struct {
+        const char *model, *file, *text;
+        jang_status status;
+        const char *message;
+    } cases[] = {
+        {"bert-mean-f32", "modules.json", "{}", JANG_ERR_FORMAT, "expected an array"},
+        {"bert-mean-f32", "modules.json", "[{\"type\":\"a.Pooling\",\"path\":\"../x\"}]",
+         JANG_ERR_FORMAT, "not the name of a directory"},
+        {"bert-mean-f32", "modules.json", "[{\"type\":\"a.Pooling\",\"path\":\"9_Pooling\"}]",
+         JANG_ERR_FORMAT, "9_Pooling/config.json is missing"},
+        {"bert-mean-f32", "modules.json", "[{\"type\":\"a.WordWeights\"}]", JANG_ERR_UNSUPPORTED,
+         "WordWeights is not supported"},
+        {"bert-mean-f32", "1_Pooling/config.json", "{\"pooling_mode_max_tokens\":true}",
+         JANG_ERR_UNSUPPORTED, "pooling_mode_max_tokens is not supported"},
+        {"bert-mean-f32", "1_Pooling/config.json",
+         "{\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":true}",
+         JANG_ERR_UNSUPPORTED, "pooling_mode_mean_tokens is not supported"},
+        {"bert-mean-f32", "1_Pooling/config.json", "{\"pooling_mode_mean_tokens\":false}",
+         JANG_ERR_FORMAT, "no way of pooling is true"},
+        {"bert-mean-f32", "1_Pooling/config.json", "{\"pooling_mode\":\"weightedmean\"}",
+         JANG_ERR_UNSUPPORTED, "weightedmean is not supported"},
+        {"gemma3-dense-f32", "2_Dense/config.json", "{\"in_features\":3,\"out_features\":8}",
+         JANG_ERR_FORMAT, "in_features 3, but 64 come"},
+        {"gemma3-dense-f32", "2_Dense/config.json", "{\"in_features\":64,\"out_features\":1048576}",
+         JANG_ERR_FORMAT, "no floating linear.weight of 67108864 numbers"},
+        {"gemma3-dense-f32", "2_Dense/config.json", "{\"in_features\":64}", JANG_ERR_FORMAT,
+         "out_features is missing"},
+        {"gemma3-dense-f32", "2_Dense/config.json",
+         "{\"in_features\":64,\"out_features\":8,\"activation_function\":\"torch.nn.ReLU\"}",
+         JANG_ERR_UNSUPPORTED, "torch.nn.ReLU is not supported"},
+        {"gemma3-dense-f32", "2_Dense/model.safetensors", "", JANG_ERR_FORMAT, "model.safetensors"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_file_refused(ctx, cases[i].model, cases[i].file, cases[i].text, cases[i].status,
+                            cases[i].message);
+    }
+    jang_context_free(ctx);
+}
+
+/* The forms in which a way of pooling is written down. */
+static void test_encoders_read_pooling(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    static const struct {
+        const char *text;
+        jang_pooling pooling;
+    } cases[] = {
+        {"{\"pooling_mode\":\"cls\"}", JANG_POOL_FIRST},
+        {"{\"pooling_mode\":\"lasttoken\",\"pooling_mode_mean_tokens\":true}", JANG_POOL_LAST},
+        {"{\"pooling_mode_lasttoken\":true}", JANG_POOL_LAST},
+        {"{\"word_embedding_dimension\":64}", JANG_POOL_MEAN},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *temp = test_temp_dir(), *dir = path_join(ctx, temp, "model");
+        jang_model *m;
+        copy_encoder(ctx, "qwen3-last-bf16", dir);
+        const char *file = test_path(dir, "1_Pooling/config.json");
+        assert_ok(ctx, file_write(ctx, file, cases[i].text, strlen(cases[i].text)));
+        assert_ok(ctx, jang_model_open(&m, ctx, dir, NULL));
+        assert_int_equal(jang_model_get_info(m)->pooling, cases[i].pooling);
+        jang_model_free(m);
+        test_remove_tree(temp);
+        ctx_free(ctx, dir);
+        free(temp);
+    }
+    jang_context_free(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_encoders_equal_transformers),
         cmocka_unit_test(test_encoders_batch_equals_alone),
         cmocka_unit_test(test_encoders_refuse_what_they_cannot),
         cmocka_unit_test(test_encoders_convert),
+        cmocka_unit_test(test_encoders_in_an_engine),
+        cmocka_unit_test(test_encoders_write_no_text),
+        cmocka_unit_test(test_encoders_refuse_modules),
+        cmocka_unit_test(test_encoders_read_pooling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

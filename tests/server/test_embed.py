@@ -5,11 +5,13 @@ JANG: the program; JANG_SMOLLM2: SmolLM2's GGUF file, fetched otherwise.
 """
 
 import base64
+import json
 import math
+import pathlib
 import struct
 import sys
 
-from serving import Server, run_tests, small_model
+from serving import JANG, Server, run_tests, small_model
 
 TEXTS = ["a red apple", "a green pear", "the speed of light in glass"]
 
@@ -22,6 +24,58 @@ def ask(s, path, want=200, **body):
 
 def vectors(s, **body):
     return [d["embedding"] for d in ask(s, "/v1/embeddings", model="x", **body)["data"]]
+
+
+def tiny(name):
+    """One of the tiny models that embed or judge (tests/golden/encoders), and what it must say."""
+    model = pathlib.Path(JANG).resolve().parent / "tests/encoders" / name
+    return model, json.loads((model / "expected.json").read_text())
+
+
+def test_pooled_as_the_model_says(s):
+    for name in ("bert-mean-f32", "xlm-roberta-cls-bf16", "gemma3-dense-f32"):
+        model, expected = tiny(name)
+        own = Server(model)
+        try:
+            for got, wanted in zip(vectors(own, input=expected["texts"]), expected["embeddings"]):
+                assert len(got) == len(wanted)
+                assert all(abs(a - b) < 1e-3 for a, b in zip(got, wanted)), name
+            assert ask(own, "/api/embed", model="x", input="boat " * 2000)["embeddings"]
+            ask(own, "/v1/embeddings", want=400, model="x", input="boat " * 2000)
+            if "gemma" not in name:
+                chat = {"model": "x", "messages": [{"role": "user", "content": "hi"}]}
+                assert own.post("/v1/chat/completions", **chat)[0] in (400, 422)
+                ask(own, "/v1/completions", want=422, model="x", prompt="hi")
+        finally:
+            own.stop()
+
+
+def test_cross_encoders_rank(s):
+    for name in ("bert-rank-f32", "xlm-roberta-rank-f16"):
+        model, expected = tiny(name)
+        own = Server(model)
+        try:
+            for (query, document), score in zip(expected["pairs"], expected["scores"]):
+                reply = ask(own, "/v1/rerank", model="x", query=query, documents=[document, "boat"])
+                (got,) = [r["relevance_score"] for r in reply["results"] if r["index"] == 0]
+                assert abs(got - 1 / (1 + math.exp(-score))) < 1e-3, (name, got, score)
+        finally:
+            own.stop()
+    model, expected = tiny("qwen3-rank-bf16")  # a classifier that is asked in words
+    own = Server(model)
+    try:
+        for (query, document), score in zip(expected["pairs"], expected["judged"]):
+            reply = ask(own, "/v1/rerank", model="x", query=query, documents=[document])
+            got = reply["results"][0]["relevance_score"]
+            assert abs(got - 1 / (1 + math.exp(-score))) < 1e-3, (got, score)
+    finally:
+        own.stop()
+    model, _ = tiny("roberta-labels-bf16")
+    own = Server(model)
+    try:
+        ask(own, "/v1/rerank", want=422, model="x", query="a", documents=["b"])
+    finally:
+        own.stop()
 
 
 def length(v):
