@@ -140,8 +140,8 @@ const cli_command cmd_export = {
     .operand = "MODEL",
     .operand_target = offsetof(export_arguments, model),
     .details =
-        "hf: every weight becomes code * scale + bias, rounded to the type. Tensors have mlx-lm's "
-        "names, which are the hub's own in families without experts or recurrent layers.\n\n"
+        "hf: every weight becomes code * scale + bias, rounded to the type. Tensors have the "
+        "hub's names and layouts; a note says where that cannot be.\n\n"
         "gguf: codes of up to 4 bits become Q4_1 and of 5 bits Q5_1, with the same codes, scales "
         "and biases: exactly, where those are f16 numbers. Codes of 6 and 8 bits are rounded to "
         "Q8_0. The table says how many tensors are exact, and how far the others are off.",

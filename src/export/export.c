@@ -132,7 +132,8 @@ static jang_status export_hf(char **report_json, ctx_t *ctx, const jang_export_o
     convert.profile = o->type ? o->type : "f16";
     convert.on_progress = o->on_progress;
     convert.user = o->user;
-    return convert_run(report_json, ctx, &convert, PIPELINE_SHARD_BYTES);
+    return convert_run(report_json, ctx, &convert,
+                       (convert_form){.shard_bytes = PIPELINE_SHARD_BYTES, .hub_names = true});
 }
 
 static jang_status run_format(char **report_json, export_job *job, const export_format *format) {

@@ -24,7 +24,7 @@
 typedef struct conversion {
     ctx_t *ctx;
     const jang_convert_options *options;
-    uint64_t shard_bytes;
+    convert_form form;
     profile profile;
     const quantizer *method;
     quant_fn quantize;
@@ -136,7 +136,8 @@ static jang_status keep_codes(conversion *c) {
 
 static jang_status read_source(conversion *c) {
     jang_status status = model_source_open(&c->from, c->ctx, c->options->source,
-                                           c->options->keep_codes ? CHECKPOINT_V1 : 0);
+                                           (c->options->keep_codes ? CHECKPOINT_V1 : 0) |
+                                               (c->form.hub_names ? SOURCE_HUB_NAMES : 0));
     if (status != JANG_OK) {
         return status;
     }
@@ -277,6 +278,9 @@ static jang_status write_config(const conversion *c, const quant_module *modules
         json_object_set_new(config, "tie_word_embeddings", json_boolean(c->from.model.tied));
     failed |= add_old_rope_keys(config);
     failed |= add_old_names(config);
+    if (c->form.hub_names) {
+        json_object_del(config, "jang_norms_pre_shifted");
+    }
     failed |= layouts_note(config, c->from.norms_shifted, c->from.folded);
     if (c->profile.kind == PROFILE_FLOAT) {
         const char *key = json_has(config, "dtype") ? "dtype" : "torch_dtype";
@@ -398,7 +402,7 @@ static jang_status stage_source(checkpoint **run, char **path, conversion *c) {
                                     .force = true,
                                     .on_progress = o->on_progress,
                                     .user = o->user};
-        status = convert_run(NULL, c->ctx, &f16, c->shard_bytes);
+        status = convert_run(NULL, c->ctx, &f16, c->form);
     }
     return status == JANG_OK ? checkpoint_open(run, c->ctx, *path, 0) : status;
 }
@@ -557,7 +561,7 @@ static jang_status write_output(conversion *c) {
                           .importance = (const float *const *)c->importance,
                           .work = c->work.ctx ? &c->work : NULL,
                           .directory = c->output.temp_path,
-                          .shard_bytes = c->shard_bytes,
+                          .shard_bytes = c->form.shard_bytes,
                           .on_progress = o->on_progress,
                           .user = o->user};
     status = pipeline_run(c->ctx, &p);
@@ -575,11 +579,18 @@ static jang_status plan_text(char **out, const conversion *c) {
     buf_init(&text, c->ctx, BUF_NO_LIMIT);
     json_t *json = json_object();
     json_t *left = json_array();
+    int failed = 0;
     jang_status status = json && left ? plan_to_json(json, &c->plan) : ctx_fail_memory(c->ctx, 64);
     if (status == JANG_OK) {
         status = left_out_to_json(left, &c->from.parts, &c->from.model);
     }
-    if (status == JANG_OK && json_object_set(json, "left_out", left) != 0) {
+    const char *unlike =
+        c->form.hub_names ? names_unlike_hub(&c->from.parts, &c->from.model) : NULL;
+    if (status == JANG_OK && unlike) {
+        json_t *note = json_sprintf("transformers cannot open this: %s, as mlx-lm has it", unlike);
+        failed = json_array_append_new(json_object_get(json, "notes"), note);
+    }
+    if (status == JANG_OK && (failed || json_object_set(json, "left_out", left) != 0)) {
         status = ctx_fail_memory(c->ctx, 64);
     }
     if (status == JANG_OK) {
@@ -594,8 +605,8 @@ static jang_status plan_text(char **out, const conversion *c) {
 }
 
 jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options *options,
-                        uint64_t shard_bytes) {
-    conversion c = {.ctx = ctx, .options = options, .shard_bytes = shard_bytes};
+                        convert_form form) {
+    conversion c = {.ctx = ctx, .options = options, .form = form};
     char *text = NULL;
     jang_status status = check_options(&c);
     if (status == JANG_OK) {
@@ -632,5 +643,6 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
 }
 
 jang_status jang_convert(char **plan_json, jang_context *ctx, const jang_convert_options *options) {
-    return convert_run(plan_json, ctx, options, PIPELINE_SHARD_BYTES);
+    return convert_run(plan_json, ctx, options,
+                       (convert_form){.shard_bytes = PIPELINE_SHARD_BYTES});
 }

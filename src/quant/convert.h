@@ -4,8 +4,13 @@
 
 #include "quant/pipeline.h"
 
-/* jang_convert with the size of a shard, in bytes of tensors. */
+/* What jang_convert does not ask of its caller. */
+typedef struct convert_form {
+    uint64_t shard_bytes; /* of tensors */
+    bool hub_names;       /* source.h */
+} convert_form;
+
 JANG_MUST_CHECK jang_status convert_run(char **plan_json, ctx_t *ctx,
-                                        const jang_convert_options *options, uint64_t shard_bytes);
+                                        const jang_convert_options *options, convert_form form);
 
 #endif

@@ -21,11 +21,14 @@ static bool is_one_of(const char *name, const char *const *names) {
     return *names != NULL;
 }
 
+static bool is_conv(const model_part *part) {
+    static const char *const ends[] = {"conv1d.weight", "conv.conv.weight", NULL};
+    return part->used && ends_in_one_of(part->name, ends) && part->n_dim == 3;
+}
+
 /* Whether a part is a convolution of each channel, in the hub's layout [channels, 1, taps]. */
 static bool is_hub_conv(const model_part *part) {
-    static const char *const ends[] = {"conv1d.weight", "conv.conv.weight", NULL};
-    return part->used && ends_in_one_of(part->name, ends) && part->n_dim == 3 &&
-           part->shape[1] == 1 && part->shape[2] > 1;
+    return is_conv(part) && part->shape[1] == 1 && part->shape[2] > 1;
 }
 
 bool layouts_has_hub_conv(const part_list *parts) {
@@ -37,11 +40,13 @@ bool layouts_has_hub_conv(const part_list *parts) {
     return false;
 }
 
+/* Families whose norms are w of 1 + w on the hub, and these norms. */
+static const char *const centred[] = {"qwen3_next", "qwen3_5", "qwen3_5_moe", NULL};
+static const char *const norms[] = {"input_layernorm.weight", "post_attention_layernorm.weight",
+                                    "model.norm.weight",      "q_norm.weight",
+                                    "k_norm.weight",          NULL};
+
 void layouts_apply(part_list *parts, const name_model *nm, bool *shifted) {
-    static const char *const centred[] = {"qwen3_next", "qwen3_5", "qwen3_5_moe", NULL};
-    static const char *const norms[] = {"input_layernorm.weight", "post_attention_layernorm.weight",
-                                        "model.norm.weight",      "q_norm.weight",
-                                        "k_norm.weight",          NULL};
     *shifted = false;
     for (size_t i = 0; i < parts->n_parts; i++) {
         model_part *part = &parts->parts[i];
@@ -55,6 +60,24 @@ void layouts_apply(part_list *parts, const name_model *nm, bool *shifted) {
         model_part *part = &parts->parts[i];
         if (part->used && ends_in_one_of(part->name, norms)) {
             part->add = 1;
+        }
+    }
+}
+
+void layouts_undo(part_list *parts, const name_model *nm) {
+    bool shifted = false;
+    for (size_t i = 0; i < parts->n_parts; i++) {
+        model_part *part = &parts->parts[i];
+        if (is_conv(part) && part->shape[2] == 1 && part->shape[1] > 1) {
+            part->shape[2] = part->shape[1];
+            part->shape[1] = 1;
+            shifted = is_one_of(nm->model_type, centred);
+        }
+    }
+    for (size_t i = 0; i < parts->n_parts && shifted; i++) {
+        model_part *part = &parts->parts[i];
+        if (part->used && ends_in_one_of(part->name, norms)) {
+            part->add = -1;
         }
     }
 }

@@ -14,6 +14,10 @@
  * 1 + w now that held w before. */
 void layouts_apply(part_list *parts, const name_model *nm, bool *shifted);
 
+/* The way back to the hub's layouts, of a model that has mlx-lm's; one that has them stays as it
+ * is. */
+void layouts_undo(part_list *parts, const name_model *nm);
+
 /* Whether a convolution that the model uses lies as on the hub, [channels, 1, taps]. */
 bool layouts_has_hub_conv(const part_list *parts);
 

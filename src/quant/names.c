@@ -4,6 +4,8 @@
 #include "model/survey.h"
 #include "quant/left_out.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- How mlx-lm's tensors are made of the hub's ---- */
@@ -153,6 +155,156 @@ jang_status names_map(part_list *parts, const name_model *nm) {
         maps++;
     }
     return part_list_map(parts, maps->tables, &nm->maps);
+}
+
+/* ---- The hub's names of experts ---- */
+
+/* Whose checkpoints have one tensor an expert, under the names of which rules; of one beginning
+ * there may be two sets of names, told apart by what follows the number. */
+typedef struct hub_experts {
+    const char *model_type, *begin, *then;
+} hub_experts;
+
+static const hub_experts hub_forms[] = {
+    {"qwen2_moe", "mlp.experts.*.", ""},
+    {"qwen3_moe", "mlp.experts.*.", ""},
+    {"qwen3_next", "mlp.experts.*.", ""},
+    {"olmoe", "mlp.experts.*.", ""},
+    {"deepseek_v2", "mlp.experts.*.", ""},
+    {"deepseek_v3", "mlp.experts.*.", ""},
+    {"kimi_k2", "mlp.experts.*.", ""},
+    {"glm4_moe", "mlp.experts.*.", ""},
+    {"glm4_moe_lite", "mlp.experts.*.", ""},
+    {"ernie4_5_moe", "mlp.experts.*.", ""},
+    {"mixtral", SPARSE "experts.*.", ""},
+    {"phimoe", SPARSE "experts.*.", ""},
+    {"minimax_m2", SPARSE "experts.*.", ""},
+    {"jamba", FF "experts.*.", "gate_proj up_proj down_proj"},
+    {"lfm2_moe", FF "experts.*.", "w1 w2 w3"},
+    {"nemotron_h", "mixer.experts.*.", ""},
+};
+
+static bool has_hub_form(const map_rule *rule, const void *arg) {
+    const hub_experts *form = arg;
+    size_t n = strlen(form->begin);
+    if (strncmp(rule->source, form->begin, n) != 0) {
+        return false;
+    }
+    char word[32];
+    size_t length = strcspn(rule->source + n, ".");
+    length = length < sizeof word ? length : sizeof word - 1;
+    memcpy(word, rule->source + n, length);
+    word[length] = 0;
+    return !*form->then || strstr(form->then, word);
+}
+
+/* Pieces of names that the hub spells otherwise. */
+typedef struct hub_spelling {
+    const char *model_type, *ours, *hub;
+} hub_spelling;
+
+static const hub_spelling hub_spellings[] = {
+    {"qwen3_5", "language_model.model.", "model.language_model."},
+    {"qwen3_5", "language_model.lm_head.", "lm_head."},
+    {"lfm2_moe", FF "gate_proj.", FF "w1."},
+    {"lfm2_moe", FF "up_proj.", FF "w3."},
+    {"lfm2_moe", FF "down_proj.", FF "w2."},
+    {"gpt_neox", "model.h.", "gpt_neox.layers."},
+    {"gpt_neox", "model.embed_out.", "embed_out."},
+    {"gpt_neox", "model.", "gpt_neox."},
+};
+
+/* The name with its first piece that a row has replaced; NULL: no row has one. */
+static char *respelled(ctx_t *ctx, const name_model *nm, const char *name, bool *found) {
+    for (size_t i = 0; i < sizeof hub_spellings / sizeof hub_spellings[0]; i++) {
+        const hub_spelling *s = &hub_spellings[i];
+        const char *at = strcmp(s->model_type, nm->model_type) == 0 ? strstr(name, s->ours) : NULL;
+        if (!at || (at != name && at[-1] != '.')) {
+            continue;
+        }
+        size_t before = (size_t)(at - name), n = strlen(name) + strlen(s->hub) + 1;
+        char *out = ctx_alloc(ctx, n);
+        *found = true;
+        if (out) {
+            memcpy(out, name, before);
+            snprintf(out + before, n - before, "%s%s", s->hub, at + strlen(s->ours));
+        }
+        return out;
+    }
+    return NULL;
+}
+
+static int compare_names(const void *a, const void *b) {
+    return part_compare_names(((const model_part *)a)->name, ((const model_part *)b)->name);
+}
+
+static jang_status respell_all(part_list *parts, const name_model *nm) {
+    ctx_t *ctx = parts->ctx;
+    char **names =
+        ctx_realloc(ctx, parts->names, (parts->n_names + parts->n_parts + 1) * sizeof *names);
+    if (!names) {
+        return ctx_fail_memory(ctx, parts->n_parts * sizeof *names);
+    }
+    parts->names = names;
+    for (size_t i = 0; i < parts->n_parts; i++) {
+        bool found = false;
+        char *name = parts->parts[i].used ? respelled(ctx, nm, parts->parts[i].name, &found) : NULL;
+        if (found && !name) {
+            return ctx_fail_memory(ctx, strlen(parts->parts[i].name));
+        }
+        if (name) {
+            parts->parts[i].name = names[parts->n_names++] = name;
+        }
+    }
+    qsort(parts->parts, parts->n_parts, sizeof *parts->parts, compare_names);
+    return JANG_OK;
+}
+
+const char *names_unlike_hub(const part_list *parts, const name_model *nm) {
+    static const struct {
+        const char *model_type, *piece, *why; /* piece: of a name that says so; NULL: all */
+    } rows[] = {
+        {"deepseek_v3", ".embed_q.", "latent attention is absorbed"},
+        {"kimi_k2", ".embed_q.", "latent attention is absorbed"},
+        {"glm4_moe_lite", ".embed_q.", "latent attention is absorbed"},
+        {"kimi_linear", NULL, "latent attention is absorbed"},
+        {"qwen3_5_moe", ".switch_mlp.", "experts are stacked"},
+        {"granitemoe", ".switch_mlp.", "experts are stacked"},
+        {"granitemoehybrid", NULL, "MLPs are split"},
+        {"gemma4", ".switch_glu.", "experts are stacked"},
+        {"gemma4_text", ".switch_glu.", "experts are stacked"},
+        {"gpt_oss", NULL, "experts are split"},
+        {"llama4", NULL, "experts are split"},
+        {"llama4_text", NULL, "experts are split"},
+        {"gpt2", NULL, "matrices are turned"},
+        {"falcon_h1", NULL, "multipliers are in the weights"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        bool own = strcmp(rows[i].model_type, nm->model_type) == 0 && !rows[i].piece;
+        for (size_t k = 0; k < parts->n_parts && rows[i].piece && !own; k++) {
+            own = strcmp(rows[i].model_type, nm->model_type) == 0 && parts->parts[k].used &&
+                  strstr(parts->parts[k].name, rows[i].piece);
+        }
+        if (own) {
+            return rows[i].why;
+        }
+    }
+    return NULL;
+}
+
+static jang_status unstack(part_list *parts, const name_model *nm) {
+    static const map_rule *const tables[] = {stack_experts, NULL};
+    for (size_t i = 0; i < sizeof hub_forms / sizeof hub_forms[0]; i++) {
+        if (strcmp(hub_forms[i].model_type, nm->model_type) == 0) {
+            return part_list_unstack(parts, tables, has_hub_form, &hub_forms[i]);
+        }
+    }
+    return JANG_OK;
+}
+
+jang_status names_to_hub(part_list *parts, const name_model *nm) {
+    jang_status status = unstack(parts, nm);
+    return status == JANG_OK ? respell_all(parts, nm) : status;
 }
 
 /* ---- What is written ---- */

@@ -18,17 +18,20 @@ struct part_map {
 struct part_maps {
     model_part *parts; /* of the checkpoint, all */
     part_map *maps;    /* [n] */
-    size_t n, capacity;
+    size_t n;
+    part_maps *next; /* made before, of whose parts these are */
 };
 
 void part_maps_free(part_maps *maps, ctx_t *ctx) {
-    if (maps) {
+    while (maps) {
+        part_maps *next = maps->next;
         for (size_t i = 0; i < maps->n; i++) {
             ctx_free(ctx, maps->maps[i].sources);
         }
         ctx_free(ctx, maps->maps);
         ctx_free(ctx, maps->parts);
         ctx_free(ctx, maps);
+        maps = next;
     }
 }
 
@@ -410,6 +413,108 @@ jang_status part_list_map(part_list *list, const map_rule *const *tables, const 
     for (size_t i = 0; i < m.source.n_parts && status == JANG_OK; i++) {
         if (!m.used[i]) {
             m.out[m.n_out++] = m.source.parts[i];
+        }
+    }
+    ctx_free(list->ctx, m.used);
+    if (status != JANG_OK) {
+        ctx_free(list->ctx, m.out);
+        return status;
+    }
+    list->maps->parts = list->parts;
+    list->parts = m.out;
+    list->n_parts = m.n_out;
+    qsort(list->parts, list->n_parts, sizeof *list->parts, compare_parts);
+    return JANG_OK;
+}
+
+/* ---- The other way round ----------------------------------------------------------------------
+ */
+
+/* The rule that stacks matrices into a part of this name below the layer; NULL: none does. */
+static const map_rule *stacking_rule(const map_rule *const *tables, const model_part *part,
+                                     map_filter filter, const void *arg) {
+    const char *local = after_layer(part->name);
+    for (; local && part->used && part->n_dim == 3 && *tables; tables++) {
+        for (const map_rule *rule = *tables; rule->source; rule++) {
+            if (strchr(rule->source, '*') && strcmp(rule->output, local) == 0 &&
+                filter(rule, arg)) {
+                return rule;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* "LAYER mlp.experts.3.up_proj.weight" of the stacked part's name and the rule's source. */
+static char *expert_name(ctx_t *ctx, const map_rule *rule, const char *stacked, int64_t i) {
+    const char *star = strchr(rule->source, '*');
+    size_t before = (size_t)(after_layer(stacked) - stacked), n = before + strlen(rule->source);
+    char *name = ctx_alloc(ctx, n + 24);
+    if (name) {
+        snprintf(name, n + 24, "%.*s%.*s%lld%s", (int)before, stacked, (int)(star - rule->source),
+                 rule->source, (long long)i, star + 1);
+    }
+    return name;
+}
+
+/* Adds matrix i of a stacked part as a part of its own. */
+static jang_status add_matrix(mapper *m, const map_rule *rule, const model_part *stacked,
+                              int64_t i) {
+    part_map *map = &m->list->maps->maps[m->list->maps->n++];
+    const model_part **sources = ctx_array(m->list->ctx, 1, sizeof *sources);
+    *map = (part_map){.sources = sources,
+                      .n_sources = 1,
+                      .n_matrix = 1,
+                      .matrix_rows = stacked->shape[1],
+                      .first = i * stacked->shape[1],
+                      .step = 1,
+                      .n = stacked->shape[1]};
+    char *name = expert_name(m->list->ctx, rule, stacked->name, i);
+    if (!sources || !name) {
+        ctx_free(m->list->ctx, name);
+        return ctx_fail_memory(m->list->ctx, sizeof *sources);
+    }
+    sources[0] = stacked;
+    m->list->names[m->list->n_names++] = name;
+    model_part part = *stacked;
+    part.name = name;
+    part.map = map;
+    part.role = role_of(name);
+    part.n_dim = 2;
+    part.shape[0] = stacked->shape[1];
+    part.shape[1] = stacked->shape[2];
+    part_set_sizes(&part);
+    part.n_bytes = stacked->n_bytes / (size_t)stacked->shape[0];
+    m->out[m->n_out++] = part;
+    return JANG_OK;
+}
+
+jang_status part_list_unstack(part_list *list, const map_rule *const *tables, map_filter filter,
+                              const void *arg) {
+    mapper m = {.list = list, .source = *list};
+    size_t n = 0;
+    for (size_t i = 0; i < list->n_parts; i++) {
+        const model_part *part = &list->parts[i];
+        n += stacking_rule(tables, part, filter, arg) ? (size_t)part->shape[0] : 0;
+    }
+    if (n == 0) {
+        return JANG_OK;
+    }
+    part_maps *before = list->maps;
+    jang_status status = make_room(&m, n);
+    if (list->maps) {
+        list->maps->next = before;
+    } else {
+        list->maps = before;
+    }
+    for (size_t i = 0; i < m.source.n_parts && status == JANG_OK; i++) {
+        const model_part *part = &m.source.parts[i];
+        const map_rule *rule = stacking_rule(tables, part, filter, arg);
+        if (!rule) {
+            m.out[m.n_out++] = *part;
+        }
+        for (int64_t k = 0; rule && k < part->shape[0] && status == JANG_OK; k++) {
+            status = add_matrix(&m, rule, part, k);
         }
     }
     ctx_free(list->ctx, m.used);

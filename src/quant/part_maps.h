@@ -42,6 +42,13 @@ typedef struct part_maps part_maps;
  * out, shapes that do not divide. */
 JANG_MUST_CHECK jang_status part_list_map(part_list *list, const map_rule *const *tables,
                                           const map_sizes *sizes);
+
+/* The way back: replaces the used parts that rules with a '*' would have stacked by their matrices,
+ * under the names of the rules' sources. Only rules that the filter lets through count. */
+typedef bool (*map_filter)(const map_rule *rule, const void *arg);
+JANG_MUST_CHECK jang_status part_list_unstack(part_list *list, const map_rule *const *tables,
+                                              map_filter filter, const void *arg);
+
 void part_maps_free(part_maps *maps, ctx_t *ctx);
 
 /* How many of the checkpoint's tensors a part with a map is made of; 0 for all but the first of the

@@ -65,16 +65,21 @@ static jang_status read_names(model_source *s) {
         status = folds_apply(&s->parts, &s->model, s->config, &s->folded);
     }
     if (status == JANG_OK) {
-        layouts_apply(&s->parts, &s->model, &s->norms_shifted);
-        status = choose_parts(s);
+        if (s->hub_names) {
+            layouts_undo(&s->parts, &s->model);
+            status = names_to_hub(&s->parts, &s->model);
+        } else {
+            layouts_apply(&s->parts, &s->model, &s->norms_shifted);
+        }
+        status = status == JANG_OK ? choose_parts(s) : status;
         return status == JANG_OK ? status : ctx_prefix(s->ctx, status, "%s", s->path);
     }
     return status;
 }
 
 jang_status model_source_open(model_source *out, ctx_t *ctx, const char *path, unsigned flags) {
-    model_source s = {.ctx = ctx, .path = path};
-    jang_status status = checkpoint_open(&s.checkpoint, ctx, path, flags);
+    model_source s = {.ctx = ctx, .path = path, .hub_names = flags & SOURCE_HUB_NAMES};
+    jang_status status = checkpoint_open(&s.checkpoint, ctx, path, flags & ~SOURCE_HUB_NAMES);
     if (status == JANG_OK) {
         status = checkpoint_json(&s.config, s.checkpoint, "config.json");
     }

@@ -16,10 +16,15 @@ typedef struct model_source {
     name_model model;
     bool norms_shifted; /* layouts.h */
     bool folded;        /* folds.h */
+    bool hub_names;     /* experts one by one, as on the hub */
 } model_source;
 
-/* Opens a model and finds out what of it is written; flags are checkpoint_open's. Errors: those of
- * checkpoint_open and of the family; packed forms and types that are not read, by name. */
+/* Besides the flags of checkpoint_open: experts get the hub's names, where it has one tensor each.
+ */
+#define SOURCE_HUB_NAMES 0x100u
+
+/* Opens a model and finds out what of it is written; flags are checkpoint_open's and ours. Errors:
+ * those of checkpoint_open and of the family; packed forms and types that are not read, by name. */
 JANG_MUST_CHECK jang_status model_source_open(model_source *out, ctx_t *ctx, const char *path,
                                               unsigned flags);
 /* Of one that was not opened, all zero, too. */

@@ -329,7 +329,7 @@ static void test_convert_splits_into_shards(void **state) {
     char *dir = test_temp_dir(), output[512];
     snprintf(output, sizeof output, "%s/out", dir);
     jang_convert_options o = options_of(MODELS "llama-bf16", output, "4S");
-    assert_ok(ctx, convert_run(NULL, ctx, &o, 20000));
+    assert_ok(ctx, convert_run(NULL, ctx, &o, (convert_form){.shard_bytes = 20000}));
     char **names;
     size_t n, n_shards = 0;
     assert_ok(ctx, directory_list(&names, &n, ctx, output));

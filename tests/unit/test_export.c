@@ -165,6 +165,82 @@ static void test_export_writes_the_same_numbers(void **state) {
     }
 }
 
+/* ---- The hub's names ---- */
+
+static void same_tensor(ctx_t *ctx, const checkpoint *a, const tensor_view *s,
+                        const checkpoint *b) {
+    const tensor_view *t = checkpoint_find(b, s->name);
+    if (!t || t->n_dim != s->n_dim || memcmp(t->shape, s->shape, sizeof(int64_t) * 2) != 0) {
+        fail_msg("%s: %s is not there, or has another shape", checkpoint_path(b), s->name);
+        return;
+    }
+    size_t n = (size_t)tensor_count(s);
+    float *want = calloc(n + 1, 4), *got = calloc(n + 1, 4);
+    assert_ok(ctx, checkpoint_rows_f32(want, a, s, 0, tensor_rows(s)));
+    assert_ok(ctx, checkpoint_rows_f32(got, b, t, 0, tensor_rows(t)));
+    for (size_t i = 0; i < n; i++) { /* 1 + w - 1 may lose the last bits of w */
+        if (!(fabsf(want[i] - got[i]) <= 1.2e-7f)) {
+            fail_msg("%s: element %zu is %g, not %g", s->name, i, (double)got[i], (double)want[i]);
+        }
+    }
+    free(want);
+    free(got);
+}
+
+/* A hub checkpoint as mlx-lm has it, and exported: the same names, shapes and numbers as before. */
+static void test_export_hf_gives_the_hub_its_names_back(void **state) {
+    (void)state;
+    static const char *const fixtures[] = {
+        "qwen2moe-bf16",   "qwen3moe-bf16",  "mixtral-bf16",    "olmoe-bf16",
+        "phimoe-bf16",     "minimaxm2-bf16", "deepseek2-bf16",  "glm4moe-bf16",
+        "lfm2_moe-bf16",   "jamba-bf16",     "gptneox-f16",     "nemotron_h-moe-bf16",
+        "ernie45moe-bf16", "qwen3_5-bf16",   "qwen3_next-bf16", "mamba-f32"};
+    ctx_t *ctx = test_context();
+    char hub[600];
+    snprintf(hub, sizeof hub, "%s/hub", scratch);
+    for (size_t f = 0; f < sizeof fixtures / sizeof fixtures[0]; f++) {
+        char source[512];
+        snprintf(source, sizeof source, MODELS "%s", fixtures[f]);
+        jang_convert_options c = options_of(source, quantized, "f32");
+        c.force = true;
+        assert_ok(ctx, jang_convert(NULL, ctx, &c));
+        const jang_export_options o = {
+            .source = quantized, .format = "hf", .output = hub, .type = "f32", .force = true};
+        char *plan = NULL;
+        assert_ok(ctx, jang_export(&plan, ctx, &o));
+        assert_null(strstr(plan, "transformers cannot"));
+        jang_free(ctx, plan);
+        checkpoint *a, *b;
+        assert_ok(ctx, checkpoint_open(&a, ctx, source, 0));
+        assert_ok(ctx, checkpoint_open(&b, ctx, hub, 0));
+        size_t n, n_made, n_same = 0;
+        const tensor_view *tensors = checkpoint_tensors(a, &n);
+        checkpoint_tensors(b, &n_made);
+        for (size_t i = 0; i < n; i++) {
+            if (!strstr(tensors[i].name, "visual.") && !strstr(tensors[i].name, "mtp.")) {
+                same_tensor(ctx, a, &tensors[i], b);
+                n_same++;
+            }
+        }
+        assert_int_equal(n_same, n_made);
+        checkpoint_close(a);
+        checkpoint_close(b);
+    }
+    jang_context_free(ctx);
+}
+
+static void test_export_hf_says_what_the_hub_has_not(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    const jang_export_options o = {
+        .source = MODELS "gptoss-bf16", .format = "hf", .output = quantized, .force = true};
+    char *plan = NULL;
+    assert_ok(ctx, jang_export(&plan, ctx, &o));
+    assert_non_null(strstr(plan, "transformers cannot open this: experts are split"));
+    jang_free(ctx, plan);
+    jang_context_free(ctx);
+}
+
 /* ---- Refusals ---- */
 
 static void refused(ctx_t *ctx, const jang_export_options *o, jang_status want, const char *word) {
@@ -250,6 +326,8 @@ int main(void) {
         cmocka_unit_test(test_export_takes_codes_over),
         cmocka_unit_test(test_export_rounds_to_q8_0),
         cmocka_unit_test(test_export_writes_the_same_numbers),
+        cmocka_unit_test(test_export_hf_gives_the_hub_its_names_back),
+        cmocka_unit_test(test_export_hf_says_what_the_hub_has_not),
         cmocka_unit_test(test_export_refusals),
         cmocka_unit_test(test_export_names_numbers_that_are_none),
         cmocka_unit_test(test_export_survives_lack_of_memory),
