@@ -676,14 +676,16 @@ typedef struct jang_convert_options {
     const char *profile; /* "JANG_4M", "4M", "mixed_3_6", "f16"/"bf16"/"f32"; NULL: see bits */
     int bits;            /* uniform width, where profile is NULL */
     int group_size;      /* 32, 64 or 128; 0: 64, or 32 where 64 divides no row */
-    const char *method;  /* "mse" (also NULL), "rtn", "gptq": see docs/quantization.md */
-    bool force;          /* replace what is in output */
-    bool plan_only;      /* make the plan, write nothing */
+    const char
+        *method;    /* "mse" (also NULL), "rtn", "gptq", "awq", "awq+gptq": docs/quantization.md */
+    bool force;     /* replace what is in output */
+    bool plan_only; /* make the plan, write nothing */
     jang_progress_fn on_progress;
     void *user;
-    const char *calibration; /* text or .jsonl file; NULL: gptq takes the built-in text, mse none */
+    const char
+        *calibration; /* text or .jsonl file; NULL: gptq and awq take the built-in text, mse none */
     int64_t calibration_tokens; /* at most so many (32768) */
-    bool resume;     /* gptq: keep finished matrices in OUTPUT.work, and go on from those there */
+    bool resume; /* gptq, awq: keep finished matrices in OUTPUT.work, and go on from those there */
     double budget;   /* instead of a profile: nominal bits, 2 to 8, to be spent by errors */
     uint64_t size;   /* instead of a profile: bytes of all weights, likewise */
     bool keep_codes; /* quantized matrices keep their codes; where neither a profile nor the like is

@@ -25,7 +25,7 @@ static const convert_arguments convert_defaults = {.group_size = -1, .calibratio
 
 static const char *const group_size_names[] = {"32", "64", "128", NULL};
 static const int group_sizes[] = {32, 64, 128};
-static const char *const method_names[] = {"mse", "rtn", "gptq", NULL};
+static const char *const method_names[] = {"mse", "rtn", "gptq", "awq", "awq+gptq", NULL};
 
 static const opt_spec convert_options[] = {
     {.name = "model",
@@ -81,15 +81,17 @@ static const opt_spec convert_options[] = {
      .value = "NAME",
      .target = offsetof(convert_arguments, method),
      .choices = method_names,
-     .help = "How codes are found: mse fits each group's grid (the default), rtn rounds to the "
-             "nearest as MLX does, gptq makes up for errors by what it sees on calibration text."},
+     .help =
+         "How codes are found: mse fits each group's grid (the default), rtn rounds to the "
+         "nearest as MLX does, gptq makes up for errors by what it sees on calibration text, awq "
+         "scales inputs that matter, and awq+gptq does both."},
     {.name = "calibration",
      .kind = OPT_TEXT,
      .value = "FILE",
      .target = offsetof(convert_arguments, calibration),
      .help =
          "Text, or .jsonl of {\"messages\": [...]} or {\"text\": ...}, that the model is run on. "
-         "mse then weighs errors by their inputs; gptq has a built-in text without it."},
+         "mse then weighs errors by their inputs; gptq and awq have a built-in text without it."},
     {.name = "calibration-tokens",
      .kind = OPT_INT,
      .value = "N",
@@ -100,7 +102,7 @@ static const opt_spec convert_options[] = {
     {.name = "resume",
      .kind = OPT_FLAG,
      .target = offsetof(convert_arguments, resume),
-     .help = "Keep what gptq has finished in DIR.work, and go on from what is there."},
+     .help = "Keep what gptq or awq has finished in DIR.work, and go on from what is there."},
     {.name = "group-size",
      .kind = OPT_CHOICE,
      .value = "N",

@@ -7,6 +7,7 @@
 #include "format/affine.h"
 #include "ops/hostbuf.h"
 #include "quant/blas.h"
+#include "quant/scaling.h"
 
 #include <string.h>
 
@@ -80,6 +81,7 @@ static const float *finished_expert(runner *r, const weight_desc *d, size_t numb
     float *out = weight_room(r, (size_t)(d->n_out * d->n_in));
     if (out) {
         work_rows_f32(out, r->c->work, number, expert * d->n_out, d->n_out);
+        scaling_undo(out, r->c->plan->items[number].part, expert * d->n_out, d->n_out);
     }
     return out;
 }
@@ -159,6 +161,7 @@ static const float *finished(runner *r, size_t number) {
         return NULL;
     }
     work_rows_f32(r->quantized[number], r->c->work, number, 0, item->part->rows);
+    scaling_undo(r->quantized[number], item->part, 0, item->part->rows);
     return r->quantized[number];
 }
 

@@ -82,4 +82,16 @@ JANG_MUST_CHECK jang_status runner_quantize(bool *all, runner *r, double damping
 void runner_free_sites(runner *r);
 void runner_free_codes(runner *r);
 
+/* ---- calib_scale.c ---- */
+
+/* Decides the factors of the inputs that were studied, where they can have some, and scales what is
+ * known of them. Between aim and quantize. */
+JANG_MUST_CHECK jang_status runner_scale(runner *r);
+/* Without feedback: codes, scales and biases of m by the method's function, errors weighted by the
+ * sizes of the inputs. */
+JANG_MUST_CHECK jang_status runner_fit(runner *r, const gptq_site *s, const gptq_matrix *m,
+                                       int group);
+/* Takes over the factors that an earlier, killed run has decided. */
+JANG_MUST_CHECK jang_status runner_load_factors(runner *r);
+
 #endif

@@ -103,7 +103,8 @@ static jang_status quantize_rows(runner *r, int k, const gptq_site *s, int64_t f
                          .biases = r->codes[k].biases + at * n_groups};
         status = read_rows(rows, r, r->items[k], at, m.n_out);
         if (status == JANG_OK) {
-            status = gptq_quantize(s, r->c->ctx, &m);
+            status = r->c->feedback ? gptq_quantize(s, r->c->ctx, &m)
+                                    : runner_fit(r, s, &m, item->group);
         }
     }
     return status;
@@ -143,7 +144,10 @@ static jang_status put_items(runner *r) {
 jang_status runner_quantize(bool *all, runner *r, double damping) {
     int group = r->c->plan->items[r->items[0]].group;
     jang_status status = r->n_expert ? blend_sites(r) : JANG_OK;
-    for (int i = 0; i < r->n_sites && status == JANG_OK; i++) {
+    if (status == JANG_OK) {
+        status = runner_scale(r);
+    }
+    for (int i = 0; i < r->n_sites && r->c->feedback && status == JANG_OK; i++) {
         status = gptq_prepare(&r->sites[i], r->c->ctx, group, damping);
     }
     for (int k = 0; k < r->n_items && status == JANG_OK; k++) {

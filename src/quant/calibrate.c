@@ -127,6 +127,8 @@ static jang_status run_stage(runner *r, layer_stages which) {
         if (status == JANG_OK) {
             status = run_pass(r, which, r->n_paired, r->n_seqs);
         }
+        more |= r->reached;
+        r->target = more ? r->site_call : r->target;
         if (status == JANG_OK && more) {
             status = runner_quantize(&all, r, r->c->damping);
         }
@@ -198,10 +200,10 @@ static jang_status run_head(runner *r) {
         damping *= tied ? 5 : 1;
         status = runner_aim(r, damping);
     }
-    if (status == JANG_OK && wanted) {
+    if (status == JANG_OK && (wanted || r->n_paired == 0)) {
         status = run_head_pass(r, r->n_paired, r->n_seqs);
     }
-    if (status == JANG_OK && wanted) {
+    if (status == JANG_OK && (wanted || r->reached)) {
         status = runner_quantize(&all, r, damping);
     }
     return status;
@@ -230,7 +232,7 @@ static jang_status make_arrays(runner *r) {
     int32_t n_seq = c->n_seq, fit = STEP_ROWS / n_seq;
     r->n_seqs = c->n_ids / (size_t)n_seq;
     size_t paired = (PAIRED_TOKENS + (size_t)n_seq - 1) / (size_t)n_seq;
-    r->n_paired = !c->work ? 0 : r->n_seqs < paired ? r->n_seqs : paired;
+    r->n_paired = !c->work || !c->feedback ? 0 : r->n_seqs < paired ? r->n_seqs : paired;
     r->n_step_seq = fit < 2 ? 2 : fit;
     r->n_pages = (n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
     int32_t rows = r->n_step_seq * n_seq, n_pages = r->n_step_seq * r->n_pages;
@@ -339,6 +341,9 @@ jang_status calibrate(calibration *c) {
     r->c = c;
     double start = clock_seconds();
     jang_status status = open_runner(r);
+    if (status == JANG_OK) {
+        status = runner_load_factors(r);
+    }
     int n_layer = status == JANG_OK ? model_get_facts(r->m)->n_layer : 0;
     for (int i = 0; i < n_layer && status == JANG_OK; i++) {
         status = report(r, i, n_layer, start);

@@ -7,6 +7,8 @@
 #ifndef JANG_QUANT_CALIBRATE_H
 #define JANG_QUANT_CALIBRATE_H
 
+#include "quant/quantizer.h"
+#include "quant/scaling.h"
 #include "quant/work.h"
 
 typedef struct calibration {
@@ -18,6 +20,9 @@ typedef struct calibration {
     size_t n_ids;
     int32_t n_seq;
     double damping;
+    quant_fn fn;        /* full: what finds codes where there is no feedback */
+    bool feedback;      /* full: errors are fed forward (gptq.h) */
+    scalings *scalings; /* full: inputs that may be scaled; NULL: none */
     work_dir *work;     /* full: where finished matrices go; NULL: diagonals only */
     float **importance; /* [n_items], each [columns] or NULL: mean squares of inputs; freed by the
                            caller */

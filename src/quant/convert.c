@@ -37,6 +37,7 @@ typedef struct conversion {
     char *staged;       /* the directory of run, where that is a copy */
     float **importance; /* [plan.n_items]; NULL: no calibration */
     work_dir work;
+    scalings scalings;
 } conversion;
 
 jang_convert_options jang_convert_options_default(void) {
@@ -481,6 +482,13 @@ static jang_status run_calibration(conversion *c) {
         return ctx_fail_memory(c->ctx, c->plan.n_items * sizeof *c->importance);
     }
     jang_status status = c->method->full ? open_work(c) : JANG_OK;
+    if (status == JANG_OK && c->method->scales) {
+        json_at at = {c->ctx, "config.json", c->from.config};
+        status = scalings_make(&c->scalings, &c->from.parts, c->from.model.model_type, at);
+        if (status == JANG_OK && c->scalings.n_groups == 0) {
+            ctx_log(c->ctx, "awq: no inputs of a %s can be scaled", c->from.model.model_type);
+        }
+    }
     if (status != JANG_OK) {
         return status;
     }
@@ -492,6 +500,9 @@ static jang_status run_calibration(conversion *c) {
                      .n_ids = c->ids.n,
                      .n_seq = CALIB_SEQ_TOKENS,
                      .damping = DAMPING,
+                     .fn = c->quantize,
+                     .feedback = c->method->feedback,
+                     .scalings = c->method->scales ? &c->scalings : NULL,
                      .work = c->method->full ? &c->work : NULL,
                      .importance = c->importance,
                      .on_progress = c->options->on_progress,
@@ -638,6 +649,7 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
     work_close(&c.work, status == JANG_OK || !options->resume);
     output_end(&c.output);
     plan_free(&c.plan);
+    scalings_free(&c.scalings);
     model_source_close(&c.from);
     return status;
 }

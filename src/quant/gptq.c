@@ -269,6 +269,28 @@ void gptq_site_blend(gptq_site *s, const gptq_site *other, double share) {
     }
 }
 
+void gptq_site_scale(gptq_site *s, const float *factors) {
+    int64_t n = s->n_in;
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t k = 0; k < n; k++) {
+            s->h[i * n + k] /= factors[i] * factors[k];
+            s->z[i * n + k] *= factors[k] / factors[i];
+        }
+    }
+}
+
+jang_status gptq_site_copy(gptq_site *out, ctx_t *ctx, const gptq_site *s) {
+    jang_status status = gptq_site_new(out, ctx, s->n_in);
+    if (status == JANG_OK) {
+        size_t bytes = (size_t)(s->n_in * s->n_in) * sizeof(float);
+        memcpy(out->h, s->h, bytes);
+        memcpy(out->z, s->z, bytes);
+        out->share = s->share;
+        out->n_tok = s->n_tok;
+    }
+    return status;
+}
+
 jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping) {
     s->group = group;
     blas_mirror(s->h, s->n_in);

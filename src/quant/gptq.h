@@ -58,6 +58,12 @@ JANG_MUST_CHECK jang_status gptq_aim(gptq_site *s, ctx_t *ctx, double damping, d
 /* Adds a share of another site's moments; between aim and prepare, both of the same width. */
 void gptq_site_blend(gptq_site *s, const gptq_site *other, double share);
 
+/* What is known of the inputs divided by factors [n_in], which the matrices' columns are multiplied
+ * by; before prepare. */
+void gptq_site_scale(gptq_site *s, const float *factors);
+/* Copies what prepare needs. */
+JANG_MUST_CHECK jang_status gptq_site_copy(gptq_site *out, ctx_t *ctx, const gptq_site *s);
+
 /* Orders the groups, damps and factors H. JANG_ERR_FORMAT: the inputs are not finite, or H cannot
  * be factored however damped. */
 JANG_MUST_CHECK jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping);

@@ -6,6 +6,7 @@
 #include "quant/folds.h"
 #include "quant/int_parts.h"
 #include "quant/part_maps.h"
+#include "quant/scaling.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -459,6 +460,9 @@ jang_status part_rows_f32(float *out, const checkpoint *c, const model_part *par
     }
     if (status == JANG_OK && part->factors) {
         folds_rows(out, part, first, n);
+    }
+    if (status == JANG_OK && part->scaling) {
+        scaling_apply(out, part, first, n);
     }
     return status;
 }

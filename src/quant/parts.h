@@ -36,6 +36,7 @@ typedef struct model_part {
     bool used;                         /* by the model: names_survey found it so */
     float add;                         /* to each number; then it is stored as f32 (layouts.h) */
     const struct row_factors *factors; /* of its rows, NULL: none (folds.h) */
+    struct part_scaling *scaling;      /* of its rows and columns, NULL: none (scaling.h) */
 } model_part;
 
 typedef struct part_list {

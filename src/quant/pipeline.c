@@ -11,6 +11,7 @@
 #include "format/affine.h"
 #include "format/safetensors.h"
 #include "quant/kept_codes.h"
+#include "quant/scaling.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -107,6 +108,17 @@ static const float *importance_of(const pipeline *p, const plan_item *item) {
     return p->options->importance ? p->options->importance[item - p->plan->items] : NULL;
 }
 
+/* Multiplies finished rows by factors that became known later. */
+static void scale_finished(const plan_item *item, const task *t, thread_buffers *b) {
+    const part_scaling *s = item->part->scaling;
+    int64_t n_groups = item->part->columns / item->group;
+    for (int64_t r = 0; s && s->rows && r < t->n; r++) {
+        float by = s->rows[t->first + r];
+        scaling_stored(b->stored_scales + r * n_groups, n_groups, by, item->type);
+        scaling_stored(b->stored_biases + r * n_groups, n_groups, by, item->type);
+    }
+}
+
 /* Copies rows that calibration has finished; false if there are none. */
 static bool copy_finished(pipeline *p, const plan_item *item, const task *t, thread_buffers *b) {
     work_view v;
@@ -120,6 +132,7 @@ static bool copy_finished(pipeline *p, const plan_item *item, const task *t, thr
     memcpy(b->weights, v.weights + first * width, n * width);
     memcpy(b->stored_scales, v.scales + first * scales, n * scales);
     memcpy(b->stored_biases, v.biases + first * scales, n * scales);
+    scale_finished(item, t, b);
     return true;
 }
 

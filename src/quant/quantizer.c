@@ -10,6 +10,8 @@
 static const quantizer methods[] = {
     {"rtn",
      false,
+     false,
+     false,
      {[CPU_SCALAR] = rtn_quantize__scalar,
 #if defined(__x86_64__)
       [CPU_AVX2] = rtn_quantize__avx2,
@@ -18,6 +20,8 @@ static const quantizer methods[] = {
      }},
     {"mse",
      false,
+     false,
+     false,
      {[CPU_SCALAR] = mse_quantize__scalar,
 #if defined(__x86_64__)
       [CPU_AVX2] = mse_quantize__avx2,
@@ -25,6 +29,28 @@ static const quantizer methods[] = {
 #endif
      }},
     {"gptq",
+     true,
+     true,
+     false,
+     {[CPU_SCALAR] = mse_quantize__scalar,
+#if defined(__x86_64__)
+      [CPU_AVX2] = mse_quantize__avx2,
+      [CPU_AVX512] = mse_quantize__avx512
+#endif
+     }},
+    {"awq",
+     true,
+     false,
+     true,
+     {[CPU_SCALAR] = mse_quantize__scalar,
+#if defined(__x86_64__)
+      [CPU_AVX2] = mse_quantize__avx2,
+      [CPU_AVX512] = mse_quantize__avx512
+#endif
+     }},
+    {"awq+gptq",
+     true,
+     true,
      true,
      {[CPU_SCALAR] = mse_quantize__scalar,
 #if defined(__x86_64__)

@@ -32,8 +32,9 @@ typedef bool (*quant_fn)(const quant_block *block);
 
 typedef struct quantizer {
     const char *name;
-    bool
-        full; /* matrices whose inputs calibration sees are quantized by gptq.h; fn does the rest */
+    bool full;     /* matrices are quantized as calibration sees their inputs; fn does the rest */
+    bool feedback; /* ... by gptq.h */
+    bool scales;   /* ... their inputs scaled (scaling.h) */
     quant_fn fn[CPU_N_ISA]; /* NULL: not made for this instruction set; CPU_SCALAR is always set */
 } quantizer;
 
