@@ -234,6 +234,7 @@ typedef struct jang_model_info {
     int32_t n_context; /* longest sequence the model was made for */
     double load_seconds;
     bool has_chat_template;
+    bool has_sampling;   /* generation_config.json says how to sample */
     bool writes;         /* it generates text; encoders, classifiers, some embedding models don't */
     bool is_encoder;     /* a token sees all of its text: pairs of texts make sense to it */
     int32_t n_label;     /* scores of a classifier (JANG_TASK_LABEL); 0: it is none */

@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct serve_arguments {
     text_list models, aliases;
@@ -81,8 +82,9 @@ static const opt_spec serve_rows[] = {
      .help = "Longest sequence, prompt and answer; 0: the model's own limit."},
     INT_ROW("prefill-chunk", chunk, 1, 65536, "Most tokens of prompts in one step."),
     KV_TYPE_OPTION(serve_arguments),
-    TEXT_ROW("kv-budget", kv_budget, "SIZE",
-             "Most memory for keys and values, as 4G or 512M; a quarter of the memory otherwise."),
+    TEXT_ROW(
+        "kv-budget", kv_budget, "SIZE",
+        "Most memory for keys and values, as 4G, 512M or 30%; a quarter of the memory otherwise."),
     FLAG_ROW("no-cache", no_cache, "Keep nothing for later requests."),
     TEXT_ROW("disk-cache", disk_cache, "DIR", "Keep keys and values in this directory as well."),
     TEXT_ROW("disk-cache-size", disk_size, "SIZE", "Most bytes in it; 10G otherwise."),
@@ -123,21 +125,26 @@ static const opt_spec serve_rows[] = {
 
 /* ---- Values ---- */
 
-/* 512M, 4G, 1000000. */
-static bool read_size(const char *name, const char *text, uint64_t *out) {
+/* 512M, 4G, 1000000; with of_memory also 30%: of the machine's memory. */
+static bool read_size(const char *name, const char *text, bool of_memory, uint64_t *out) {
     char *end;
     if (!text) {
         return true;
     }
-    double value = strtod(text, &end);
-    double unit = 1;
+    double value = strtod(text, &end), unit = 1;
+    if (of_memory && end > text && !strcmp(end, "%") && value > 0 && value <= 100) {
+        double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+        *out = (uint64_t)(value / 100 * memory);
+        return true;
+    }
     const char *units = "kMGT", *place = *end ? strchr(units, *end == 'K' ? 'k' : *end) : NULL;
     for (const char *u = units; place && u <= place; u++) {
         unit *= 1024;
     }
     bool ends = !*end || (place && (!end[1] || (end[1] == 'B' && !end[2])));
     if (end == text || !ends || !(value > 0) || value * unit > 1e18) {
-        cli_misused("serve", "--%s %s: not a size such as 512M or 4G", name, text);
+        cli_misused("serve", "--%s %s: not a size such as 512M or 4G%s", name, text,
+                    of_memory ? ", or 30%" : "");
         return false;
     }
     *out = (uint64_t)(value * unit);
@@ -240,8 +247,8 @@ static int serve_main(const void *arguments) {
                            SERVE_LIST_MAX - 1);
     }
     fill(&o, a);
-    if (!read_size("kv-budget", a->kv_budget, &o.engine.kv_budget) ||
-        !read_size("disk-cache-size", a->disk_size, &o.engine.disk_cache_bytes)) {
+    if (!read_size("kv-budget", a->kv_budget, true, &o.engine.kv_budget) ||
+        !read_size("disk-cache-size", a->disk_size, false, &o.engine.disk_cache_bytes)) {
         return CLI_MISUSED;
     }
     if (a->key_file && !read_whole(&file, &n_file, a->key_file)) {

@@ -65,6 +65,7 @@ static void fill_info(jang_model *m, double seconds) {
         .n_embedding = embedding_size(m),
         .pooling = embedding_pooling(m),
         .has_chat_template = m->tokenizer && (m->tokenizer->chat || m->tokenizer->chat_error),
+        .has_sampling = m->info.has_sampling, /* read_sampling was there before */
     };
 }
 
@@ -86,7 +87,7 @@ static jang_status read_sampling(jang_model *m) {
     jang_status status = checkpoint_json(&config, m->checkpoint, "generation_config.json");
     json_at at = {m->ctx, "generation_config.json", config};
     bool silent = !mentions_sampling(config), do_sample;
-    double temperature, top_p, min_p;
+    double temperature, top_p, min_p, typical_p, repetition;
     int64_t top_k;
     if (status == JANG_OK) {
         status = json_get_bool(&do_sample, at, "do_sample", true);
@@ -101,6 +102,12 @@ static jang_status read_sampling(jang_model *m) {
         status = json_get_double(&min_p, at, "min_p", 0);
     }
     if (status == JANG_OK) {
+        status = json_get_double(&typical_p, at, "typical_p", 1);
+    }
+    if (status == JANG_OK) {
+        status = json_get_double(&repetition, at, "repetition_penalty", 1);
+    }
+    if (status == JANG_OK) {
         status = json_get_int(&top_k, at, "top_k", 0, 0, INT32_MAX);
     }
     if (status == JANG_OK) {
@@ -109,7 +116,10 @@ static jang_status read_sampling(jang_model *m) {
             .top_p = top_p > 0 && top_p <= 1 ? (float)top_p : 1,
             .top_k = (int32_t)top_k,
             .min_p = min_p >= 0 && min_p <= 1 ? (float)min_p : 0,
+            .typical_p = typical_p > 0 && typical_p < 1 ? (float)typical_p : 0,
+            .repetition_penalty = repetition > 0 && repetition <= 10 ? (float)repetition : 1,
         };
+        m->info.has_sampling = !silent;
         m->sampling.temperature = do_sample ? m->sampling.temperature : 0;
     }
     return status;

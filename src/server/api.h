@@ -54,7 +54,7 @@ typedef struct hosted {
     const jang_model_info *info;
     jang_request defaults;
     int32_t n_context;
-    const tool_format *format;         /* what it writes; NULL: nothing known */
+    const tool_format *format;         /* how it writes calls; NULL: none are read */
     const reasoning_format *reasoning; /* NULL: none */
     bool template_has_tools;
     const struct infill_marks *infill; /* how it fills in the middle; NULL: it does not */

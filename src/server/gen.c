@@ -42,8 +42,7 @@ static bool make_parser(answer *a) {
     server *s = r->server;
     const hosted *h = r->g.model;
     msg_sink sink = {.user = a, .text = part_text, .call = part_call, .args = part_args};
-    msg_options o = {.format =
-                         r->g.tools ? (h->format ? h->format : tool_format_find("hermes")) : NULL,
+    msg_options o = {.format = r->g.tools ? h->format : NULL,
                      .reasoning = h->reasoning,
                      .tools = &r->tools,
                      .reasoning_open = r->reasoning_open,
@@ -154,7 +153,12 @@ static bool make_grammar(server *s, reply *r, api_error *e) {
     if (!has_tools) {
         return true;
     }
-    const tool_format *f = g->model->format ? g->model->format : tool_format_find("hermes");
+    const tool_format *f = g->model->format;
+    if (!f) { /* --tool-format none */
+        return g->tool_mode != TOOLS_REQUIRED ||
+               api_fail(e, 422, "unsupported", "tool_choice",
+                        "tool_choice: this server reads no tool calls (--tool-format none)");
+    }
     json_t *otherwise = format_part(g);
     tbuf text = {0};
     bool ok = true;

@@ -145,6 +145,7 @@ static bool choose_formats(server *s, hosted *h, char *error, size_t n) {
     const char *text = jang_chat_template(h->tok);
     const char *tools = s->o->tool_format, *reasoning = s->o->reasoning_format;
     h->format = tools ? tool_format_find(tools) : tool_format_detect(text);
+    h->format = h->format || tools ? h->format : tool_format_find("hermes");
     h->reasoning = reasoning ? reasoning_find(reasoning) : reasoning_detect(text);
     if (tools && !h->format && strcmp(tools, "none")) {
         snprintf(error, n, "--tool-format %s: there is no such format", tools);
@@ -200,6 +201,10 @@ void hosted_ready(server *s, hosted *h, jang_model *model) {
     h->model = model;
     h->info = jang_model_get_info(model);
     h->defaults = jang_request_default(model);
+    if (!h->info->has_sampling) { /* what clients of OpenAI's expect where nothing is said */
+        h->defaults.sampling.temperature = 1;
+        h->defaults.sampling.top_p = 1;
+    }
     h->n_context = asked && asked < h->info->n_context ? asked : h->info->n_context;
     make_fingerprint(h);
 }

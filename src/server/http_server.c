@@ -487,6 +487,22 @@ static void on_timer(evutil_socket_t fd, short what, void *arg) {
 
 /* ---- The server ---- */
 
+/* One too many: it is told so without being read. */
+static void refuse_connection(const http_server *s, evutil_socket_t fd) {
+    char body[200], all[400];
+    int n = snprintf(body, sizeof body,
+                     "{\"error\":{\"message\":\"too many connections: the limit is %d\","
+                     "\"type\":\"server_error\",\"param\":null,\"code\":\"connections\"}}",
+                     s->o.n_connections);
+    int k = snprintf(all, sizeof all,
+                     "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+                     "Content-Length: %d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s",
+                     n, body);
+    (void)!send(fd, all, (size_t)k, MSG_NOSIGNAL);
+    shutdown(fd, SHUT_WR);
+    close(fd);
+}
+
 static void on_accept(struct evconnlistener *l, evutil_socket_t fd, struct sockaddr *address, int n,
                       void *arg) {
     (void)l;
@@ -497,10 +513,7 @@ static void on_accept(struct evconnlistener *l, evutil_socket_t fd, struct socka
     http_exchange *x = s->n_connections < s->o.n_connections ? calloc(1, sizeof *x) : NULL;
     struct bufferevent *bev = x ? bufferevent_socket_new(s->base, fd, BEV_OPT_CLOSE_ON_FREE) : NULL;
     if (!bev) {
-        static const char full[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n"
-                                   "Connection: close\r\n\r\n";
-        (void)!send(fd, full, sizeof full - 1, MSG_NOSIGNAL);
-        close(fd);
+        refuse_connection(s, fd);
         free(x);
         return;
     }
