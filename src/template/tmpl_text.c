@@ -249,11 +249,11 @@ tval tx_join(tm_core *t, const tv_str *separator, tval items, bool any_type) {
         if (i > 0) {
             tm_text_put(&b, separator->data, separator->n);
         }
-        if (!any_type && item.type != TV_STR) {
-            tm_fail(t, "sequence item %zu: expected str instance, %s found", i, tv_type_name(item));
-        }
         if (separator->markup && !any_type) {
             item = tm_escape(t, item);
+        }
+        if (!any_type && item.type != TV_STR) {
+            tm_fail(t, "sequence item %zu: expected str instance, %s found", i, tv_type_name(item));
         }
         tv_put_str(&b, item);
     }
