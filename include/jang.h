@@ -710,7 +710,7 @@ JANG_API const char *const *jang_profile_names(void);
 
 typedef struct jang_export_options {
     const char *source; /* whatever jang_convert takes */
-    const char *format; /* "hf": safetensors in a floating type; "gguf": see docs/export.md */
+    const char *format; /* "hf": safetensors in a floating type; "gguf", "awq": docs/export.md */
     const char *output; /* the directory to make; of gguf the file */
     const char *type;   /* of hf: "f16" (also NULL), "bf16", "f32" */
     bool force;         /* replace what is there */

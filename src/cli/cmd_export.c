@@ -18,7 +18,7 @@ typedef struct export_arguments {
     bool force;
 } export_arguments;
 
-static const char *const format_names[] = {"hf", "gguf", NULL};
+static const char *const format_names[] = {"hf", "gguf", "awq", NULL};
 static const char *const type_names[] = {"f32", "f16", "bf16", NULL};
 static const export_arguments export_defaults = {.type = 1};
 
@@ -30,7 +30,7 @@ static const opt_spec export_options[] = {
      .target = offsetof(export_arguments, format),
      .choices = format_names,
      .help = "hf: safetensors without quantization, for transformers. gguf: one file for llama.cpp "
-             "and its kin."},
+             "and its kin. awq: AutoAWQ's form, of a model of 4 bits, for vLLM and its kin."},
     {.name = "type",
      .kind = OPT_CHOICE,
      .value = "TYPE",
@@ -144,7 +144,9 @@ const cli_command cmd_export = {
         "hub's names and layouts; a note says where that cannot be.\n\n"
         "gguf: codes of up to 4 bits become Q4_1 and of 5 bits Q5_1, with the same codes, scales "
         "and biases: exactly, where those are f16 numbers. Codes of 6 and 8 bits are rounded to "
-        "Q8_0. The table says how many tensors are exact, and how far the others are off.",
+        "Q8_0. "
+        "The table says how many tensors are exact, and how far the others are off.\n\n"
+        "awq: matrices of layers keep their 4 bits, with zeros that are codes; all else is F16.",
     .example = "  jang export smol-4m --format gguf --output smol-4m.gguf\n"
                "  jang export smol-4m --format hf --type f32 --output smol-4m-hf\n",
     .options = export_options,

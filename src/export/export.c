@@ -11,9 +11,11 @@
 typedef struct export_format {
     const char *name;
     jang_status (*run)(export_job *job); /* NULL: a conversion to a floating type */
+    unsigned flags;                      /* of model_source_open */
 } export_format;
 
-static const export_format formats[] = {{"hf", NULL}, {"gguf", export_gguf}};
+static const export_format formats[] = {
+    {"hf", NULL, 0}, {"gguf", export_gguf, 0}, {"awq", export_awq, SOURCE_HUB_NAMES}};
 
 void export_form(char out[32], const model_part *part) {
     if (part->bits) {
@@ -120,7 +122,7 @@ static jang_status check_options(const export_format **out, ctx_t *ctx,
             return JANG_OK;
         }
     }
-    return ctx_fail(ctx, JANG_ERR_ARGUMENT, "format \"%.40s\" is not known; hf and gguf are",
+    return ctx_fail(ctx, JANG_ERR_ARGUMENT, "format \"%.40s\" is not known; hf, gguf and awq are",
                     o->format);
 }
 
@@ -138,7 +140,7 @@ static jang_status export_hf(char **report_json, ctx_t *ctx, const jang_export_o
 
 static jang_status run_format(char **report_json, export_job *job, const export_format *format) {
     ctx_t *ctx = job->ctx;
-    jang_status status = model_source_open(&job->source, ctx, job->options->source, 0);
+    jang_status status = model_source_open(&job->source, ctx, job->options->source, format->flags);
     if (status != JANG_OK) {
         return status;
     }

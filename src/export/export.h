@@ -33,6 +33,8 @@ typedef struct export_job {
 
 /* Writes the file options->output, whole or not at all. */
 JANG_MUST_CHECK jang_status export_gguf(export_job *job);
+/* Writes the directory options->output, likewise. Its source has the hub's names. */
+JANG_MUST_CHECK jang_status export_awq(export_job *job);
 
 /* Tells of progress, in bytes of the source; JANG_ERR_CANCELLED when the caller wants no more. */
 JANG_MUST_CHECK jang_status export_progress(export_job *job, uint64_t done, uint64_t total);

@@ -69,25 +69,7 @@ static bool int_form(kept_form *out, const char **why, const model_part *part) {
     return true;
 }
 
-bool kept_codes_form(kept_form *out, const char **why, const model_part *part) {
-    *why = NULL;
-    if (part->factors || part->add != 0) { /* numbers are changed as they are read */
-        bool packed = part->packing != PACKING_NONE;
-        *why = packed ? "the config's multipliers go into it: quantized anew" : NULL;
-        return false;
-    }
-    int64_t at;
-    for (int64_t row = 0; part->map && row < part->rows; row++) {
-        const model_part *source = part_map_source(part, row, &at);
-        if (!source || source->packing != PACKING_AFFINE ||
-            source->scales->type != part->scales->type) {
-            bool packed = part->packing == PACKING_AFFINE || part->packing == PACKING_AWQ ||
-                          part->packing == PACKING_GPTQ;
-            *why =
-                packed ? "it is put together of parts that cannot be kept: quantized anew" : NULL;
-            return false;
-        }
-    }
+static bool stored_form(kept_form *out, const char **why, const model_part *part) {
     switch (part->packing) {
     case PACKING_AFFINE:
         *out = (kept_form){part->bits, part->group, part->scales->type};
@@ -101,6 +83,49 @@ bool kept_codes_form(kept_form *out, const char **why, const model_part *part) {
         break;
     }
     return false;
+}
+
+/* The form of a part that is put together of others: theirs, if they have one. AWQ's and GPTQ's are
+ * stored in F32 where one of them needs it. */
+static bool joined_form(kept_form *out, const char **why, const model_part *part) {
+    static const char apart[] = "it is put together of parts that cannot be kept: quantized anew";
+    const model_part *last = NULL;
+    kept_form all = {0};
+    for (int64_t row = 0; row < part->rows; row++) {
+        int64_t at;
+        kept_form form;
+        const model_part *source = part_map_source(part, row, &at);
+        if (source && source == last) {
+            continue;
+        }
+        if (!source || source->packing != part->packing || !stored_form(&form, why, source)) {
+            bool packed = part->packing == PACKING_AFFINE || part->packing == PACKING_AWQ ||
+                          part->packing == PACKING_GPTQ;
+            *why = *why ? *why : packed ? apart : NULL;
+            return false;
+        }
+        all = last ? all : form;
+        if (part->packing != PACKING_AFFINE && form.type != all.type) {
+            form.type = all.type = DT_F32;
+        }
+        if (form.bits != all.bits || form.group != all.group || form.type != all.type) {
+            *why = apart;
+            return false;
+        }
+        last = source;
+    }
+    *out = all;
+    return last != NULL;
+}
+
+bool kept_codes_form(kept_form *out, const char **why, const model_part *part) {
+    *why = NULL;
+    if (part->factors || part->add != 0) { /* numbers are changed as they are read */
+        bool packed = part->packing != PACKING_NONE;
+        *why = packed ? "the config's multipliers go into it: quantized anew" : NULL;
+        return false;
+    }
+    return part->map ? joined_form(out, why, part) : stored_form(out, why, part);
 }
 
 /* ---- Rows ---- */

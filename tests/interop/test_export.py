@@ -1,4 +1,4 @@
-"""test_export.py - `jang export --format gguf`, read by the gguf package and by llama.cpp's kin.
+"""test_export.py - `jang export`: gguf, read by the gguf package and by llama.cpp's kin, and awq.
 
 Names are those of the package's own map from Hugging Face's; numbers are dequantized by it and
 compared with `jang export --format hf --type f32` of the same model. Rows of q and k of llama are
@@ -9,6 +9,7 @@ JANG_LLAMA_SERVER names a llama-server, its probabilities of next tokens are com
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -79,6 +80,18 @@ def interleave(weight, n_head):
     return rows.swapaxes(1, 2).reshape(weight.shape)
 
 
+def stacked(tensors):
+    """The experts of each layer as one tensor, "experts.3.up_proj" as "experts.up_proj"."""
+    out, lists = {}, {}
+    for name, value in tensors.items():
+        match = re.fullmatch(r"(.*\.experts\.)(\d+)\.(.*)", name)
+        if match:
+            lists.setdefault(match[1] + match[3], {})[int(match[2])] = value
+        else:
+            out[name] = value
+    return out | {n: np.stack([v[i] for i in range(len(v))]) for n, v in lists.items()}
+
+
 def expected_tensors(arch, directory, config):
     """{gguf name: f32} of a plain model under mlx-lm's names."""
     from safetensors.numpy import load_file
@@ -86,12 +99,8 @@ def expected_tensors(arch, directory, config):
     model_arch = {v: k for k, v in gguf.MODEL_ARCH_NAMES.items()}[arch]
     names = gguf.get_tensor_name_map(model_arch, config["num_hidden_layers"])
     out = {}
-    for name, value in load_file(directory / "model.safetensors").items():
-        hub = name.replace("switch_mlp", "experts")
-        if "block_sparse_moe.experts" in hub:  # mlx-lm's names of Mixtral's w1, w2, w3
-            for ours, theirs in (("gate_proj", "w1"), ("down_proj", "w2"), ("up_proj", "w3")):
-                hub = hub.replace(ours, theirs)
-        stem, _, suffix = hub.rpartition(".")
+    for name, value in stacked(load_file(directory / "model.safetensors")).items():
+        stem, _, suffix = name.rpartition(".")
         found = names.get_name(stem, try_suffixes=(".weight", ".bias"))
         if found is None:
             raise ValueError(f"the gguf package has no name for {name}")
@@ -273,6 +282,59 @@ def check_peer_family(suite, peer, fixture, limit):
     check_peer(suite, f"{fixture}", peer, file, model, [IDS, IDS[:3]], limit)
 
 
+# ---- AWQ -----------------------------------------------------------------------------------------
+
+
+def awq_weights(directory):
+    """{module: f32 [n_out, n_in]} of an AutoAWQ checkpoint, by its layout alone."""
+    from safetensors.numpy import load_file
+
+    tensors = load_file(directory / "model.safetensors")
+    config = json.loads((directory / "config.json").read_text())["quantization_config"]
+    # where output i of a word lies
+    shifts = (4 * np.argsort([0, 2, 4, 6, 1, 3, 5, 7])).astype(np.uint32)
+    out = {}
+    for name, words in tensors.items():
+        module, _, kind = name.rpartition(".")
+        if kind != "qweight":
+            continue
+        zeros, scales = tensors[f"{module}.qzeros"], tensors[f"{module}.scales"].astype(np.float32)
+        codes, zeros = ((x.view(np.uint32)[:, :, None] >> shifts & 15).astype(np.int32)
+                        .reshape(len(x), -1) for x in (words, zeros))
+        group = config["group_size"]
+        out[module] = ((codes - zeros.repeat(group, 0)) * scales.repeat(group, 0)).T
+    return out, tensors, config
+
+
+def check_awq(suite, fixture, method, limit):
+    """Against the numbers of the source, and jang's own reading of it against this one's."""
+    from safetensors.numpy import load_file
+
+    title = f"{fixture} {method} as awq"
+    model, plain, awq, back = (suite.directory / x for x in ("model", "plain", "awq", "back"))
+    jang("convert", "--model", MODELS / fixture, "--bits", "4", "--group-size", "32", "--method",
+         method, "--output", model)
+    jang("export", model, "--format", "hf", "--type", "f32", "--output", plain)
+    jang("export", model, "--format", "awq", "--output", awq)
+    got, tensors, config = awq_weights(awq)
+    want = load_file(plain / "model.safetensors")
+    suite.check(f"{title}: config", (config["quant_method"], config["bits"], config["group_size"],
+                                     config["version"]) == ("awq", 4, 32, "gemm"), str(config))
+    names = {f"{m}.weight" for m in got} | {n for n in tensors if n in want}
+    suite.check(f"{title}: names", names == set(want), str(sorted(names ^ set(want))[:3]))
+    worst = max(np.linalg.norm(got[m] - want[f"{m}.weight"]) / np.linalg.norm(want[f"{m}.weight"])
+                for m in got)
+    suite.below(f"{title}: numbers", worst, limit)
+    for how in (["--profile", "f32"], ["--keep-codes"]):
+        jang("convert", "--model", awq, *how, "--force", "--output", back)
+        jang("export", back, "--format", "hf", "--type", "f32", "--force", "--output", plain)
+        ours = load_file(plain / "model.safetensors")
+        same = all(np.array_equal(ours[f"{m}.weight"], got[m]) for m in got)
+        suite.check(f"{title}: jang reads the same with {how[0]}", same)
+    for path in (model, plain, awq, back):
+        shutil.rmtree(path)
+
+
 def check_smollm2(suite):
     source = os.environ.get("JANG_SMOLLM2")
     if not source or not pathlib.Path(source).exists():
@@ -314,6 +376,12 @@ def main():
     for case in REFUSED:
         with suite.case(case[0]):
             check_refused(suite, *case)
+    for fixture, method, limit in (("llama-bf16", "rtn", 5e-3), ("qwen2-tied-bf16", "mse", 0.12),
+                                   ("qwen3moe-bf16", "rtn", 5e-3), ("mixtral-bf16", "rtn", 5e-3)):
+        with suite.case(f"{fixture} as awq"):
+            check_awq(suite, fixture, method, limit)
+        for name in ("model", "plain", "awq", "back"):
+            shutil.rmtree(suite.directory / name, ignore_errors=True)
     peer = os.environ.get("JANG_LLAMA_SERVER")
     for fixture, limit in PEER_FAMILIES.items() if peer else []:
         with suite.case(f"{fixture} in llama-server"):

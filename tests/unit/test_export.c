@@ -1,6 +1,7 @@
 /* test_export.c - jang_export: blocks against their readers, whole files read again, refusals. */
 #include "base/file.h"
 #include "base/half.h"
+#include "export/awq_fit.h"
 #include "format/checkpoint.h"
 #include "format/gguf_blocks.h"
 #include "format/gguf_encode.h"
@@ -80,6 +81,73 @@ static void test_export_rounds_to_q8_0(void **state) {
     for (int i = 0; i < N; i++) {
         assert_true(fabsf(x[i] - back[i]) <= 1e-6f);
     }
+}
+
+/* ---- AWQ's groups ---- */
+
+static double off(const float *w, const uint8_t *codes, const awq_group *g, int n) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) {
+        double d = (double)w[i] - (double)g->scale * (codes[i] - g->zero);
+        sum += d * d;
+    }
+    return sum;
+}
+
+/* A bias that is a multiple of the scale, from either end, is kept exactly. */
+static void test_export_awq_keeps_a_grid_through_zero(void **state) {
+    (void)state;
+    for (int zero = 0; zero < 16; zero++) {
+        for (int sign = -1; sign <= 1; sign += 2) {
+            uint8_t codes[32];
+            float w[32], scale = (float)sign * 0.0625f, bias = -(float)zero * scale;
+            for (int i = 0; i < 32; i++) {
+                codes[i] = (uint8_t)(i * 5 % 16);
+                w[i] = scale * (float)codes[i] + bias;
+            }
+            awq_group g = awq_fit(codes, w, 32, scale, bias);
+            assert_true(g.error == 0 && off(w, codes, &g, 32) == 0);
+            assert_true(g.scale > 0 && g.zero >= 0 && g.zero < 16);
+        }
+    }
+}
+
+/* Other groups: never worse than half a step of the least grid that covers them; constant and zero
+ * ones are finite and near. */
+static void test_export_awq_fits_any_group(void **state) {
+    (void)state;
+    uint32_t seed = 5;
+    for (int trial = 0; trial < 200; trial++) {
+        uint8_t codes[64];
+        float w[64], scale = 0.01f + drawn(&seed) * 0.01f, bias = drawn(&seed) * 0.4f;
+        float low = 0, high = 0;
+        for (int i = 0; i < 64; i++) {
+            codes[i] = (uint8_t)((drawn(&seed) + 0.5f) * 16);
+            w[i] = scale * (float)codes[i] + bias;
+            low = w[i] < low ? w[i] : low;
+            high = w[i] > high ? w[i] : high;
+        }
+        awq_group g = awq_fit(codes, w, 64, scale, bias);
+        double step = (double)(high - low) / 14;
+        assert_true(off(w, codes, &g, 64) <= 64 * step * step / 4);
+    }
+    static const float constants[] = {0, 0.5f, -0.5f, 1e-6f, -3e4f};
+    for (size_t k = 0; k < sizeof constants / sizeof constants[0]; k++) {
+        uint8_t codes[64] = {0};
+        float w[64];
+        for (int i = 0; i < 64; i++) {
+            w[i] = constants[k];
+        }
+        awq_group g = awq_fit(codes, w, 64, 0, constants[k]);
+        double each = sqrt(off(w, codes, &g, 64) / 64);
+        assert_true(each <= 0.001 * fabs((double)constants[k]) + 2e-7); /* f16 ends there */
+    }
+}
+
+static void test_export_awq_orders_a_word(void **state) {
+    (void)state;
+    const uint8_t codes[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    assert_int_equal(awq_word(codes), 0x75316420);
 }
 
 /* ---- Files ---- */
@@ -265,7 +333,7 @@ static void test_export_refusals(void **state) {
     size_t before = count_entries(scratch);
     jang_export_options o = gguf_options();
     o.format = "onnx";
-    refused(ctx, &o, JANG_ERR_ARGUMENT, "hf and gguf");
+    refused(ctx, &o, JANG_ERR_ARGUMENT, "hf, gguf and awq");
     o = gguf_options();
     o.output = quantized;
     refused(ctx, &o, JANG_ERR_EXISTS, "is a directory");
@@ -277,6 +345,14 @@ static void test_export_refusals(void **state) {
     refused(ctx, &o, JANG_ERR_UNSUPPORTED, "llama, mistral");
     o.source = MODELS "qwen3-tied-bias-f16";
     refused(ctx, &o, JANG_ERR_UNSUPPORTED, "bias: has no place in a GGUF of a qwen3");
+    o = gguf_options();
+    o.format = "awq";
+    o.source = MODELS "mlx-llama-mixed-3-6";
+    refused(ctx, &o, JANG_ERR_UNSUPPORTED, "has another width; AWQ needs codes of 4 bits");
+    o.source = MODELS "llama-bf16";
+    refused(ctx, &o, JANG_ERR_UNSUPPORTED, "has no codes");
+    o.source = MODELS "gptoss-bf16";
+    refused(ctx, &o, JANG_ERR_UNSUPPORTED, "experts are split");
     patch_config(ctx, quantized, "rope_scaling",
                  json_pack("{s:s, s:f}", "rope_type", "dynamic", "factor", 2.0));
     o = gguf_options();
@@ -318,6 +394,12 @@ static void test_export_survives_lack_of_memory(void **state) {
     jang_context_free(ctx);
     const jang_export_options o = gguf_options();
     torture("gguf", TORTURE_ALL_AFTER, export_once, &o);
+    char directory[600];
+    snprintf(directory, sizeof directory, "%s/awq", scratch);
+    jang_export_options awq = o;
+    awq.format = "awq";
+    awq.output = directory;
+    torture("awq", TORTURE_ALL_AFTER, export_once, &awq);
 }
 
 int main(void) {
@@ -325,6 +407,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_export_takes_codes_over),
         cmocka_unit_test(test_export_rounds_to_q8_0),
+        cmocka_unit_test(test_export_awq_keeps_a_grid_through_zero),
+        cmocka_unit_test(test_export_awq_fits_any_group),
+        cmocka_unit_test(test_export_awq_orders_a_word),
         cmocka_unit_test(test_export_writes_the_same_numbers),
         cmocka_unit_test(test_export_hf_gives_the_hub_its_names_back),
         cmocka_unit_test(test_export_hf_says_what_the_hub_has_not),
