@@ -9,7 +9,9 @@ Each client holds one stream at a time, with a prompt of its own. A line for eac
 tokens a second over all streams and the whole time, prompts included; tokens a second while all
 streams run (from the last first token to the first end); time to the first token (median, largest);
 time between tokens (median, 99th percentile). Works with any such server, so that servers can be
-compared: with --serve each is started, measured and stopped in turn. Run it on a machine that does
+compared: with --serve each is started, measured and stopped in turn. With --arrive N a prompt of about
+N tokens comes while the largest number of clients have streams running: how long it keeps them waiting,
+and when it gets its own first token; then alone, cold and once more. Run it on a machine that does
 nothing else. Plain Python 3.
 """
 
@@ -25,8 +27,18 @@ import time
 import urllib.parse
 
 
-def stream(url, body):
-    """Returns (time to first token, times of the pieces, tokens)."""
+def stream_usage(url, body):
+    at = urllib.parse.urlsplit(url)
+    c = http.client.HTTPConnection(at.hostname, at.port, timeout=600)
+    c.request("POST", at.path.rstrip("/") + "/chat/completions",
+              json.dumps({**body, "stream": False, "max_tokens": 1}),
+              {"Content-Type": "application/json"})
+    return json.loads(c.getresponse().read())["usage"]
+
+
+def stream(url, body, begun=None):
+    """Returns (time to first token, times of the pieces, tokens); the first one's time is also put
+    into begun at once."""
     at = urllib.parse.urlsplit(url)
     c = http.client.HTTPConnection(at.hostname, at.port, timeout=600)
     start = time.perf_counter()
@@ -44,6 +56,8 @@ def stream(url, body):
         delta = data["choices"][0]["delta"] if data.get("choices") else {}
         if delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning"):
             times.append(time.perf_counter())
+            if begun is not None and len(times) == 1:
+                begun.append(times[0])
     c.close()
     tokens = usage["completion_tokens"] if usage else len(times)
     return times[0] - start if times else 0, times, tokens
@@ -77,6 +91,49 @@ def load(arguments, n_clients, round_number):
     return results, time.perf_counter() - start
 
 
+def long_body(a, seed):
+    """A prompt of a.arrive tokens, going by what one of 200 words had."""
+    body = {"model": a.model, "temperature": 0, "max_tokens": 4, "stream": True,
+            "stream_options": {"include_usage": True}, "ignore_eos": True}
+    if not a.token_share:
+        probe = {**body, "messages": [{"role": "user", "content": prompt(77, 200)}]}
+        a.token_share = stream_usage(a.url, probe)["prompt_tokens"] / 200
+    words = int(a.arrive / a.token_share)
+    return {**body, "messages": [{"role": "user", "content": prompt(seed, words)}]}
+
+
+def arrive(a, n_clients):
+    """A long prompt among streams, then alone, cold and warm."""
+    running, begun, first, longs = [], [], [], []
+    body = long_body(a, 555000)
+
+    def client(i):
+        short = {"model": a.model, "temperature": 0, "max_tokens": a.tokens * 6, "stream": True,
+                 "stream_options": {"include_usage": True}, "ignore_eos": True,
+                 "messages": [{"role": "user", "content": prompt(4000 + i, 5)}]}
+        running.append(stream(a.url, short, begun))
+    threads = [threading.Thread(target=client, args=[i]) for i in range(n_clients)]
+    for t in threads:
+        t.start()
+    while len(begun) < n_clients:
+        time.sleep(0.01)
+    time.sleep(1)
+    start = time.perf_counter()
+    longs.append(stream(a.url, body, first))
+    for t in threads:
+        t.join()
+    gaps = [(y, y - x) for r in running for x, y in zip(r[1], r[1][1:])]
+    usual = percentile([g for at, g in gaps if at < start], 0.5)
+    held = [g for at, g in gaps if start <= at <= first[0]]
+    cold, warm = [stream(a.url, long_body(a, seed))[0] for seed in (556000, 556000)]
+    print(f"{n_clients} streams, {1000 * usual:.1f} ms between tokens; while a prompt of about {a.arrive} "
+          f"tokens comes: median {1000 * percentile(held, 0.5):.1f}, 99th percentile "
+          f"{1000 * percentile(held, 0.99):.1f} ({percentile(held, 0.99) / usual:.1f} times the usual "
+          f"median, {percentile(held, 0.99) / percentile(held, 0.5):.1f} times the present)\n"
+          f"its first token: {longs[0][0]:.3f} s beside them, {cold:.3f} s alone, {warm:.3f} s once more "
+          f"({100 * warm / cold:.1f} %)", flush=True)
+
+
 def percentile(values, share):
     values = sorted(values) or [0]
     return values[min(len(values) - 1, int(share * len(values)))]
@@ -102,6 +159,8 @@ def measure(a):
         gaps = [y - x for results, _ in rounds for r in results for x, y in zip(r[1], r[1][1:])]
         print(f"{n:7} {speed:9.1f} {steady:9.1f} {statistics.median(firsts):8.3f} {max(firsts):8.3f} "
               f"{1000 * percentile(gaps, 0.5):7.1f} {1000 * percentile(gaps, 0.99):7.1f}", flush=True)
+    if a.arrive:
+        arrive(a, max(int(word) for word in a.clients.split(",")))
 
 
 def answers(url):
@@ -142,7 +201,10 @@ def main():
     p.add_argument("--tokens", type=int, default=64, help="of each answer")
     p.add_argument("--words", type=int, default=40, help="of each prompt, about")
     p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--arrive", type=int, default=0, metavar="N",
+                   help="also let a prompt of N tokens come while all clients have streams")
     a = p.parse_args()
+    a.token_share = 0
     if not a.serve:
         measure(a)
     for command in a.serve:

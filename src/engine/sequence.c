@@ -62,9 +62,13 @@ int32_t sequence_step(const jang_engine *e, const answer *a, int32_t n) {
 }
 
 void sequence_snapshot(jang_engine *e, answer *a) {
-    if (!e->cache.state || e->o.no_cache || a->n_done == 0 || a->n_done != last_border(a) ||
-        a->n_known * OPS_PAGE_TOKENS != a->n_done) {
+    bool is_end = a->n_done == a->n_ids; /* generated text goes on from its last border */
+    if (!e->cache.state || e->o.no_cache || a->n_done == 0 ||
+        (a->n_done != last_border(a) && !is_end) || a->n_known * OPS_PAGE_TOKENS != a->n_done) {
         return;
+    }
+    if (is_end && a->n_done - OPS_PAGE_TOKENS > a->n_prompt) { /* one is enough for an answer */
+        sequence_forget_snapshot(e, a->pages[a->n_known - 2]);
     }
     page_info *info = &e->pages.pages[a->pages[a->n_known - 1]];
     int32_t slot;

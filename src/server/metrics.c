@@ -187,6 +187,8 @@ static void put_engine(tbuf *out, const server *s) {
                 e.n_pages_used, e.n_pages_cached, e.n_pages_max);
     put_number(out, "jang_kv_evictions_total", "counter", "Pages dropped for others.",
                (double)e.n_evictions);
+    put_number(out, "jang_preemptions_total", "counter", "Answers put back for lack of pages.",
+               (double)e.n_preempted);
     put_number(out, "jang_disk_cache_bytes", "gauge", "Bytes in the disk cache.",
                (double)e.disk_bytes);
     put_number(out, "jang_draft_tokens_total", "counter", "Tokens guessed ahead.",

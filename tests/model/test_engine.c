@@ -250,6 +250,44 @@ static void test_engine_hybrids_depend_on_the_request_alone(void **state) {
     }
 }
 
+/* The next turn of a conversation goes on where the last page of the answer before it ends. */
+static void test_engine_hybrids_reuse_what_they_wrote(void **state) {
+    (void)state;
+    static const char *const names[] = {"mamba2-bf16", "qwen3_next-bf16", "lfm2-bf16"};
+    enum { N_FIRST = 70, N_WRITTEN = 200, N_MORE = 30 };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        ctx_t *ctx = context_with(1);
+        jang_model *m;
+        jang_engine *e = engine_open(&m, ctx, names[i], options());
+        int32_t ids[N_FIRST + N_WRITTEN + N_MORE];
+        random_ids(ids, N_FIRST, i);
+        jang_request r = jang_request_default(m);
+        r.prompt = ids;
+        r.n_prompt = N_FIRST;
+        r.n_max = N_WRITTEN;
+        r.ignore_eos = true;
+        got *first = engine_ask(ctx, e, r);
+        assert_int_equal(first->n_ids, N_WRITTEN);
+        memcpy(ids + N_FIRST, first->ids, N_WRITTEN * sizeof *ids);
+        random_ids(ids + N_FIRST + N_WRITTEN, N_MORE, i + 100);
+        r.n_prompt = N_FIRST + N_WRITTEN + N_MORE;
+        r.n_max = 20;
+        r.n_logprobs = 3;
+        got *warm = engine_ask(ctx, e, r);
+        assert_int_equal(warm->stats.n_cached, (N_FIRST + N_WRITTEN - 1) / 64 * 64);
+        r.cache_prompt = false;
+        got *cold = engine_ask(ctx, e, r);
+        assert_int_equal(cold->stats.n_cached, 0);
+        got_assert_equal(warm, cold);
+        got_free(first, 1);
+        got_free(warm, 1);
+        got_free(cold, 1);
+        jang_engine_free(e);
+        jang_model_free(m);
+        jang_context_free(ctx);
+    }
+}
+
 /* RoPE by the length of the sequence: prompts and answers pass the 32 tokens where it changes, in
  * whatever steps, beside guesses, and beside pages of shorter prompts. */
 static void test_engine_long_rope_depends_on_the_request_alone(void **state) {
@@ -617,6 +655,7 @@ int main(void) {
         cmocka_unit_test(test_engine_generates_as_a_session_does),
         cmocka_unit_test(test_engine_answers_depend_on_the_request_alone),
         cmocka_unit_test(test_engine_hybrids_depend_on_the_request_alone),
+        cmocka_unit_test(test_engine_hybrids_reuse_what_they_wrote),
         cmocka_unit_test(test_engine_long_rope_depends_on_the_request_alone),
         cmocka_unit_test(test_engine_reuses_whole_pages),
         cmocka_unit_test(test_engine_caches_what_it_generates),

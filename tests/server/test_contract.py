@@ -4,6 +4,7 @@
 Needs Python alone. JANG: the program.
 """
 
+import concurrent.futures
 import json
 import pathlib
 import signal
@@ -324,6 +325,63 @@ def test_many_large_tools_compile_quickly(s):
     start = time.time()
     refused(s, 400, "tool_choice", tools=tools, tool_choice={"type": "function", "function": {"name": "x"}})
     assert time.time() - start < 5
+
+
+# ---- Determinism --------------------------------------------------------------------------------
+
+
+def sixty_four():
+    """Requests of all kinds: lengths, temperatures, penalties, formats; some share a beginning."""
+    out = []
+    for i in range(64):
+        r = {"messages": [{"role": "user", "content": "The boat. " * (i % 7) + f"{i} again {i} again"}],
+             "max_tokens": 8 + i * 5 % 90, "temperature": [0, 0.7, 1.3][i % 3], "seed": i,
+             "logprobs": True, "top_logprobs": i % 4, "ignore_eos": i % 5 == 0}
+        r.update([{}, {"top_p": 0.8}, {"top_k": 20}, {"min_p": 0.05}, {"frequency_penalty": 0.5},
+                  {"response_format": {"type": "json_object"}}, {"stop": ["e"]}][i % 7])
+        out.append(r)
+    return out
+
+
+def ask_whole(s, r):
+    c = s.post(CHAT, **r)[2]["choices"][0]
+    return c["message"]["content"], c["logprobs"]["content"], c["finish_reason"]
+
+
+def ask_stream(s, r):
+    choices = [d["choices"][0] for _, d in s.stream(CHAT, {**r, "stream": True})[:-1]]
+    return ("".join(c["delta"].get("content", "") for c in choices),
+            [e for c in choices if c["logprobs"] for e in c["logprobs"]["content"]],
+            choices[-1]["finish_reason"])
+
+
+def ask_all(s, requests, ask):
+    with concurrent.futures.ThreadPoolExecutor(64) as pool:
+        return list(pool.map(lambda r: ask(s, r), requests))
+
+
+def counter(s, name):
+    return float(s.ask("GET", "/metrics")[2].split(f"\n{name} ")[1].split("\n")[0])
+
+
+def test_64_requests_never_differ(_):
+    """Alone and together, streaming and not, cold and warm, with and without guesses and lack of
+    memory: the same text and log-probabilities."""
+    requests = sixty_four()
+    with own("--no-lookup", "--no-cache", "--parallel", "1") as s:
+        expected = [ask_whole(s, r) for r in requests]
+    with own() as s:
+        for ask in [ask_stream, ask_whole]:  # cold, then warm
+            assert ask_all(s, requests, ask) == expected
+        assert [ask_stream(s, r) for r in requests] == expected  # alone, where it guesses
+        assert counter(s, "jang_draft_accepted_total") > 0
+    with own("--draft", str(TINY), "--draft-n", "3") as s:
+        assert ask_all(s, requests, ask_whole) == expected
+        assert counter(s, "jang_draft_accepted_total") > 100
+    with own("--kv-budget", "200K", "--prefill-chunk", "48") as s:
+        for ask in [ask_whole, ask_stream]:
+            assert ask_all(s, requests, ask) == expected
+        assert counter(s, "jang_preemptions_total") > 0
 
 
 # ---- Responses, Anthropic -----------------------------------------------------------------------
