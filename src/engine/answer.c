@@ -71,6 +71,7 @@ jang_status answer_new(answer **out, const jang_model *m, request *r, int32_t in
         .index = index,
         .n_ids = n_prompt,
         .n_prompt = n_prompt,
+        .n_form = n_prompt,
         .n_limit = length_limit(r, n_context),
         .slot = -1,
         .end_id = -1,

@@ -30,6 +30,7 @@ typedef struct answer {
 
     int32_t *ids; /* [n_limit] */
     int32_t n_ids, n_done, n_prompt;
+    int32_t n_form;  /* length by which the form of its RoPE is chosen (schedule_turn) */
     int32_t n_limit; /* tokens it may come to */
 
     int32_t *pages; /* [n_pages], room for n_limit tokens */

@@ -257,13 +257,28 @@ void schedule_fork(jang_engine *e, answer *first) {
 
 /* ---- Preemption ---- */
 
-static void preempt(jang_engine *e, answer *a) {
+static void put_back(jang_engine *e, answer *a) {
     sequence_release(e, a);
     list_remove(&e->running, a);
-    e->stats.n_preempted++;
     if (list_insert(&e->waiting, e->ctx, a) != JANG_OK) {
         answer_fail(a, JANG_ERR_MEMORY, "out of memory");
         schedule_finish(e, a);
+    }
+}
+
+static void preempt(jang_engine *e, answer *a) {
+    e->stats.n_preempted++;
+    put_back(e, a);
+}
+
+void schedule_turn(jang_engine *e) {
+    int32_t from = model_get_facts(e->model->model)->long_from;
+    for (size_t i = e->running.n; from && i-- > 0;) {
+        answer *a = e->running.items[i];
+        if (a->n_form <= from && a->n_ids > from) {
+            a->n_form = a->n_ids;
+            put_back(e, a);
+        }
     }
 }
 

@@ -103,13 +103,12 @@ static void go_back_to_snapshot(jang_engine *e, answer *a, const page_key *root)
     }
 }
 
-/* Where the chain of a sequence's keys begins. Long prompts may turn by other frequencies than
+/* Where the chain of a sequence's keys begins. Long sequences may turn by other frequencies than
  * short ones, so that their pages are no good for each other. */
 static page_key root_key(const jang_engine *e, const answer *a) {
     page_key root = page_key_root(e->secret, a->r->d.cache_salt);
     int32_t long_from = model_get_facts(e->model->model)->long_from;
-    return long_from && a->n_prompt > long_from ? page_key_hash(e->secret, &root, sizeof root)
-                                                : root;
+    return long_from && a->n_form > long_from ? page_key_hash(e->secret, &root, sizeof root) : root;
 }
 
 /* The last token is always computed, for its logits. */

@@ -358,6 +358,7 @@ size_t jang_engine_get_slots(jang_slot *out, size_t n_max, jang_engine *e) {
 jang_status jang_engine_step(bool *busy, jang_engine *e) {
     jang_status status = schedule_intake(e);
     if (status == JANG_OK) {
+        schedule_turn(e);
         schedule_admit(e);
         status = step_run(e);
     }

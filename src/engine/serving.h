@@ -111,6 +111,9 @@ void list_remove(answer_list *list, const answer *a);
 
 /* Takes in what other threads left; lets answers run as places are free. */
 JANG_MUST_CHECK jang_status schedule_intake(jang_engine *e);
+/* RoPE by length: the keys of an answer that has passed the border are of the other form; it goes
+ * back to the queue and is computed again, once, as transformers does. */
+void schedule_turn(jang_engine *e);
 void schedule_admit(jang_engine *e);
 /* Ends the answer: tells it, gives back what it holds, frees it. It may be in either list. */
 void schedule_finish(jang_engine *e, answer *a);

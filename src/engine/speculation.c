@@ -224,7 +224,10 @@ static void draft(jang_engine *e) {
 
 /* Guesses that fit the answer's limit and pages; 0 where there is no telling. */
 static int32_t room_for_guesses(jang_engine *e, answer *a, int32_t n_most) {
-    int32_t left = a->n_limit - a->n_ids - 1;
+    int32_t left = a->n_limit - a->n_ids - 1, from = model_get_facts(e->model->model)->long_from;
+    if (from && a->n_form <= from && left > from - a->n_ids) { /* behind it all keys are others */
+        left = from - a->n_ids;
+    }
     n_most = n_most < left ? n_most : left;
     if (a->n_done != a->n_ids - 1 || a->n_ids == a->n_prompt || n_most < 1 || a->n_forced > 0) {
         return 0;

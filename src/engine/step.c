@@ -58,7 +58,7 @@ static void add_to_batch(jang_engine *e, answer *a, int32_t n) {
         .n_past = a->n_done,
         .pages = a->pages,
         .state = a->slot >= 0 ? a->slot : 0,
-        .n_known = a->n_prompt,
+        .n_known = a->n_form,
     };
     e->batch[d->n_seq++] = a;
     memcpy(e->ids + first, a->ids + a->n_done, (size_t)n * sizeof *e->ids);

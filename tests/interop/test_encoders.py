@@ -7,10 +7,13 @@ import subprocess
 
 import mlx.core as mx
 import numpy as np
-import torch
-from transformers import AutoModel
-
 from common import JANG, Suite, convert
+
+try:
+    import torch
+    from transformers import AutoModel
+except ImportError:
+    torch = None
 
 ENCODERS = pathlib.Path(JANG).resolve().parent / "tests/encoders"
 NAMES = ["bert-mean-f32", "bert-cls-bf16", "xlm-roberta-cls-bf16", "qwen3-last-bf16"]
@@ -73,6 +76,9 @@ def reference(source, model, texts):
 
 def main():
     suite = Suite()
+    if torch is None:
+        suite.skip("encoders", "torch is not installed")
+        suite.finish()
     for name in NAMES:
         texts = json.loads((ENCODERS / name / "expected.json").read_text())["texts"]
         for profile in ("JANG_6M", "JANG_2S"):
