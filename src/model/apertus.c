@@ -48,8 +48,11 @@ static jang_status apertus_mlp(block **out, decoder *d, loader *l, const decoder
 }
 
 static jang_status apertus_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {
-        .n_context = 65536, .rope_theta = 12000000, .norm_eps = 1e-5, .act = "xielu"};
+    static const decoder_defaults defaults = {.n_context = 65536,
+                                              .rope_theta = 12000000,
+                                              .norm_eps = 1e-5,
+                                              .act = "xielu",
+                                              .needs_scaling = true};
     decoder_config c;
     jang_status status = decoder_read_config(&c, l->config, &defaults);
     if (status != JANG_OK) {

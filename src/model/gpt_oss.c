@@ -43,6 +43,7 @@ static jang_status gpt_oss_open(model *m, loader *l) {
     static const decoder_defaults defaults = {.n_context = 131072,
                                               .head_dim = 64,
                                               .rope_theta = 150000,
+                                              .needs_scaling = true,
                                               .n_kv_head = 8,
                                               .norm_eps = 1e-5};
     decoder_config c;

@@ -257,6 +257,11 @@ static jang_status read_scaling(scaling *s, const char **type, json_at config,
                                 const rope_wanted *w) {
     double theta;
     jang_status status = find_settings(&s->at, config, w);
+    if (status == JANG_OK && w->needs_scaling && !s->at.object) {
+        status =
+            ctx_fail(config.ctx, JANG_ERR_UNSUPPORTED,
+                     "%s: rope_scaling is missing; models of this family have it", config.what);
+    }
     if (status == JANG_OK) {
         const char *key = w->theta_key ? w->theta_key : "rope_theta";
         status = json_get_double(&theta, config, key, w->theta);

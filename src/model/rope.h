@@ -27,8 +27,9 @@ typedef struct rope_wanted {
     double part;          /* of a head that turns, where the config does not say it; 0: all */
     const char *part_key; /* another name of partial_rotary_factor */
     const char
-        *theta_key; /* another name of rope_theta ("rotary_emb_base", "rope_local_base_freq") */
-    bool unscaled;  /* of a scaling nothing is read: local layers */
+        *theta_key;     /* another name of rope_theta ("rotary_emb_base", "rope_local_base_freq") */
+    bool unscaled;      /* of a scaling nothing is read: local layers */
+    bool needs_scaling; /* the reference scales where the config says nothing: refused */
     double original_context; /* where the config does not say it; 0: n_context */
     const char *layer_type;  /* key of the settings within rope_parameters; NULL: they are plain */
 } rope_wanted;

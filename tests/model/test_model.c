@@ -193,6 +193,8 @@ static const struct {
     {"llama-f32", "rope_scaling", "{\"type\": \"spiral\", \"factor\": 2}", JANG_ERR_UNSUPPORTED,
      "spiral"},
     {"llama-f32", "rope_scaling", "{\"type\": \"linear\"}", JANG_ERR_FORMAT, "factor"},
+    {"apertus-bf16", "rope_scaling", NULL, JANG_ERR_UNSUPPORTED, "rope_scaling is missing"},
+    {"gptoss-bf16", "rope_scaling", NULL, JANG_ERR_UNSUPPORTED, "rope_scaling is missing"},
     {"llama-f32", "rope_theta", "0", JANG_ERR_FORMAT, "rope_theta"},
     {"llama-f32", "partial_rotary_factor", "0.01", JANG_ERR_FORMAT, "partial_rotary_factor"},
     {"qwen2-newstyle-f16", "layer_types", "[\"full_attention\", \"linear_attention\"]",
