@@ -31,6 +31,8 @@ static void catch_signals(void) {
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ,
+           SIG_IGN); /* a limit on files costs what is written to the disk cache, no more */
 }
 
 /* ---- The HTTP thread ---- */

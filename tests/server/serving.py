@@ -35,10 +35,10 @@ def small_model():
 class Server:
     """A server of one's own; options as on the command line."""
 
-    def __init__(self, model, *options):
+    def __init__(self, model, *options, preexec=None):
         self.process = subprocess.Popen(
             [JANG, "serve", "--model", str(model), "--port", "0", *options],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=preexec,
         )
         self.ready = []
         for line in self.process.stdout:

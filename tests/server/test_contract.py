@@ -5,12 +5,15 @@ Needs Python alone. JANG: the program.
 """
 
 import concurrent.futures
+import http.client
 import json
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -382,6 +385,73 @@ def test_64_requests_never_differ(_):
         for ask in [ask_whole, ask_stream]:
             assert ask_all(s, requests, ask) == expected
         assert counter(s, "jang_preemptions_total") > 0
+
+
+# ---- The disk cache -----------------------------------------------------------------------------
+
+
+def damage(file, how):
+    data = bytearray(file.read_bytes())
+    if how == 0:
+        data = data[:len(data) // 2]
+    elif how == 1:
+        data[len(data) // 2] ^= 1
+    elif how == 2:
+        data = b""
+    else:
+        data = data[::-1] + data
+    file.write_bytes(bytes(data))
+
+
+def test_disk_cache_after_kill_and_damage(_):
+    requests = [{"messages": [{"role": "user", "content": f"{i % 5} boats on the sea. " * 12}],
+                 "max_tokens": 8 + i, "temperature": 0, "logprobs": True} for i in range(20)]
+    with own("--no-cache") as s:
+        expected = ask_all(s, requests, ask_whole)
+
+    def ask_quietly(s, r):
+        try:
+            return ask_whole(s, r)
+        except (OSError, http.client.HTTPException, KeyError):
+            return None
+    with tempfile.TemporaryDirectory() as folder:
+        for pause in [0.05, 0.12, 0.3]:
+            s = Server(TINY, "--disk-cache", folder, "--parallel", "2")
+            threads = [threading.Thread(target=ask_quietly, args=(s, r)) for r in requests]
+            [t.start() for t in threads]
+            time.sleep(pause)
+            assert s.stop(signal.SIGKILL) == -signal.SIGKILL
+            [t.join() for t in threads]
+        with own("--disk-cache", folder) as s:
+            assert ask_all(s, requests, ask_whole) == expected
+        files = sorted(f for f in pathlib.Path(folder).rglob("*") if f.is_file())
+        assert len(files) > 5
+        for i, file in enumerate(files):
+            damage(file, i % 4) if i % 5 else None
+        with own("--disk-cache", folder) as s:
+            assert ask_all(s, requests, ask_whole) == expected
+        with own("--disk-cache", folder) as s:  # whole again
+            assert ask_all(s, requests, ask_whole) == expected
+            assert counter(s, 'jang_prompt_tokens_cached_total{tier="disk"}') > 0
+
+
+def test_full_disk(_):
+    """Here a limit on the size of files: what cannot be written is not there, and that is all."""
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
+    request = {"messages": HI * 5, "max_tokens": 20, "temperature": 0, "logprobs": True}
+    with own("--no-cache") as s:
+        expected = ask_whole(s, request)
+    with tempfile.TemporaryDirectory() as folder:
+        s = Server(TINY, "--disk-cache", folder, preexec=limit)
+        try:
+            for _ in range(3):
+                assert ask_whole(s, request) == expected
+            assert s.ask("GET", "/health")[0] == 200
+        finally:
+            assert s.stop() == 0
+        with own("--disk-cache", folder) as s:
+            assert ask_whole(s, request) == expected
 
 
 # ---- Responses, Anthropic -----------------------------------------------------------------------
