@@ -63,6 +63,12 @@ def stream(url, body, begun=None):
     return times[0] - start if times else 0, times, tokens
 
 
+def messages(seed, words):
+    """With a system text, since some servers put in the template's own and some do not."""
+    return [{"role": "system", "content": "You answer at length."},
+            {"role": "user", "content": prompt(seed, words)}]
+
+
 def prompt(seed, words):
     text = " ".join(f"item{(seed * 7919 + i * 104729) % 9973}" for i in range(words))
     return f"Request {seed}. Here is a list: {text}. Tell a story about it."
@@ -74,8 +80,7 @@ def load(arguments, n_clients, round_number):
     def client(i):
         body = {"model": arguments.model, "temperature": 0, "max_tokens": arguments.tokens,
                 "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True,
-                "messages": [{"role": "user",
-                              "content": prompt(round_number * 1000 + i, arguments.words)}]}
+                "messages": messages(round_number * 1000 + i, arguments.words)}
         try:
             results.append(stream(arguments.url, body))
         except Exception as e:
@@ -96,10 +101,10 @@ def long_body(a, seed):
     body = {"model": a.model, "temperature": 0, "max_tokens": 4, "stream": True,
             "stream_options": {"include_usage": True}, "ignore_eos": True}
     if not a.token_share:
-        probe = {**body, "messages": [{"role": "user", "content": prompt(77, 200)}]}
+        probe = {**body, "messages": messages(77, 200)}
         a.token_share = stream_usage(a.url, probe)["prompt_tokens"] / 200
     words = int(a.arrive / a.token_share)
-    return {**body, "messages": [{"role": "user", "content": prompt(seed, words)}]}
+    return {**body, "messages": messages(seed, words)}
 
 
 def arrive(a, n_clients):
@@ -110,7 +115,7 @@ def arrive(a, n_clients):
     def client(i):
         short = {"model": a.model, "temperature": 0, "max_tokens": a.tokens * 6, "stream": True,
                  "stream_options": {"include_usage": True}, "ignore_eos": True,
-                 "messages": [{"role": "user", "content": prompt(4000 + i, 5)}]}
+                 "messages": messages(4000 + i, 5)}
         running.append(stream(a.url, short, begun))
     threads = [threading.Thread(target=client, args=[i]) for i in range(n_clients)]
     for t in threads:
