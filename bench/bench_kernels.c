@@ -1,11 +1,13 @@
 /* bench_kernels.c - how fast the cpu backend's kernels are, and how fast they could be.
  *
- *     bench_kernels [--threads N] [--seconds S] [--json] [part ...]     parts: gemv gemm attention
- * rows
+ *     bench_kernels [--threads N] [--seconds S] [--kib N] [--best] [--json] [part ...]
  *
- * Every figure stands beside a bound measured in the same run with the same threads: the bandwidth
- * of reading memory, or the rate of the integer dot-product instruction on registers. Times are
- * medians. JANG_ISA chooses the kernels. */
+ * Parts: gemv gemm attention rows. Every figure stands beside a bound measured with the same
+ * threads: the bandwidth of reading memory, or the rate of the integer dot-product instruction on
+ * registers. Bound and kernel take turns, a few milliseconds each, and a share is the median over
+ * these pairs: so a machine whose speed comes and goes (a virtual one, mostly) gives the same
+ * shares. Times are medians; --best takes the shortest times of the kernel and of the bound. --kib
+ * is the size of a gemv's matrix. JANG_ISA chooses the kernels. */
 #include "base/cpu.h"
 #include "base/file.h"
 #include "base/pool.h"
@@ -20,13 +22,22 @@
 #include <immintrin.h>
 #endif
 
+/* What a kernel is compared with: run does work (bytes, operations) at the bound's rate. */
+typedef struct bound {
+    void (*run)(void *arg);
+    void *arg;
+    double work;
+    const char *name;
+} bound;
+
 typedef struct bench {
     ctx_t *ctx;
     ops *o;
-    bool json, first, best;      /* best: the shortest time instead of the median */
-    size_t weight_bytes;         /* of a gemv's matrix */
-    double seconds;              /* for each figure */
-    double bandwidth, int8_peak; /* bytes, operations a second */
+    bool json, first, best; /* best: the best of the runs instead of the median */
+    size_t weight_bytes;    /* of a gemv's matrix */
+    double seconds;         /* for each figure */
+    bound reading, dots;    /* memory, in bytes; integer dot products, in operations */
+    double read_rate;       /* of reading, measured at the start */
 } bench;
 
 static void die(const bench *b, const char *what) {
@@ -42,29 +53,58 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Median seconds of a run of fn, after one that does not count. */
-static double median_seconds(const bench *b, void (*fn)(void *), void *arg) {
+typedef struct timing {
+    double seconds;     /* of a run */
+    double rate, share; /* work a second, and that over the bound's rate */
+} timing;
+
+/* Times runs of fn, each of so much work, in turns with the bound; the first does not count. */
+static timing time_pairs(const bench *b, void (*fn)(void *), void *arg, double work,
+                         const bound *than) {
     enum { MAX = 2000 };
-    static double times[MAX];
+    static double times[MAX], shares[MAX];
+    double best_bound = INFINITY;
     int n = 0;
     fn(arg);
-    double start = clock_seconds(), now = start;
-    while (n < MAX && (n < 5 || now - start < b->seconds)) {
+    for (double start = clock_seconds(); n < MAX && (n < 5 || clock_seconds() - start < b->seconds);
+         n++) {
+        double begin = clock_seconds();
+        than->run(than->arg);
+        double middle = clock_seconds(), bound_seconds = middle - begin;
         fn(arg);
-        double then = now;
-        now = clock_seconds();
-        times[n++] = now - then;
+        times[n] = clock_seconds() - middle;
+        shares[n] = work / times[n] * (bound_seconds / than->work);
+        best_bound = bound_seconds < best_bound ? bound_seconds : best_bound;
     }
     qsort(times, (size_t)n, sizeof *times, by_value);
-    return times[b->best ? 0 : n / 2];
+    qsort(shares, (size_t)n, sizeof *shares, by_value);
+    double seconds = times[b->best ? 0 : n / 2];
+    return (timing){.seconds = seconds,
+                    .rate = work / seconds,
+                    .share = b->best ? work / seconds * (best_bound / than->work) : shares[n / 2]};
+}
+
+/* The bound's own rate: the median of some runs. */
+static double bound_rate(const bench *b, const bound *of) {
+    timing t = time_pairs(b, of->run, of->arg, of->work, of);
+    return t.rate;
+}
+
+/* Median seconds of runs of fn alone, after one that does not count: for what a cache holds. */
+static double time_alone(const bench *b, void (*fn)(void *), void *arg) {
+    const bound itself = {fn, arg, 1, ""};
+    return time_pairs(b, fn, arg, 1, &itself).seconds;
 }
 
 static void report(bench *b, const char *name, double value, const char *unit, double share,
                    const char *of) {
     if (b->json) {
-        printf("%s\n  {\"name\": \"%s\", \"value\": %.6g, \"unit\": \"%s\", \"share\": %.4f, "
-               "\"of\": \"%s\"}",
-               b->first ? "" : ",", name, value, unit, share, of);
+        printf("%s\n  {\"name\": \"%s\", \"value\": %.6g, \"unit\": \"%s\", \"of\": \"%s\"",
+               b->first ? "" : ",", name, value, unit, of);
+        if (!isnan(share)) {
+            printf(", \"share\": %.4f", share);
+        }
+        printf("}");
     } else {
         printf("%-34s %9.2f %-8s %5.1f%% of %s\n", name, value, unit, 100 * share, of);
     }
@@ -77,19 +117,21 @@ static void report(bench *b, const char *name, double value, const char *unit, d
 
 #define BLOCK_BYTES ((size_t)256 << 20)
 #define CHUNK_BYTES ((size_t)1 << 20)
+#define READ_BYTES ((size_t)32 << 20) /* of one run, a different part of the block each time */
 
 typedef struct read_job {
     pool *p;
     uint64_t *data;
+    size_t at; /* bytes */
     uint64_t sums[POOL_MAX_THREADS][8];
 } read_job;
 
 static void read_chunk(void *arg, int task, int thread) {
     read_job *job = arg;
-    const uint64_t *p = job->data + (size_t)task * (CHUNK_BYTES / 8);
+    const uint64_t *p = job->data + (job->at + (size_t)task * CHUNK_BYTES) / 8;
     uint64_t a = 0, c = 0, d = 0, e = 0;
     for (size_t i = 0; i < CHUNK_BYTES / 8; i += 8) {
-        __builtin_prefetch(p + i + 256);
+        __builtin_prefetch(p + i + 384);
         a += p[i] + p[i + 1];
         c += p[i + 2] + p[i + 3];
         d += p[i + 4] + p[i + 5];
@@ -98,18 +140,21 @@ static void read_chunk(void *arg, int task, int thread) {
     job->sums[thread][0] += a + c + d + e;
 }
 
-static void read_all(void *arg) {
-    pool_run(((read_job *)arg)->p, read_chunk, arg, (int)(BLOCK_BYTES / CHUNK_BYTES));
+static void read_some(void *arg) {
+    read_job *job = arg;
+    pool_run(job->p, read_chunk, job, (int)(READ_BYTES / CHUNK_BYTES));
+    job->at = (job->at + READ_BYTES) % BLOCK_BYTES;
 }
 
-static double measure_bandwidth(bench *b) {
+static void make_reading(bench *b) {
     static read_job job;
     job.p = ctx_pool(b->ctx);
-    job.data = malloc(BLOCK_BYTES);
+    job.data = aligned_alloc(CHUNK_BYTES * 2, BLOCK_BYTES);
+    if (!job.data) {
+        die(b, "memory");
+    }
     memset(job.data, 1, BLOCK_BYTES);
-    double seconds = median_seconds(b, read_all, &job);
-    free(job.data);
-    return (double)BLOCK_BYTES / seconds;
+    b->reading = (bound){read_some, &job, (double)READ_BYTES, "read bandwidth"};
 }
 
 #define DOT_ROUNDS 100000
@@ -139,21 +184,20 @@ static void dot_all(void *arg) {
     static int sink[16 * 4 * POOL_MAX_THREADS];
     pool_run(arg, dot_rounds, sink, 4 * pool_threads(arg));
 }
-
-static double measure_int8_peak(bench *b) {
-    if (!cpu_has(CPU_AVX512)) {
-        return NAN;
-    }
-    pool *p = ctx_pool(b->ctx);
-    double seconds = median_seconds(b, dot_all, p);
-    return 4.0 * pool_threads(p) * DOT_ROUNDS * 12 * 64 * 2 / seconds;
-}
 #else
-static double measure_int8_peak(bench *b) {
-    (void)b;
-    return NAN;
+static void dot_all(void *arg) {
+    (void)arg;
 }
 #endif
+
+/* Without the instruction there is nothing to compare with: the work is NaN, and so are shares. */
+static void make_dots(bench *b) {
+    pool *p = ctx_pool(b->ctx);
+    double work = 4.0 * pool_threads(p) * DOT_ROUNDS * 12 * 64 * 2;
+    bool there = cpu_has(CPU_AVX512);
+    b->dots = there ? (bound){dot_all, p, work, "vpdpbusd peak"}
+                    : (bound){read_some, b->reading.arg, NAN, "vpdpbusd peak"};
+}
 
 /* ---- Products ---------------------------------------------------------------------------------
  */
@@ -225,20 +269,24 @@ static void run_linear(void *arg) {
     job->o->table->linear(job->o, job->x, &job->item, 1);
 }
 
-/* Seconds of a product, and the bytes of its weight. */
-static double time_linear(bench *b, int64_t n_tok, int64_t n_out, int64_t n_in, int bits, int group,
-                          double *bytes) {
+/* Bytes of an affine weight. */
+static double affine_bytes(int64_t n_out, int64_t n_in, int bits, int group) {
+    return (double)(n_out * n_in) * bits / 8 + 4.0 * (double)(n_out * n_in / group);
+}
+
+/* A product, compared with a bound that does so much work. */
+static timing time_linear(bench *b, int64_t n_tok, int64_t n_out, int64_t n_in, int bits, int group,
+                          double work, const bound *than) {
     uint8_t *memory;
     linear_job job = {.o = b->o, .x = make_mat(b, n_tok, n_in)};
     ops_weight *w = make_weight(b, &memory, n_out, n_in, bits, group);
     job.item = (linear_item){.weight = w, .y = make_mat(b, n_tok, n_out)};
-    double seconds = median_seconds(b, run_linear, &job);
-    *bytes = (double)(n_out * n_in) * bits / 8 + 4.0 * (double)(n_out * n_in / group);
+    timing t = time_pairs(b, run_linear, &job, work, than);
     b->o->table->weight_free(b->o, w);
     b->o->table->buf_free(b->o, job.x.buf);
     b->o->table->buf_free(b->o, job.item.y.buf);
     free(memory);
-    return seconds;
+    return t;
 }
 
 static const int widths[] = {2, 3, 4, 5, 6, 8};
@@ -251,15 +299,15 @@ static void bench_gemv(bench *b) {
                  {2048, 64, 2}, {2048, 64, 3}, {2048, 64, 4}, {2048, 64, 8}};
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         for (int i = 0; i < 6; i++) {
-            double bytes;
             int64_t n_in = cases[c].n_in;
             int64_t n_out = (int64_t)b->weight_bytes * 8 / (n_in * widths[i]);
-            double s =
-                time_linear(b, cases[c].n_tok, n_out, n_in, widths[i], cases[c].group, &bytes);
+            double bytes = affine_bytes(n_out, n_in, widths[i], cases[c].group);
+            timing t = time_linear(b, cases[c].n_tok, n_out, n_in, widths[i], cases[c].group, bytes,
+                                   &b->reading);
             char name[64];
             snprintf(name, sizeof name, "gemv q%d g%d n_in %d x %d", widths[i], cases[c].group,
                      (int)n_in, cases[c].n_tok);
-            report(b, name, bytes / s / 1e9, "GB/s", bytes / s / b->bandwidth, "read bandwidth");
+            report(b, name, t.rate / 1e9, "GB/s", t.share, b->reading.name);
         }
     }
 }
@@ -273,15 +321,14 @@ static void bench_gemm(bench *b) {
                  {2048, 2048, 64, 8},    {2048, 1024, 64, 96}};
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         for (int i = 0; i < 6; i++) {
-            double bytes;
-            double s = time_linear(b, cases[c].n_tok, cases[c].n_out, cases[c].n_in, widths[i],
-                                   cases[c].group, &bytes);
-            double rate =
-                2.0 * (double)cases[c].n_tok * (double)cases[c].n_out * (double)cases[c].n_in / s;
+            double work =
+                2.0 * (double)cases[c].n_tok * (double)cases[c].n_out * (double)cases[c].n_in;
+            timing t = time_linear(b, cases[c].n_tok, cases[c].n_out, cases[c].n_in, widths[i],
+                                   cases[c].group, work, &b->dots);
             char name[64];
             snprintf(name, sizeof name, "gemm q%d g%d %dx%d x %d", widths[i], cases[c].group,
                      (int)cases[c].n_out, (int)cases[c].n_in, cases[c].n_tok);
-            report(b, name, rate / 1e9, "Gop/s", rate / b->int8_peak, "vpdpbusd peak");
+            report(b, name, t.rate / 1e9, "Gop/s", t.share, b->dots.name);
         }
     }
 }
@@ -329,22 +376,22 @@ static void bench_one_attention(bench *b, int n_head, int n_kv_head, int head_di
     a.k = make_mat(b, n_tok, (int64_t)n_kv_head * head_dim);
     a.v = make_mat(b, n_tok, (int64_t)n_kv_head * head_dim);
     run_store(&a);
-    double s = median_seconds(b, run_attention, &a);
     double tokens = (double)n_past + 0.5 * (n_tok + 1), bytes = 4.0 * tokens * n_kv_head * head_dim;
     double flops = 4.0 * tokens * n_tok * n_head * head_dim;
     char name[64];
     snprintf(name, sizeof name, "attention %d/%d of %d, %d + %d", n_head, n_kv_head, head_dim,
              (int)n_past, (int)n_tok);
     if (n_tok == 1) {
-        report(b, name, bytes / s / 1e9, "GB/s", bytes / s / b->bandwidth, "read bandwidth");
+        timing s = time_pairs(b, run_attention, &a, bytes, &b->reading);
+        report(b, name, s.rate / 1e9, "GB/s", s.share, b->reading.name);
     } else {
-        report(b, name, flops / s / 1e9, "Gflop/s", flops / s / (b->int8_peak / 4),
-               "f32 fma peak (int8 / 4)");
-        s = median_seconds(b, run_store, &a);
+        timing s = time_pairs(b, run_attention, &a, flops, &b->dots);
+        report(b, name, s.rate / 1e9, "Gflop/s", 4 * s.share, "f32 fma peak (vpdpbusd / 4)");
         snprintf(name, sizeof name, "kv_store %d of %d, %d tokens", n_kv_head, head_dim,
                  (int)n_tok);
         bytes = 12.0 * n_tok * n_kv_head * head_dim;
-        report(b, name, bytes / s / 1e9, "GB/s", bytes / s / b->bandwidth, "read bandwidth");
+        s = time_pairs(b, run_store, &a, bytes, &b->reading);
+        report(b, name, s.rate / 1e9, "GB/s", s.share, b->reading.name);
     }
     t->kv_free(b->o, a.kv);
     t->batch_free(b->o, a.batch);
@@ -402,12 +449,12 @@ static void bench_rows(bench *b) {
             die(b, "norm");
         }
         char name[64];
-        double s = median_seconds(b, run_norm, &r), bytes = 8.0 * n_tok * 8192;
+        double s = time_alone(b, run_norm, &r), bytes = 8.0 * n_tok * 8192;
         snprintf(name, sizeof name, "rms_norm 8192 x %d: %.2f us", n_tok, s * 1e6);
-        report(b, name, bytes / s / 1e9, "GB/s", bytes / s / b->bandwidth, "read bandwidth");
-        s = median_seconds(b, run_silu, &r);
+        report(b, name, bytes / s / 1e9, "GB/s", bytes / s / b->read_rate, "read bandwidth");
+        s = time_alone(b, run_silu, &r);
         snprintf(name, sizeof name, "silu gate 8192 x %d: %.2f us", n_tok, s * 1e6);
-        report(b, name, 1.5 * bytes / s / 1e9, "GB/s", 1.5 * bytes / s / b->bandwidth,
+        report(b, name, 1.5 * bytes / s / 1e9, "GB/s", 1.5 * bytes / s / b->read_rate,
                "read bandwidth");
         b->o->table->weight_free(b->o, r.norm);
         b->o->table->buf_free(b->o, r.x.buf);
@@ -454,15 +501,17 @@ int main(int argc, char **argv) {
         b.o->table->reserve(b.o, &limits)) {
         die(&b, "start");
     }
-    b.bandwidth = measure_bandwidth(&b);
-    b.int8_peak = measure_int8_peak(&b);
+    make_reading(&b);
+    make_dots(&b);
+    b.read_rate = bound_rate(&b, &b.reading);
+    double dot_rate = bound_rate(&b, &b.dots);
     if (b.json) {
         printf("{\"backend\": \"%s\", \"threads\": %d, \"read_bandwidth\": %.4g, "
                "\"int8_peak\": %.4g, \"results\": [",
-               b.o->table->name, pool_threads(ctx_pool(b.ctx)), b.bandwidth, b.int8_peak);
+               b.o->table->name, pool_threads(ctx_pool(b.ctx)), b.read_rate, dot_rate);
     } else {
         printf("%s, %d threads: reads %.1f GB/s, vpdpbusd %.0f Gop/s\n", b.o->table->name,
-               pool_threads(ctx_pool(b.ctx)), b.bandwidth / 1e9, b.int8_peak / 1e9);
+               pool_threads(ctx_pool(b.ctx)), b.read_rate / 1e9, dot_rate / 1e9);
     }
     for (int p = 0; p < 4; p++) {
         if (chosen[p] || !any) {
