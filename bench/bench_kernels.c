@@ -1,13 +1,15 @@
 /* bench_kernels.c - how fast the cpu backend's kernels are, and how fast they could be.
  *
- *     bench_kernels [--threads N] [--seconds S] [--kib N] [--best] [--json] [part ...]
+ *     bench_kernels [--threads N] [--seconds S] [--kib N] [--match TEXT] [--best] [--json] [part
+ * ...]
  *
  * Parts: gemv gemm attention rows. Every figure stands beside a bound measured with the same
  * threads: the bandwidth of reading memory, or the rate of the integer dot-product instruction on
  * registers. Bound and kernel take turns, a few milliseconds each, and a share is the median over
  * these pairs: so a machine whose speed comes and goes (a virtual one, mostly) gives the same
  * shares. Times are medians; --best takes the shortest times of the kernel and of the bound. --kib
- * is the size of a gemv's matrix. JANG_ISA chooses the kernels. */
+ * is the size of a gemv's matrix; --match leaves out products without this text in their names.
+ * JANG_ISA chooses the kernels. */
 #include "base/cpu.h"
 #include "base/file.h"
 #include "base/pool.h"
@@ -34,6 +36,7 @@ typedef struct bench {
     ctx_t *ctx;
     ops *o;
     bool json, first, best; /* best: the best of the runs instead of the median */
+    const char *match;      /* what a product's name holds */
     size_t weight_bytes;    /* of a gemv's matrix */
     double seconds;         /* for each figure */
     bound reading, dots;    /* memory, in bytes; integer dot products, in operations */
@@ -94,6 +97,10 @@ static double bound_rate(const bench *b, const bound *of) {
 static double time_alone(const bench *b, void (*fn)(void *), void *arg) {
     const bound itself = {fn, arg, 1, ""};
     return time_pairs(b, fn, arg, 1, &itself).seconds;
+}
+
+static bool is_wanted(const bench *b, const char *name) {
+    return !b->match || strstr(name, b->match);
 }
 
 static void report(bench *b, const char *name, double value, const char *unit, double share,
@@ -301,12 +308,15 @@ static void bench_gemv(bench *b) {
         for (int i = 0; i < 6; i++) {
             int64_t n_in = cases[c].n_in;
             int64_t n_out = (int64_t)b->weight_bytes * 8 / (n_in * widths[i]);
-            double bytes = affine_bytes(n_out, n_in, widths[i], cases[c].group);
-            timing t = time_linear(b, cases[c].n_tok, n_out, n_in, widths[i], cases[c].group, bytes,
-                                   &b->reading);
             char name[64];
             snprintf(name, sizeof name, "gemv q%d g%d n_in %d x %d", widths[i], cases[c].group,
                      (int)n_in, cases[c].n_tok);
+            if (!is_wanted(b, name)) {
+                continue;
+            }
+            double bytes = affine_bytes(n_out, n_in, widths[i], cases[c].group);
+            timing t = time_linear(b, cases[c].n_tok, n_out, n_in, widths[i], cases[c].group, bytes,
+                                   &b->reading);
             report(b, name, t.rate / 1e9, "GB/s", t.share, b->reading.name);
         }
     }
@@ -321,13 +331,16 @@ static void bench_gemm(bench *b) {
                  {2048, 2048, 64, 8},    {2048, 1024, 64, 96}};
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         for (int i = 0; i < 6; i++) {
+            char name[64];
+            snprintf(name, sizeof name, "gemm q%d g%d %dx%d x %d", widths[i], cases[c].group,
+                     (int)cases[c].n_out, (int)cases[c].n_in, cases[c].n_tok);
+            if (!is_wanted(b, name)) {
+                continue;
+            }
             double work =
                 2.0 * (double)cases[c].n_tok * (double)cases[c].n_out * (double)cases[c].n_in;
             timing t = time_linear(b, cases[c].n_tok, cases[c].n_out, cases[c].n_in, widths[i],
                                    cases[c].group, work, &b->dots);
-            char name[64];
-            snprintf(name, sizeof name, "gemm q%d g%d %dx%d x %d", widths[i], cases[c].group,
-                     (int)cases[c].n_out, (int)cases[c].n_in, cases[c].n_tok);
             report(b, name, t.rate / 1e9, "Gop/s", t.share, b->dots.name);
         }
     }
@@ -484,6 +497,8 @@ int main(int argc, char **argv) {
             b.json = true;
         } else if (strcmp(argv[i], "--best") == 0) {
             b.best = true;
+        } else if (strcmp(argv[i], "--match") == 0 && i + 1 < argc) {
+            b.match = argv[++i];
         } else if (strcmp(argv[i], "--kib") == 0 && i + 1 < argc) {
             b.weight_bytes = (size_t)strtoul(argv[++i], NULL, 10) << 10;
         } else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {

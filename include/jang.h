@@ -94,11 +94,15 @@ typedef struct jang_context_options {
     void *log_user;
     jang_realloc_fn reallocate; /* NULL: the C library's */
     void *reallocate_user;
+    /* Cores to bind the threads to, one each: "0-3,8"; n_threads 0 then means one for each of them.
+     * A thread that calls the library to compute is bound to the first. NULL: none is bound. */
+    const char *affinity;
 } jang_context_options;
 
 JANG_API jang_context_options jang_context_options_default(void);
 
-/* Makes a context and its threads. Errors: JANG_ERR_MEMORY, JANG_ERR_ARGUMENT (n_threads). */
+/* Makes a context and its threads. Errors: JANG_ERR_MEMORY, JANG_ERR_ARGUMENT (n_threads,
+ * affinity: cores that there are not), JANG_ERR_UNSUPPORTED (affinity); the log gets the reason. */
 JANG_API JANG_MUST_CHECK jang_status jang_context_new(jang_context **out,
                                                       const jang_context_options *options);
 JANG_API void jang_context_free(jang_context *ctx);

@@ -56,8 +56,15 @@ jang_status jang_context_new(jang_context **out, const jang_context_options *opt
         .log_user = o.log_user,
     };
     pthread_mutex_init(&ctx->lock, NULL);
-    jang_status status = pool_new(&ctx->pool, ctx, o.n_threads);
+    core_list cores;
+    jang_status status = o.affinity ? cores_parse(&cores, ctx, o.affinity) : JANG_OK;
+    if (status == JANG_OK) {
+        status = pool_new(&ctx->pool, ctx, o.n_threads, o.affinity ? &cores : NULL);
+    }
     if (status != JANG_OK) {
+        if (ctx->error[0]) {
+            ctx_log(ctx, "%s", ctx->error); /* the context that holds it goes */
+        }
         jang_context_free(ctx);
         return status;
     }

@@ -27,6 +27,9 @@ struct pool {
     ctx_t *ctx;
     int n_threads, n_started; /* workers 1 .. n_started run; 0 is the caller */
     worker *workers;
+    core_list cores; /* of the threads; n 0: they are not bound */
+    pthread_t bound; /* the last caller of pool_run that was bound */
+    bool has_bound;
     pool_fn fn;
     void *arg;
     int n_tasks;
@@ -90,9 +93,26 @@ static void wait_for_run(pool *p, unsigned *seen) {
     pthread_mutex_unlock(&p->lock);
 }
 
+/* A thread that cannot be bound runs where the system puts it. */
+static void bind_thread(const pool *p, int index) {
+    if (p->cores.n && !core_bind(p->cores.cores[index])) {
+        ctx_log(p->ctx, "thread %d cannot be bound to core %d", index, p->cores.cores[index]);
+    }
+}
+
+/* The caller computes too, and may be another thread in each run. */
+static void bind_caller(pool *p) {
+    if (p->cores.n && !(p->has_bound && pthread_equal(p->bound, pthread_self()))) {
+        bind_thread(p, 0);
+        p->bound = pthread_self();
+        p->has_bound = true;
+    }
+}
+
 static void *worker_main(void *arg) {
     worker *w = arg;
     pool *p = w->pool;
+    bind_thread(p, w->index);
     for (unsigned seen = 0;;) {
         wait_for_run(p, &seen);
         if (atomic_load_explicit(&p->quit, memory_order_relaxed)) {
@@ -116,6 +136,7 @@ static void publish(pool *p) {
 }
 
 void pool_run(pool *p, pool_fn fn, void *arg, int n_tasks) {
+    bind_caller(p);
     if (n_tasks <= 1 || p->n_started == 0) {
         for (int i = 0; i < n_tasks; i++) {
             fn(arg, i, 0);
@@ -147,20 +168,13 @@ int pool_threads(const pool *p) {
     return p->n_threads;
 }
 
-static int usable_cores(void) {
-#if defined(__linux__)
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
-        return CPU_COUNT(&set);
-    }
-#endif
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (int)n : 1;
-}
-
-jang_status pool_new(pool **out, ctx_t *ctx, int n_threads) {
+jang_status pool_new(pool **out, ctx_t *ctx, int n_threads, const core_list *cores) {
     if (n_threads == 0) {
-        n_threads = usable_cores();
+        n_threads = cores ? cores->n : cores_usable();
+    }
+    if (cores && n_threads > cores->n) {
+        return ctx_fail(ctx, JANG_ERR_ARGUMENT, "affinity: %d threads need as many cores, not %d",
+                        n_threads, cores->n);
     }
     if (n_threads > POOL_MAX_THREADS) {
         n_threads = POOL_MAX_THREADS;
@@ -173,6 +187,9 @@ jang_status pool_new(pool **out, ctx_t *ctx, int n_threads) {
         return ctx_fail_memory(ctx, sizeof *p);
     }
     *p = (pool){.ctx = ctx, .n_threads = n_threads, .workers = workers};
+    if (cores) {
+        p->cores = *cores;
+    }
     atomic_init(&p->state, STATE_CLOSED);
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);

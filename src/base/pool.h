@@ -8,7 +8,7 @@
 #ifndef JANG_BASE_POOL_H
 #define JANG_BASE_POOL_H
 
-#include "base/ctx.h"
+#include "base/cores.h"
 
 #define POOL_MAX_THREADS 256
 
@@ -17,8 +17,10 @@ typedef struct pool pool;
 /* thread is 0 .. pool_threads()-1, for scratch that belongs to a thread. */
 typedef void (*pool_fn)(void *arg, int task, int thread);
 
-/* n_threads 0: one per core this process may use. */
-JANG_MUST_CHECK jang_status pool_new(pool **out, ctx_t *ctx, int n_threads);
+/* n_threads 0: one per core of the list, or, where it is NULL, per core this process may use. With
+ * a list each thread is bound to a core of its own, a thread that calls pool_run to the first; more
+ * threads than cores are JANG_ERR_ARGUMENT. */
+JANG_MUST_CHECK jang_status pool_new(pool **out, ctx_t *ctx, int n_threads, const core_list *cores);
 void pool_free(pool *p);
 int pool_threads(const pool *p);
 void pool_run(pool *p, pool_fn fn, void *arg, int n_tasks);

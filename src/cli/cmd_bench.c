@@ -15,7 +15,7 @@
 #include <string.h>
 
 typedef struct bench_arguments {
-    const char *model;
+    const char *model, *affinity;
     int64_t n_prompt, n_generate, n_repeat, n_threads;
     bool json, exact, prefault, lock;
 } bench_arguments;
@@ -50,6 +50,7 @@ static const opt_spec bench_options[] = {
      .target = offsetof(bench_arguments, exact),
      .help = "Keep activations in f32 inside quantized products."},
     THREADS_OPTION(bench_arguments),
+    AFFINITY_OPTION(bench_arguments),
     PREFAULT_OPTION(bench_arguments),
     LOCK_OPTION(bench_arguments),
     {.name = "json",
@@ -243,7 +244,7 @@ static int bench_run(const void *arguments) {
     bench_job job = {.n_prompt = (size_t)a->n_prompt, .n_generate = (size_t)a->n_generate};
     int code = CLI_FAILED;
     interrupt_catch();
-    job.ctx = open_context(a->n_threads);
+    job.ctx = open_context_on(a->n_threads, a->affinity);
     jang_model_options options = jang_model_options_default();
     options.exact = a->exact;
     options.prefault = a->prefault;

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 typedef struct run_arguments {
-    const char *model, *prompt, *system;
+    const char *model, *prompt, *system, *affinity;
     int64_t n_max, n_context, n_threads;
     int kv_type;
     int64_t top_k, seed;       /* -1: not given */
@@ -95,6 +95,7 @@ static const opt_spec run_options[] = {
      .help = "Keep activations in f32 inside quantized products (slower)."},
     KV_TYPE_OPTION(run_arguments),
     THREADS_OPTION(run_arguments),
+    AFFINITY_OPTION(run_arguments),
     PREFAULT_OPTION(run_arguments),
     LOCK_OPTION(run_arguments),
 };
@@ -164,7 +165,7 @@ static int run_run(const void *arguments) {
     }
     conversation c = {.n_max = (size_t)a->n_max, .raw = a->raw, .out = stdout};
     int code = CLI_FAILED;
-    c.ctx = open_context(a->n_threads);
+    c.ctx = open_context_on(a->n_threads, a->affinity);
     jang_model_options options = jang_model_options_default();
     options.exact = a->exact;
     options.prefault = a->prefault;

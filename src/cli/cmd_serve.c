@@ -14,7 +14,7 @@
 typedef struct serve_arguments {
     text_list models, aliases;
     const char *embedding_model, *host, *key, *key_file, *cors, *tool_format, *reasoning_format;
-    const char *disk_cache, *kv_budget, *disk_size, *draft;
+    const char *disk_cache, *kv_budget, *disk_size, *draft, *affinity;
     int64_t port, parallel, queue, n_context, chunk, n_threads, body, connections, rate, n_draft;
     double timeout, grace;
     int reasoning, kv_type;
@@ -121,6 +121,7 @@ static const opt_spec serve_rows[] = {
      .help = "Seconds that running requests get when the server is stopped."},
     FLAG_ROW("exact", exact, "Keep activations in f32 inside quantized products (slower)."),
     THREADS_OPTION(serve_arguments),
+    AFFINITY_OPTION(serve_arguments),
 };
 
 /* ---- Values ---- */
@@ -209,6 +210,7 @@ static void fill(serve_options *o, const serve_arguments *a) {
                          .timeout = a->timeout,
                          .grace = a->grace,
                          .n_threads = a->n_threads,
+                         .affinity = a->affinity,
                          .exact = a->exact,
                          .draft = a->draft,
                          .engine = engine,

@@ -15,12 +15,17 @@ static void log_line(void *user, const char *line) {
 }
 
 jang_context *open_context(int64_t n_threads) {
+    return open_context_on(n_threads, NULL);
+}
+
+jang_context *open_context_on(int64_t n_threads, const char *affinity) {
     jang_context_options options = jang_context_options_default();
     options.n_threads = (int)n_threads;
+    options.affinity = affinity;
     options.log = log_line;
     jang_context *ctx = NULL;
     jang_status status = jang_context_new(&ctx, &options);
-    if (status == JANG_ERR_UNSUPPORTED) {
+    if (status == JANG_ERR_UNSUPPORTED || (status == JANG_ERR_ARGUMENT && affinity)) {
         return NULL; /* log_line has printed the reason */
     }
     if (status != JANG_OK) {

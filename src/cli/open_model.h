@@ -8,6 +8,8 @@
 /* Makes the context whose messages go to stderr. n_threads 0: one per core. NULL after having
  * printed why. Freed with jang_context_free. */
 jang_context *open_context(int64_t n_threads);
+/* The same with threads bound to cores (jang_context_options.affinity; NULL: not bound). */
+jang_context *open_context_on(int64_t n_threads, const char *affinity);
 
 /* Opens a model. NULL after having printed why. */
 jang_model *open_model(jang_context *ctx, const char *path, bool exact);
@@ -25,6 +27,14 @@ void print_model_line(const jang_model *model);
         .name = "threads", .letter = 't', .kind = OPT_INT, .value = "N",                           \
         .target = offsetof(type, n_threads), .max = 256,                                           \
         .help = "Threads to compute with; 0: one per core."                                        \
+    }
+
+/* Of those whose speed counts; the struct has const char *affinity. */
+#define AFFINITY_OPTION(type)                                                                      \
+    {                                                                                              \
+        .name = "affinity", .kind = OPT_TEXT, .value = "CORES",                                    \
+        .target = offsetof(type, affinity),                                                        \
+        .help = "Cores to bind the threads to, one each: 0-3,8."                                   \
     }
 
 /* The options of commands that run a model long enough; their structs have bool prefault, lock. */

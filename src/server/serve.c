@@ -166,6 +166,7 @@ static bool load(life *l, worker *w, char *error, size_t n) {
     char folder[4096];
     jang_context_options context = jang_context_options_default();
     context.n_threads = (int)o->n_threads;
+    context.affinity = o->affinity;
     context.log = log_line;
     context.log_user = (void *)o;
     jang_model_options model = jang_model_options_default();

@@ -30,6 +30,7 @@ typedef struct serve_options {
     int64_t body_max, n_connections, rate; /* rate: requests a minute and key; 0: no limit */
     double timeout, grace;
     int64_t n_threads;
+    const char *affinity; /* cores of the threads that compute; NULL: not bound */
     bool exact;
     const char *draft;          /* a model that guesses ahead for the first; NULL: none */
     jang_engine_options engine; /* on_event and user are the server's own */

@@ -7,10 +7,15 @@
 #include "base/pool.h"
 #include "base/strmap.h"
 
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 /* ---- Buffers ---- */
 
@@ -198,6 +203,125 @@ static void test_pool_runs_every_task_once(void **state) {
     }
 }
 
+/* A task that starts a run would wait for itself: where assertions are on, it is told so. */
+#ifndef NDEBUG
+static void run_inside(void *arg, int task, int thread) {
+    (void)task;
+    (void)thread;
+    atomic_int done[2] = {0};
+    counting c = {done, 2};
+    pool_run(arg, count_task, &c, 2);
+}
+
+static void test_pool_stops_a_run_inside_another(void **state) {
+    (void)state;
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        jang_context_options options = {.n_threads = 2};
+        ctx_t *ctx;
+        signal(SIGABRT, SIG_DFL);
+        alarm(20); /* a deadlock ends with another signal */
+        fclose(stderr);
+        if (jang_context_new(&ctx, &options) == JANG_OK) {
+            pool_run(ctx_pool(ctx), run_inside, ctx_pool(ctx), 2);
+        }
+        _exit(0);
+    }
+    int how;
+    assert_int_equal(waitpid(child, &how, 0), child);
+    assert_true(WIFSIGNALED(how));
+    assert_int_equal(WTERMSIG(how), SIGABRT);
+}
+#endif
+
+#if defined(__linux__)
+typedef struct core_seen {
+    atomic_int wrong;
+    int core_of_thread[2];
+} core_seen;
+
+static void see_core(void *arg, int task, int thread) {
+    core_seen *seen = arg;
+    (void)task;
+    if (sched_getcpu() != seen->core_of_thread[thread]) {
+        atomic_fetch_add(&seen->wrong, 1);
+    }
+}
+
+static void *run_elsewhere(void *arg) {
+    void **both = arg;
+    pool_run(both[0], see_core, both[1], 50);
+    return NULL;
+}
+
+/* The numbers of the first n cores that this process may use; fewer if there are fewer. */
+static int first_cores(int *cores, int n) {
+    cpu_set_t set;
+    int found = 0;
+    assert_int_equal(sched_getaffinity(0, sizeof set, &set), 0);
+    for (int i = 0; i < CPU_SETSIZE && found < n; i++) {
+        if (CPU_ISSET((size_t)i, &set)) {
+            cores[found++] = i;
+        }
+    }
+    return found;
+}
+
+/* Workers stay on their cores, and so does whichever thread starts a run. */
+static void test_pool_binds_its_threads(void **state) {
+    (void)state;
+    core_seen seen = {0};
+    cpu_set_t before;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    int n = first_cores(seen.core_of_thread, 2);
+    char list[32];
+    snprintf(list, sizeof list, n == 2 ? "%d,%d" : "%d", seen.core_of_thread[0],
+             seen.core_of_thread[1]);
+    jang_context_options options = {.affinity = list};
+    ctx_t *ctx;
+    assert_int_equal(jang_context_new(&ctx, &options), JANG_OK);
+    assert_int_equal(pool_threads(ctx_pool(ctx)), n);
+    for (int i = 0; i < 20; i++) {
+        pool_run(ctx_pool(ctx), see_core, &seen, 50);
+    }
+    pthread_t other;
+    void *both[] = {ctx_pool(ctx), &seen};
+    assert_int_equal(pthread_create(&other, NULL, run_elsewhere, both), 0);
+    assert_int_equal(pthread_join(other, NULL), 0);
+    assert_int_equal(atomic_load(&seen.wrong), 0);
+    jang_context_free(ctx);
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
+static void test_cores_are_read_and_checked(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    core_list list;
+    int core = 0;
+    char text[32];
+    assert_int_equal(first_cores(&core, 1), 1);
+    snprintf(text, sizeof text, "%d-%d", core, core);
+    assert_ok(ctx, cores_parse(&list, ctx, text));
+    assert_int_equal(list.n, 1);
+    assert_int_equal(list.cores[0], core);
+    static const char *const bad[] = {"", "x", "0-", "-1", "1-0", "0,", ",0", "0;1", "0x1", " 0"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_fails(ctx, cores_parse(&list, ctx, bad[i]), JANG_ERR_ARGUMENT, "looks like 0-3,8");
+    }
+    assert_fails(ctx, cores_parse(&list, ctx, "99999999999999999999"), JANG_ERR_ARGUMENT, "looks");
+    assert_fails(ctx, cores_parse(&list, ctx, "1023"), JANG_ERR_ARGUMENT, "core 1023 is none");
+    snprintf(text, sizeof text, "%d,%d", core, core);
+    assert_fails(ctx, cores_parse(&list, ctx, text), JANG_ERR_ARGUMENT, "named twice");
+    assert_int_equal(list.n, 1); /* untouched by failures */
+    jang_context_free(ctx);
+    snprintf(text, sizeof text, "%d", core);
+    jang_context_options options = {.n_threads = 2, .affinity = text};
+    assert_int_equal(jang_context_new(&ctx, &options), JANG_ERR_ARGUMENT);
+}
+#endif
+
 /* ---- Files ---- */
 
 static void test_file_reads_what_was_written(void **state) {
@@ -293,6 +417,13 @@ int main(void) {
         cmocka_unit_test(test_json_getters_check_type_and_range),
         cmocka_unit_test(test_strmap_finds_what_was_put),
         cmocka_unit_test(test_pool_runs_every_task_once),
+#ifndef NDEBUG
+        cmocka_unit_test(test_pool_stops_a_run_inside_another),
+#endif
+#if defined(__linux__)
+        cmocka_unit_test(test_pool_binds_its_threads),
+        cmocka_unit_test(test_cores_are_read_and_checked),
+#endif
         cmocka_unit_test(test_file_reads_what_was_written),
         cmocka_unit_test(test_file_reports_a_full_disk),
         cmocka_unit_test(test_path_names_stay_inside),
