@@ -436,8 +436,10 @@ static jang_status load_all(decoder *d, loader *l, const decoder_config *c) {
         status = c->prelude(&d->prelude, d, l, c, 0);
     }
     for (int i = 0; status == JANG_OK && i < c->n_layer; i++) {
+        l->careful = i == 0 || i == c->n_layer - 1; /* see docs/kernels.md, rounded inputs */
         status = load_layer(&d->layers[i], d, l, c, i);
     }
+    l->careful = false;
     return status;
 }
 

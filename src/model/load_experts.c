@@ -314,7 +314,7 @@ jang_status load_experts(ops_weight **out, loader *l, const expert_matrix *m, in
         d->data = d->scales = d->biases = d->bias = NULL;
         d->experts = e.data;
         d->n_expert = n_expert;
-        d->fine = m->input == INPUT_FINE;
+        d->fine = m->input == INPUT_FINE || l->careful;
         status = loader_keep(out, l, d, module, e.copy);
     }
     if (status == JANG_OK) {

@@ -364,7 +364,7 @@ static jang_status load_module(ops_weight **out, loader *l, int64_t n_out, int64
                                bias_rule bias, input_rule input, read_rule read,
                                const char *module) {
     weight_desc desc = {.name = module, .n_out = n_out, .n_in = n_in};
-    desc.fine = input == INPUT_FINE;
+    desc.fine = input == INPUT_FINE || l->careful;
     jang_status status = loader_describe(&desc, l, module, 0);
     if (status == JANG_OK) {
         status = find_bias(&desc, l, module, bias);
@@ -415,7 +415,8 @@ static jang_status turned_copy(void **out, loader *l, weight_desc *desc, const t
 static jang_status load_turned(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
                                bias_rule bias, input_rule input, const char *module) {
     char name[LOADER_NAME_BYTES];
-    weight_desc desc = {.name = module, .n_out = n_out, .n_in = n_in, .fine = input == INPUT_FINE};
+    weight_desc desc = {.name = module, .n_out = n_out, .n_in = n_in};
+    desc.fine = input == INPUT_FINE || l->careful;
     const tensor_view *weight;
     void *copy = NULL;
     jang_status status = loader_name(name, l, "", module, ".scales");

@@ -43,6 +43,7 @@ typedef struct loader {
     bool own_names; /* noted names are the checkpoint's own */
 
     ops *o;
+    bool careful;       /* all matrices get fine inputs, INPUT_PLAIN ones too */
     const char *prefix; /* of the decoder's tensors: "model." */
     bool turned;        /* dense matrices lie as [n_in, n_out] (GPT-2); load_matrix copies them */
     json_at whole;      /* config.json */
