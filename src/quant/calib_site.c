@@ -83,7 +83,9 @@ static jang_status check_item(runner *r, size_t number, float *rows) {
             most = fabsf(rows[i]) > most ? fabsf(rows[i]) : most;
         }
     }
-    item->type = status == JANG_OK && most > 30000.0f ? DT_BF16 : item->type;
+    if (status == JANG_OK && most > 30000.0f) {
+        plan_widen(item);
+    }
     return status;
 }
 

@@ -10,6 +10,7 @@
 #include "format/sentence_modules.h"
 #include "quant/calib_text.h"
 #include "quant/calibrate.h"
+#include "quant/finite.h"
 #include "quant/layouts.h"
 #include "quant/left_out.h"
 #include "quant/output.h"
@@ -559,32 +560,6 @@ static jang_status spend_budget(conversion *c) {
     return status;
 }
 
-static jang_status write_output(conversion *c) {
-    const jang_convert_options *o = c->options;
-    jang_status status = output_begin(&c->output, c->ctx, o->output, o->force, o->source,
-                                      c->plan.totals.bytes + texts_bytes(c));
-    if (status != JANG_OK) {
-        return status;
-    }
-    pipeline_options p = {.source = c->from.checkpoint,
-                          .plan = &c->plan,
-                          .quantize = c->quantize,
-                          .importance = (const float *const *)c->importance,
-                          .work = c->work.ctx ? &c->work : NULL,
-                          .directory = c->output.temp_path,
-                          .shard_bytes = c->form.shard_bytes,
-                          .on_progress = o->on_progress,
-                          .user = o->user};
-    status = pipeline_run(c->ctx, &p);
-    if (status == JANG_OK) {
-        status = write_texts(c);
-    }
-    if (status == JANG_OK) {
-        status = output_commit(&c->output);
-    }
-    return status;
-}
-
 static jang_status plan_text(char **out, const conversion *c) {
     buf text;
     buf_init(&text, c->ctx, BUF_NO_LIMIT);
@@ -615,6 +590,36 @@ static jang_status plan_text(char **out, const conversion *c) {
     return status;
 }
 
+/* Writes everything; *text, unless NULL, becomes the plan as it turned out. */
+static jang_status write_output(char **text, conversion *c) {
+    const jang_convert_options *o = c->options;
+    jang_status status = output_begin(&c->output, c->ctx, o->output, o->force, o->source,
+                                      c->plan.totals.bytes + texts_bytes(c));
+    if (status != JANG_OK) {
+        return status;
+    }
+    pipeline_options p = {.source = c->from.checkpoint,
+                          .plan = &c->plan,
+                          .quantize = c->quantize,
+                          .importance = (const float *const *)c->importance,
+                          .work = c->work.ctx ? &c->work : NULL,
+                          .directory = c->output.temp_path,
+                          .shard_bytes = c->form.shard_bytes,
+                          .on_progress = o->on_progress,
+                          .user = o->user};
+    status = pipeline_run(c->ctx, &p);
+    if (status == JANG_OK) {
+        status = write_texts(c);
+    }
+    if (status == JANG_OK && text) {
+        status = plan_text(text, c);
+    }
+    if (status == JANG_OK) {
+        status = output_commit(&c->output);
+    }
+    return status;
+}
+
 jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options *options,
                         convert_form form) {
     conversion c = {.ctx = ctx, .options = options, .form = form};
@@ -630,14 +635,18 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
     if (status == JANG_OK && budgeted) {
         status = spend_budget(&c);
     }
-    if (status == JANG_OK && plan_json) {
+    if (status == JANG_OK && plan_json && options->plan_only) {
         status = plan_text(&text, &c);
     }
     if (status == JANG_OK && !options->plan_only && c.run) {
         status = run_calibration(&c);
     }
+    if (status == JANG_ERR_FORMAT && c.run) {
+        jang_status cause = finite_check(&c.from);
+        status = cause != JANG_OK ? cause : status;
+    }
     if (status == JANG_OK && !options->plan_only) {
-        status = write_output(&c);
+        status = write_output(plan_json ? &text : NULL, &c);
     }
     if (status == JANG_OK && plan_json) {
         *plan_json = text;

@@ -578,7 +578,7 @@ static bool widen_scales(pipeline *p) {
     for (size_t i = 0; i < p->plan->n_items; i++) {
         if (atomic_load(&p->overflow[i])) {
             atomic_store(&p->overflow[i], false);
-            p->plan->items[i].type = DT_BF16;
+            plan_widen(&p->plan->items[i]);
             any = true;
         }
     }

@@ -156,6 +156,11 @@ static plan_totals add_up(const quant_plan *plan) {
     return t;
 }
 
+void plan_widen(plan_item *item) {
+    item->type = DT_BF16;
+    item->note = item->note ? item->note : "weights too large for scales of f16: they are bf16";
+}
+
 size_t plan_keep_codes(quant_plan *plan, size_t *n_kept) {
     size_t n_not = 0;
     *n_kept = 0;

@@ -58,6 +58,9 @@ size_t plan_find_module(const quant_plan *plan, const char *module);
 /* Gives a matrix another width and group. group 0: the plan's. False: no group of at most that size
  * divides its rows (nothing changes), or it has no rows. bits 0: it stays in floating point. */
 bool plan_set(quant_plan *plan, size_t item, int bits, int group);
+/* Gives a matrix bf16 scales and biases, since f16 does not hold them, and notes it. */
+void plan_widen(plan_item *item);
+
 /* Keeps the codes of all matrices that have some, which no budget or override then changes. The
  * others stay as they are planned; of those that should have been kept, notes say why not. Returns
  * the number of the latter, and in *n_kept that of the former. */

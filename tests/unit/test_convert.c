@@ -360,7 +360,10 @@ static void test_convert_widens_scales_beyond_f16(void **state) {
     float large = 1e6f;
     patch_tensor(ctx, source, "model.layers.1.mlp.up_proj.weight", 77, &large);
     jang_convert_options o = options_of(source, output, "4L");
-    assert_ok(ctx, jang_convert(NULL, ctx, &o));
+    char *plan = NULL;
+    assert_ok(ctx, jang_convert(&plan, ctx, &o));
+    assert_non_null(strstr(plan, "too large for scales of f16: they are bf16"));
+    jang_free(ctx, plan);
     check_conversion(ctx, source, output, true);
     checkpoint *made = NULL;
     assert_ok(ctx, checkpoint_open(&made, ctx, output, 0));
