@@ -112,6 +112,7 @@ jang_status decoder_read_config(decoder_config *out, json_at at, const decoder_d
                                   .part_key = defaults->part_key,
                                   .theta_key = defaults->theta_key,
                                   .layer_type = defaults->rope_layers,
+                                  .has_mscales = defaults->has_mscales,
                                   .needs_scaling = defaults->needs_scaling,
                                   .original_context = defaults->original_context};
         status = rope_read(&c.ropes[0], at, &rope);

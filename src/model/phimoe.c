@@ -6,8 +6,11 @@
 #include "model/moe.h"
 
 static jang_status phimoe_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {
-        .n_context = 131072, .rope_theta = 1000000, .n_kv_head = 8, .norm_eps = 1e-5};
+    static const decoder_defaults defaults = {.n_context = 131072,
+                                              .rope_theta = 1000000,
+                                              .n_kv_head = 8,
+                                              .norm_eps = 1e-5,
+                                              .has_mscales = true};
     static const char *const expert_keys[] = {"num_local_experts", NULL};
     decoder_config c;
     double jitter = 0;

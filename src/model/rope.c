@@ -10,6 +10,7 @@
 typedef struct scaling {
     json_at at;
     double theta, factor;
+    bool has_mscales;        /* of rope_wanted */
     double original_context; /* tokens the model was first trained for */
     int64_t n_context;
     int n_rot;
@@ -170,6 +171,25 @@ static jang_status divide_by(float *freq, const scaling *s, const char *key) {
 }
 
 /* Two sets of factors, for sequences up to the original context and for longer ones. */
+/* Phi-3.5-MoE says what multiplies cos and sin, for short sequences and for long ones. */
+static jang_status read_mscales(scaling *s) {
+    double of_short, of_long;
+    jang_status status = json_get_double(&of_short, s->at, "short_mscale", 0);
+    if (status == JANG_OK) {
+        status = json_get_double(&of_long, s->at, "long_mscale", 0);
+    }
+    if (status == JANG_OK && !(of_short > 0 && of_short == of_long)) {
+        status = ctx_fail(s->at.ctx, JANG_ERR_UNSUPPORTED,
+                          "%s: short_mscale %g and long_mscale %g: only equal ones above 0 are "
+                          "supported",
+                          s->at.what, of_short, of_long);
+    }
+    if (status == JANG_OK) {
+        s->attention_factor = of_short;
+    }
+    return status;
+}
+
 static jang_status scale_longrope(scaling *s, float *inv_freq) {
     double factor;
     jang_status status =
@@ -177,6 +197,9 @@ static jang_status scale_longrope(scaling *s, float *inv_freq) {
     if (status == JANG_OK) {
         double usual = factor <= 1 ? 1 : sqrt(1 + log(factor) / log(fmax(s->original_context, 2)));
         status = json_get_double(&s->attention_factor, s->at, "attention_factor", usual);
+    }
+    if (status == JANG_OK && s->has_mscales) {
+        status = read_mscales(s);
     }
     if (status == JANG_OK) {
         status = divide_by(inv_freq, s, "short_factor");
@@ -325,7 +348,7 @@ static jang_status read_n_rot(int *out, json_at config, json_at settings, const 
 }
 
 jang_status rope_read(rope_config *out, json_at config, const rope_wanted *w) {
-    scaling s = {.n_context = w->n_context, .attention_factor = 1};
+    scaling s = {.n_context = w->n_context, .attention_factor = 1, .has_mscales = w->has_mscales};
     const char *type;
     scaling_fn apply = scale_none;
     jang_status status = read_scaling(&s, &type, config, w);
@@ -334,6 +357,12 @@ jang_status rope_read(rope_config *out, json_at config, const rope_wanted *w) {
     }
     if (status == JANG_OK) {
         status = find_scaling(&apply, s.at, type);
+    }
+    if (status == JANG_OK && w->has_mscales && apply != scale_none && apply != scale_longrope) {
+        status = ctx_fail(config.ctx, JANG_ERR_UNSUPPORTED,
+                          "%s: rope scaling of type %s is not supported for this family; longrope "
+                          "is",
+                          config.what, type);
     }
     if (status != JANG_OK) {
         return status;

@@ -32,11 +32,12 @@ FIXTURES = [
     "seedoss-bf16", "apertus-bf16",
     # experts
     "mixtral-bf16", "qwen2moe-bf16", "qwen3moe-mixed-f16", "olmoe-clip-bf16", "phimoe-bf16",
+    "phimoe-longrope-bf16", "ernie45moe-alone-bf16",
     "granitemoe-bf16", "gptoss-bf16", "glm4moe-bf16", "glm4moelite-bf16", "minimaxm2-bf16",
     "llama4text-bf16", "ernie45moe-bf16", "deepseek2-groups-bf16", "deepseek3-bf16",
     # recurrent, hybrid
     "mamba-f32", "falcon_mamba-bf16", "mamba2-bf16", "qwen3_next-bf16", "qwen3_5-bf16",
-    "qwen3_5_moe-bf16", "jamba-bf16", "falcon_h1-bf16", "nemotron_h-moe-bf16",
+    "qwen3_5_moe-bf16", "jamba-bf16", "jamba-dense-f16", "falcon_h1-bf16", "nemotron_h-moe-bf16",
     "granitemoehybrid-bf16", "lfm2-bf16", "lfm2_moe-bf16", "kimi_linear-bf16", "bamba-bf16",
 ]  # fmt: skip
 

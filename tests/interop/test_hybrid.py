@@ -5,8 +5,8 @@ import json
 import numpy as np
 from common import MODELS, Suite, convert, error, logits, mlx_logits, mlx_open
 
-# Left out are those that mlx-lm computes otherwise than transformers (Jamba renormalises its
-# experts, groups of Mamba-2 are normed as a whole) or does not know (Bamba).
+# Left out are those that mlx-lm computes otherwise than transformers (Jamba with experts, which
+# it renormalises, groups of Mamba-2 are normed as a whole) or does not know (Bamba).
 FAMILIES = {
     "qwen3_5-bf16": "JANG_6M",
     "qwen3_5-tied-f16": "JANG_2S",
@@ -22,6 +22,8 @@ FAMILIES = {
     "nemotron_h-latent-bf16": "JANG_2S",
     "granitemoehybrid-bf16": "JANG_6M",
     "granitemoehybrid-dense-f16": "JANG_2S",
+    "granitemoehybrid-attention-bf16": "JANG_6M",
+    "jamba-dense-f16": "JANG_2S",
     "falcon_h1-bf16": "JANG_6M",
     "falcon_h1-norm-f16": "JANG_2S",
     "lfm2-bf16": "JANG_2S",
