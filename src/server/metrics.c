@@ -214,12 +214,13 @@ void info_metrics(server *s, http_exchange *x, const char *rest) {
                   &m->request);
     put_histogram(&out, "jang_queue_seconds", "Waiting for a slot.", &m->queue);
     put_number(&out, "jang_process_resident_bytes", "gauge", "Resident memory.", resident_bytes());
-    put_number(&out, "jang_model_load_seconds", "gauge", "Time to load the model.",
-               s->load_seconds);
+    bool loading = s->state == SERVER_LOADING; /* another thread still writes what is loaded */
+    put_number(&out, "jang_model_load_seconds", "gauge", "Time to load the models.",
+               loading ? 0 : s->load_seconds);
     head(&out, "jang_build_info", "gauge", "What runs here.");
     for (const hosted *h = s->models; h < s->models + s->n_models; h++) {
         tbuf_printf(&out, "jang_build_info{version=\"%s\",backend=\"%s\",model=\"%s\"} 1\n",
-                    jang_version(), h->info ? h->info->backend : "", h->id);
+                    jang_version(), loading ? "" : h->info->backend, h->id);
     }
     metrics_count(s, "/metrics", 200);
     http_reply(x, 200, "text/plain; version=0.0.4", tbuf_text(&out), out.n);
