@@ -8,10 +8,10 @@
 #include "eval_measure.h"
 #include "eval_rows.h"
 #include "eval_sandbox.h"
+#include "eval_shares.h"
 #include "interrupt.h"
 #include "open_model.h"
 #include "terminal.h"
-#include "text_table.h"
 
 #include <math.h>
 #include <string.h>
@@ -244,34 +244,6 @@ static bool run_model(json_t *results, code_job *j, const char *path) {
     return ok;
 }
 
-static void print_results(const json_t *results) {
-    static const char *const titles[] = {"model",      ">tasks",      ">pass@1 %",
-                                         ">pass@10 %", ">pass@100 %", NULL};
-    text_table table;
-    table_init(&table, titles);
-    size_t i;
-    const json_t *r;
-    json_array_foreach(results, i, r) {
-        table_row *row = table_add(&table);
-        table_set(row, 0, "%s", json_string_value(json_object_get(r, "model")));
-        table_set(row, 1, "%" JSON_INTEGER_FORMAT, json_integer_value(json_object_get(r, "tasks")));
-        for (size_t k = 0; k < 3; k++) {
-            char name[32];
-            snprintf(name, sizeof name, "pass@%lld", (long long)all_k[k]);
-            const json_t *p = json_object_get(r, name);
-            if (p) {
-                table_set(row, 2 + k, "%.2f +- %.2f",
-                          100 * json_real_value(json_object_get(p, "mean")),
-                          100 * json_real_value(json_object_get(p, "error")));
-            } else {
-                table_set(row, 2 + k, "-");
-            }
-        }
-    }
-    table_print(&table, stdout);
-    table_free(&table);
-}
-
 /* ---- The command ---- */
 
 static int code_run(const void *arguments) {
@@ -283,11 +255,11 @@ static int code_run(const void *arguments) {
     for (size_t i = 0; ok && i < a->models.n; i++) {
         ok = run_model(results, &job, a->models.items[i]);
     }
-    if (ok && a->json) {
-        json_dumpf(results, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(7));
-        putchar('\n');
-    } else if (ok) {
-        print_results(results);
+    static const share_column columns[] = {{">pass@1 %", "pass@1", NULL},
+                                           {">pass@10 %", "pass@10", NULL},
+                                           {">pass@100 %", "pass@100", NULL}};
+    if (ok) {
+        shares_print(results, a->json, "tasks", columns, 3);
     }
     json_decref(results);
     json_decref(job.rows);

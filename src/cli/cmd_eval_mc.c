@@ -7,12 +7,12 @@
 #include "command.h"
 #include "eval_measure.h"
 #include "eval_rows.h"
+#include "eval_shares.h"
 #include "eval_stats.h"
 #include "interrupt.h"
 #include "open_model.h"
 #include "server/text_buf.h"
 #include "terminal.h"
-#include "text_table.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -340,29 +340,12 @@ static bool run_model(json_t *results, mc_job *j, const char *path) {
     return ok;
 }
 
-static void print_results(const json_t *results, int style) {
-    static const char *const titles[] = {"model", ">questions", ">right %", ">per byte %", NULL};
-    text_table table;
-    table_init(&table, titles);
-    size_t i;
-    const json_t *r;
-    json_array_foreach(results, i, r) {
-        table_row *row = table_add(&table);
-        table_set(row, 0, "%s", json_string_value(json_object_get(r, "model")));
-        table_set(row, 1, "%" JSON_INTEGER_FORMAT,
-                  json_integer_value(json_object_get(r, "questions")));
-        table_set(row, 2, "%.2f +- %.2f", 100 * json_real_value(json_object_get(r, "accuracy")),
-                  100 * json_real_value(json_object_get(r, "error")));
-        if (style == STYLE_TEXT) {
-            table_set(row, 3, "%.2f +- %.2f",
-                      100 * json_real_value(json_object_get(r, "accuracy_by_byte")),
-                      100 * json_real_value(json_object_get(r, "error_by_byte")));
-        } else {
-            table_set(row, 3, "-");
-        }
-    }
-    table_print(&table, stdout);
-    table_free(&table);
+/* Scores by byte are of use where answers differ in length: where they are texts. */
+static void print_results(const json_t *results, const mc_arguments *a) {
+    const share_column columns[] = {
+        {">right %", "accuracy", "error"},
+        {">per byte %", a->style == STYLE_TEXT ? "accuracy_by_byte" : NULL, "error_by_byte"}};
+    shares_print(results, a->json, "questions", columns, 2);
 }
 
 static int mc_run(const void *arguments) {
@@ -378,11 +361,8 @@ static int mc_run(const void *arguments) {
     for (size_t i = 0; ok && i < a->models.n; i++) {
         ok = run_model(results, &job, a->models.items[i]);
     }
-    if (ok && a->json) {
-        json_dumpf(results, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(7));
-        putchar('\n');
-    } else if (ok) {
-        print_results(results, a->style);
+    if (ok) {
+        print_results(results, a);
     }
     json_decref(results);
     json_decref(job.questions);

@@ -272,13 +272,14 @@ static bool print_row(eval_measure *m, text_table *table, const eval_model *e, s
     table_set(row, c++, "%.4g +- %.2g", perplexity, perplexity * nll.error);
     if (m->has_reference) {
         double same = (double)f->n_same / (double)kl.n;
-        table_set(row, c++, "%.4g", exp(reference.mean));
+        table_set(row, c++, "%.4g +- %.2g", exp(reference.mean),
+                  exp(reference.mean) * reference.error);
         table_set(row, c++, "%.4g +- %.2g", kl.mean, kl.error);
         table_set(row, c++, "%.3g", kl.p50);
         table_set(row, c++, "%.3g", kl.p99);
         table_set(row, c++, "%.3g", kl.max);
         table_set(row, c++, "%.2f +- %.2f", 100 * same, 100 * share_error(same, kl.n));
-        table_set(row, c++, "%.4g", mse.mean);
+        table_set(row, c++, "%.4g +- %.2g", mse.mean, mse.error);
     }
     return true;
 }
@@ -328,6 +329,8 @@ static json_t *set_json(eval_measure *m, const eval_model *e, size_t s) {
     if (o && m->has_reference) {
         double same = (double)f->n_same / (double)kl.n;
         json_object_set_new(o, "reference_perplexity", number(exp(reference.mean)));
+        json_object_set_new(o, "reference_perplexity_error",
+                            number(exp(reference.mean) * reference.error));
         json_object_set_new(o, "kl", summary_json(&kl));
         json_object_set_new(o, "logit_mse", summary_json(&mse));
         json_object_set_new(o, "same_top", number(same));
