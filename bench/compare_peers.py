@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """compare_peers - jang beside ik_llama.cpp and mlx-lm on a model of Llama-3.2-1B's shape.
 
-    bench/compare_peers.py --work DIR [--ik SOURCE] [--bits 4 8] [--types Q4_0 IQ4_KS ...] [--rounds 3]
+    bench/compare_peers.py --work DIR [--ik SOURCE] [--bits 4 8] [--types Q4_0 Q4_0+rtr ...] [--rounds 3]
         [--mlx] [--threads N] [--json FILE]
 
 --ik names a checkout of github.com/ikawrakow/ik_llama.cpp, which the user has fetched; it is built in
@@ -9,8 +9,9 @@ DIR/ik-build, outside of the tree. The weights are random, the same distribution
 them is made here (Python package gguf, numpy) and quantized by ik_llama.cpp's own program, jang's
 models by jang convert from scripts/measure's source. --mlx runs mlx-lm on the same converted model.
 
-All programs take turns in every round, so that a busy machine hits all alike; medians are printed,
-and each peer's ratio: jang's speed at the nearest width over its.
+A type with +rtr is repacked into its interleaved form (_R4, _R8) when it is loaded. All programs take
+turns in every round, each peer right after jang at the same width, and a ratio is the median over the
+rounds of jang's speed over the peer's: so it holds on a machine whose speed comes and goes.
 """
 
 import argparse
@@ -26,9 +27,10 @@ JANG = ROOT / "build/release/jang"
 N_LAYER, N_EMBD, N_FF, N_HEAD, N_KV, HEAD, N_VOCAB = 16, 2048, 8192, 32, 8, 64, 128256
 
 TYPE_BITS = {
-    "Q8_0": 8, "Q8_0_R8": 8, "Q6_K": 6, "Q5_K": 5, "IQ5_KS": 5, "Q4_0": 4, "Q4_0_R8": 4, "Q4_K": 4,
-    "Q4_K_R4": 4, "IQ4_KS": 4, "IQ4_KS_R4": 4, "Q3_K": 3, "IQ3_KS": 3, "Q2_K": 2, "IQ2_KS": 2,
+    "Q8_0": 8, "Q6_K": 6, "Q5_K": 5, "IQ5_KS": 5, "Q4_0": 4, "Q4_K": 4, "IQ4_KS": 4, "Q3_K": 3,
+    "IQ3_KS": 3, "Q2_K": 2, "IQ2_KS": 2,
 }  # fmt: skip
+REPACKED = "+rtr"
 
 
 def run(command, **options):
@@ -96,9 +98,10 @@ def make_gguf(path):
     w.close()
 
 
-def ik_speed(binary, model, threads, n_prompt, n_generate):
+def ik_speed(binary, model, repacked, threads, n_prompt, n_generate):
     out = run([binary / "llama-bench", "-m", model, "-p", n_prompt, "-n", n_generate, "-t", threads,
-               "-r", 1, "-o", "json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
+               "-r", 1, "-fa", 1, "-rtr", int(repacked), "-o", "json"],
+              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
     rows = json.loads(out.stdout[out.stdout.index(b"[") :])
     return {"prompt" if row["n_prompt"] else "generate": row["avg_ts"] for row in rows}
 
@@ -141,6 +144,13 @@ def mlx_speed(model, n_prompt, n_generate):
     return json.loads(out.stdout.splitlines()[-1])
 
 
+SPEEDS = ("prompt", "generate")
+
+
+def medians(rows):
+    return {k: statistics.median(row[k] for row in rows) for k in rows[0]}
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--work", type=pathlib.Path, required=True)
@@ -148,7 +158,8 @@ def main():
                    help="what scripts/measure --keep leaves")  # fmt: skip
     p.add_argument("--ik", type=pathlib.Path)
     p.add_argument("--bits", type=int, nargs="*", default=[4, 8])
-    p.add_argument("--types", nargs="*", default=["Q4_0", "Q4_K", "IQ4_KS", "Q8_0"])
+    p.add_argument("--types", nargs="*", default=["Q4_0", "Q4_0+rtr", "Q4_K", "Q4_K+rtr", "IQ4_KS", "IQ4_KS+rtr", "Q8_0",
+                            "Q8_0+rtr"])  # fmt: skip
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--prompt", type=int, default=512)
@@ -157,47 +168,53 @@ def main():
     p.add_argument("--json", type=pathlib.Path)
     a = p.parse_args()
     a.work.mkdir(parents=True, exist_ok=True)
-    runs, bits_of = {}, {}
+    own, peers, bits_of = {}, {}, {}
     for bits in a.bits:
         model = a.work / f"jang-{bits}"
         if not model.exists():
             run([JANG, "convert", "--model", a.source, "--bits", bits, "--output", model],
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-        runs[f"jang {bits}"] = lambda m=model: jang_speed(m, a.threads, a.prompt, a.generate)
-        bits_of[f"jang {bits}"] = bits
+        own[bits] = lambda m=model: jang_speed(m, a.threads, a.prompt, a.generate)
         if a.mlx:
-            runs[f"mlx {bits}"] = lambda m=model: mlx_speed(m, a.prompt, a.generate)
+            peers[f"mlx {bits}"] = lambda m=model: mlx_speed(m, a.prompt, a.generate)
             bits_of[f"mlx {bits}"] = bits
     if a.ik:
         binary = build_ik(a.ik, a.work)
         make_gguf(a.work / "f16.gguf")
         for kind in a.types:
-            model = a.work / f"{kind}.gguf"
+            plain = kind.removesuffix(REPACKED)
+            model = a.work / f"{plain}.gguf"
+            if TYPE_BITS[plain] not in own:
+                continue
             if not model.exists():
-                run([binary / "llama-quantize", "--pure", a.work / "f16.gguf", model, kind],
+                part = model.with_suffix(".part")
+                run([binary / "llama-quantize", "--pure", a.work / "f16.gguf", part, plain],
                     stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-            name = f"ik {kind}"
-            runs[name] = lambda m=model: ik_speed(binary, m, a.threads, a.prompt, a.generate)
-            bits_of[name] = TYPE_BITS[kind]
-    samples = {name: [] for name in runs}
+                part.rename(model)
+            name, repacked = f"ik {kind}", kind != plain
+            peers[name] = lambda m=model, r=repacked: ik_speed(
+                binary, m, r, a.threads, a.prompt, a.generate
+            )
+            bits_of[name] = TYPE_BITS[plain]
+    samples = {f"jang {bits}": [] for bits in own} | {name: [] for name in peers}
+    ratios = {name: [] for name in peers}
     for _ in range(a.rounds):
-        for name, fn in runs.items():
-            samples[name].append(fn())
-    median = {
-        name: {k: statistics.median(s[k] for s in rows) for k in rows[0]}
-        for name, rows in samples.items()
-    }
-    for name, m in median.items():
-        own = median.get(f"jang {bits_of[name]}")
-        for k in ("prompt", "generate"):
-            m[k + "_ratio"] = own[k] / m[k] if own else None
+        for bits in own:
+            samples[f"jang {bits}"].append(own[bits]())
+            for name in (n for n in peers if bits_of[n] == bits):
+                before, peer, after = samples[f"jang {bits}"][-1], peers[name](), own[bits]()
+                samples[name].append(peer)
+                samples[f"jang {bits}"].append(after)
+                ratios[name].append({k: (before[k] + after[k]) / 2 / peer[k] for k in SPEEDS})
+    result = {name: medians(rows) for name, rows in samples.items()}
+    for name, rows in ratios.items():
+        result[name] |= {k + "_ratio": v for k, v in medians(rows).items()}
     print(f"{'':14} {'prompt':>9} {'jang is':>8} {'generate':>9} {'jang is':>8}   tokens/s, medians")
-    for name, m in median.items():
-        ratio = ["" if m[k] is None or name.startswith("jang") else f"{m[k]:.2f} x"
-                 for k in ("prompt_ratio", "generate_ratio")]  # fmt: skip
+    for name, m in sorted(result.items(), key=lambda row: bits_of.get(row[0], 0)):
+        ratio = [f"{m[k + '_ratio']:.2f} x" if name in peers else "" for k in SPEEDS]
         print(f"{name:14} {m['prompt']:9.1f} {ratio[0]:>8} {m['generate']:9.1f} {ratio[1]:>8}")
     if a.json:
-        a.json.write_text(json.dumps({"threads": a.threads, "median": median}, indent=2))
+        a.json.write_text(json.dumps({"threads": a.threads, "median": result}, indent=2))
     return 0
 
 
