@@ -681,21 +681,24 @@ typedef struct jang_convert_options {
     const char *profile; /* "JANG_4M", "4M", "mixed_3_6", "f16"/"bf16"/"f32"; NULL: see bits */
     int bits;            /* uniform width, where profile is NULL */
     int group_size;      /* 32, 64 or 128; 0: 64, or 32 where 64 divides no row */
-    const char
-        *method;    /* "mse" (also NULL), "rtn", "gptq", "awq", "awq+gptq": docs/quantization.md */
+    /* "mse" (also NULL), "rtn", "gptq", "awq", "awq+gptq", "best", or "auto": the best for
+     * time_limit and memory_limit; see docs/quantization.md */
+    const char *method;
     bool force;     /* replace what is in output */
     bool plan_only; /* make the plan, write nothing */
     jang_progress_fn on_progress;
     void *user;
-    const char
-        *calibration; /* text or .jsonl file; NULL: gptq and awq take the built-in text, mse none */
+    /* Text or .jsonl file; NULL: a built-in text, but for rtn and mse, which then have none. */
+    const char *calibration;
     int64_t calibration_tokens; /* at most so many (32768) */
-    bool resume; /* gptq, awq: keep finished matrices in OUTPUT.work, and go on from those there */
+    bool resume;     /* of a method that calibrates: finished matrices are kept in OUTPUT.work */
     double budget;   /* instead of a profile: nominal bits, 2 to 8, to be spent by errors */
     uint64_t size;   /* instead of a profile: bytes of all weights, likewise */
     bool keep_codes; /* quantized matrices keep their codes; where neither a profile nor the like is
                         given, all others stay in their floating types */
     const char *overrides; /* JSON file of widths for single matrices; NULL: none */
+    double time_limit;     /* of "auto": seconds; 0: an hour */
+    uint64_t memory_limit; /* of "auto": bytes; 0: what the machine has to spare */
 } jang_convert_options;
 
 JANG_API jang_convert_options jang_convert_options_default(void);

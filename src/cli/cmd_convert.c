@@ -13,7 +13,8 @@ typedef struct convert_arguments {
     const char *model, *profile, *output;
     int64_t bits;
     double budget;
-    const char *size, *overrides;
+    const char *size, *overrides, *memory;
+    double minutes;
     int group_size, method; /* indexes into the choices; -1: not given */
     int64_t n_threads;
     bool plan_only, force, resume, keep_codes;
@@ -25,7 +26,8 @@ static const convert_arguments convert_defaults = {.group_size = -1, .calibratio
 
 static const char *const group_size_names[] = {"32", "64", "128", NULL};
 static const int group_sizes[] = {32, 64, 128};
-static const char *const method_names[] = {"mse", "rtn", "gptq", "awq", "awq+gptq", NULL};
+static const char *const method_names[] = {"mse",      "rtn",  "gptq", "awq",
+                                           "awq+gptq", "best", "auto", NULL};
 
 static const opt_spec convert_options[] = {
     {.name = "model",
@@ -81,10 +83,23 @@ static const opt_spec convert_options[] = {
      .value = "NAME",
      .target = offsetof(convert_arguments, method),
      .choices = method_names,
-     .help =
-         "How codes are found: mse fits each group's grid (the default), rtn rounds to the "
-         "nearest as MLX does, gptq makes up for errors by what it sees on calibration text, awq "
-         "scales inputs that matter, and awq+gptq does both."},
+     .help = "How codes are found: mse fits each group's grid (the default), rtn rounds to the "
+             "nearest as MLX does, gptq makes up for errors by what it sees on calibration text, "
+             "awq scales inputs that matter, awq+gptq does both, best measures its choices and "
+             "takes many times as long, and auto takes the best of these that --time and "
+             "--memory allow, and says which."},
+    {.name = "time",
+     .kind = OPT_REAL,
+     .value = "MINUTES",
+     .target = offsetof(convert_arguments, minutes),
+     .min = 0,
+     .max = 1000000,
+     .help = "With auto: the time it may take, as far as can be estimated; an hour without it."},
+    {.name = "memory",
+     .kind = OPT_TEXT,
+     .value = "SIZE",
+     .target = offsetof(convert_arguments, memory),
+     .help = "With auto: the memory likewise (3GB); without it what the machine has to spare."},
     {.name = "calibration",
      .kind = OPT_TEXT,
      .value = "FILE",
@@ -151,6 +166,10 @@ static int check_arguments(const convert_arguments *a) {
         return cli_misused("convert",
                            "--size %s: must be a number with a unit: 4.0GB, 90MB, 2.5GiB", a->size);
     }
+    if (a->memory && !read_size(a->memory)) {
+        return cli_misused(
+            "convert", "--memory %s: must be a number with a unit: 3GB, 900MB, 2.5GiB", a->memory);
+    }
     if (a->bits == 7) {
         return cli_misused("convert", "--bits 7: must be one of 2, 3, 4, 5, 6, 8");
     }
@@ -172,6 +191,8 @@ static int convert_with(jang_context *ctx, const convert_arguments *a) {
     o.keep_codes = a->keep_codes;
     o.group_size = a->group_size >= 0 ? group_sizes[a->group_size] : 0;
     o.method = method_names[a->method];
+    o.time_limit = a->minutes * 60;
+    o.memory_limit = a->memory ? read_size(a->memory) : 0;
     o.calibration = a->calibration;
     o.calibration_tokens = a->calibration_tokens;
     o.resume = a->resume;

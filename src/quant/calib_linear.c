@@ -182,6 +182,18 @@ static void compute(runner *r, ops_mat x, const linear_item *item, size_t number
 
 /* ---- Studying ---- */
 
+#define HELD_OUT 8 /* one sequence of so many is */
+
+bool runner_holds(const runner *r) {
+    return r->c->thorough && r->n_seqs >= HELD_OUT;
+}
+
+/* Whether a token of the step, the original's not counted, is held out. */
+static bool is_held(const runner *r, int64_t token) {
+    return runner_holds(r) &&
+           (r->step_first + (size_t)(token / r->c->n_seq)) % HELD_OUT == HELD_OUT - 1;
+}
+
 /* Makes n sites for inputs of this width; false: they are there, or it failed. */
 static void make_sites(runner *r, int n, int64_t width) {
     if (r->sites || r->status != JANG_OK) {
@@ -192,6 +204,9 @@ static void make_sites(runner *r, int n, int64_t width) {
     r->status = r->sites ? JANG_OK : ctx_fail_memory(r->c->ctx, (size_t)n * sizeof *r->sites);
     for (int i = 0; i < n && r->status == JANG_OK; i++) {
         r->status = gptq_site_new(&r->sites[i], r->c->ctx, width);
+        if (r->status == JANG_OK && runner_holds(r)) {
+            r->status = gptq_site_hold(&r->sites[i], r->c->ctx);
+        }
     }
 }
 
@@ -199,9 +214,11 @@ void runner_study(runner *r, const float *rows, int64_t stride, int64_t n_row, i
     r->reached = true;
     r->n_expert = 0;
     make_sites(r, 1, width);
-    if (r->status == JANG_OK) {
-        r->status = gptq_site_add(&r->sites[0], r->c->ctx, rows + r->n_orig * stride,
-                                  r->n_orig ? rows : NULL, stride, n_row - r->n_orig);
+    int64_t n = n_row - r->n_orig, step = runner_holds(r) ? r->c->n_seq : n;
+    for (int64_t at = 0; at < n && r->status == JANG_OK; at += step) {
+        r->status =
+            gptq_site_add(&r->sites[0], r->c->ctx, rows + (r->n_orig + at) * stride,
+                          r->n_orig ? rows + at * stride : NULL, stride, step, is_held(r, at));
     }
 }
 
@@ -306,7 +323,8 @@ static void gather_original(float *out, const expert_rows *e, int64_t n_orig) {
     }
 }
 
-static void study_expert(runner *r, gptq_site *site, const expert_rows *e) {
+/* Adds an expert's inputs. */
+static void add_expert(runner *r, gptq_site *site, const expert_rows *e, bool held) {
     int64_t n = e->n - e->n_orig;
     size_t bytes = (size_t)(n * e->x.width) * sizeof(float);
     float *rows = n ? ctx_alloc(r->c->ctx, 2 * bytes) : NULL;
@@ -320,9 +338,34 @@ static void study_expert(runner *r, gptq_site *site, const expert_rows *e) {
         if (originals) {
             gather_original(originals, e, r->n_orig);
         }
-        r->status = gptq_site_add(site, r->c->ctx, rows, originals, e->x.width, n);
+        r->status = gptq_site_add(site, r->c->ctx, rows, originals, e->x.width, n, held);
     }
     ctx_free(r->c->ctx, rows);
+}
+
+static void study_expert(runner *r, gptq_site *site, const expert_rows *e) {
+    if (!runner_holds(r)) {
+        add_expert(r, site, e, false);
+        return;
+    }
+    int32_t *list = ctx_array(r->c->ctx, (size_t)e->n + 1, sizeof *list);
+    if (!list) {
+        r->status = ctx_fail_memory(r->c->ctx, (size_t)e->n * sizeof *list);
+        return;
+    }
+    for (int held = 0; held < 2 && r->status == JANG_OK; held++) {
+        expert_rows some = *e;
+        some.list = list;
+        some.n = e->n_orig;
+        memcpy(list, e->list, (size_t)e->n_orig * sizeof *list);
+        for (int32_t i = e->n_orig; i < e->n; i++) {
+            if (is_held(r, e->list[i] / e->routes->n_used - r->n_orig) == (held == 1)) {
+                list[some.n++] = e->list[i];
+            }
+        }
+        add_expert(r, site, &some, held == 1);
+    }
+    ctx_free(r->c->ctx, list);
 }
 
 static void study_experts(runner *r, const ops_routes *routes, ops_mat x) {

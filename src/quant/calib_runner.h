@@ -35,12 +35,14 @@ typedef struct runner {
     float *weight;     /* scratch for one weight as f32 */
     size_t n_weight;
     /* The pass at hand */
-    int pass;         /* its number */
-    int call, target; /* number of a product in its stage; the first that may be studied */
-    bool skip;        /* the input was reached: the rest of the stage is not wanted */
-    bool reached;     /* ... in some step of the pass */
-    bool head;        /* the output matrix's inputs are collected */
-    int64_t n_orig;   /* first rows of the step that are the original model's */
+    int pass;          /* its number */
+    int call, target;  /* number of a product in its stage; the first that may be studied */
+    bool skip;         /* the input was reached: the rest of the stage is not wanted */
+    bool reached;      /* ... in some step of the pass */
+    bool head;         /* the output matrix's inputs are collected */
+    double damping;    /* of the matrices under study */
+    size_t step_first; /* number of the step's first sequence */
+    int64_t n_orig;    /* first rows of the step that are the original model's */
     jang_status status;
     /* What is studied: one input, or that of each of a layer's experts from expert_first on */
     gptq_site *sites;                    /* [n_sites]; NULL: nothing yet */
@@ -65,6 +67,8 @@ typedef struct runner {
 size_t runner_item(const runner *r, const ops_weight *w);
 /* Takes over what an earlier, killed run finished. */
 void runner_load_finished(runner *r, size_t number);
+/* Whether some of the tokens are held out of what codes are found by. */
+bool runner_holds(const runner *r);
 /* Adds a step's rows, the original's first, to what is known of an input. */
 void runner_study(runner *r, const float *rows, int64_t stride, int64_t n_row, int64_t width);
 
@@ -84,14 +88,21 @@ void runner_free_codes(runner *r);
 
 /* ---- calib_scale.c ---- */
 
-/* Decides the factors of the inputs that were studied, where they can have some, and scales what is
- * known of them. Between aim and quantize. */
-JANG_MUST_CHECK jang_status runner_scale(runner *r);
+/* Decides the factors of the inputs that were studied, where they can have some. Moments are
+ * mirrored. Between aim and quantize. */
+JANG_MUST_CHECK jang_status runner_choose_factors(runner *r);
+/* Scales what is known of the inputs by them. */
+void runner_apply_factors(runner *r);
+/* Takes over the factors that an earlier, killed run has decided. */
+JANG_MUST_CHECK jang_status runner_load_factors(runner *r);
+
+/* ---- calib_trial.c, calib_tune.c ---- */
+
 /* Without feedback: codes, scales and biases of m by the method's function, errors weighted by the
  * sizes of the inputs. */
 JANG_MUST_CHECK jang_status runner_fit(runner *r, const gptq_site *s, const gptq_matrix *m,
                                        int group);
-/* Takes over the factors that an earlier, killed run has decided. */
-JANG_MUST_CHECK jang_status runner_load_factors(runner *r);
+/* Chooses damping and targets by the tokens held out. Moments are mirrored. */
+JANG_MUST_CHECK jang_status runner_tune(runner *r);
 
 #endif

@@ -1,10 +1,7 @@
-/* calib_scale.c - choosing factors of inputs for the matrices under study (scaling.h), and matrices
- * that are quantized without error feedback. */
-#include "quant/calib_runner.h"
+/* calib_scale.c - choosing factors of inputs for the matrices under study (scaling.h). */
+#include "quant/calib_trial.h"
 
 #include "base/file.h"
-#include "base/half.h"
-#include "base/pool.h"
 #include "quant/blas.h"
 #include "quant/scaling.h"
 
@@ -12,176 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TRIAL_ROWS 64    /* of a matrix, in all its sites under trial together at most twice that */
 #define TRIAL_SITES 8    /* experts that are tried */
 #define MAX_EXPONENT 4.0 /* factors are 2^-4 .. 2^4 */
-#define FIT_ROWS 16      /* of a task */
 
 /* Shares of the inputs' sizes, as exponents, that are tried; 0 leaves them as they are. */
 static const double powers[] = {0, 0.25, 0.5, 0.75, 1};
 #define N_POWERS (sizeof powers / sizeof *powers)
-
-/* ---- Fitting rows ---- */
-
-typedef struct fit_job {
-    quant_fn fn;
-    quant_block block;
-} fit_job;
-
-static void fit_rows(void *arg, int task, int thread) {
-    (void)thread;
-    const fit_job *j = arg;
-    quant_block b = j->block;
-    int64_t first = (int64_t)task * FIT_ROWS, n_groups = b.n_cols / b.group;
-    b.n_rows = b.n_rows - first < FIT_ROWS ? b.n_rows - first : FIT_ROWS;
-    b.w += first * b.n_cols;
-    b.codes += first * b.n_cols;
-    b.scales += first * n_groups;
-    b.biases += first * n_groups;
-    (void)j->fn(&b); /* weights have been checked */
-}
-
-jang_status runner_fit(runner *r, const gptq_site *s, const gptq_matrix *m, int group) {
-    float *importance = ctx_array(r->c->ctx, (size_t)s->n_in, sizeof *importance);
-    if (!importance) {
-        return ctx_fail_memory(r->c->ctx, (size_t)s->n_in * sizeof *importance);
-    }
-    for (int64_t i = 0; i < s->n_in; i++) {
-        importance[i] = s->h[i * s->n_in + i];
-    }
-    fit_job j = {r->c->fn,
-                 {.w = m->w,
-                  .n_rows = m->n_out,
-                  .n_cols = s->n_in,
-                  .bits = m->bits,
-                  .group = group,
-                  .codes = m->codes,
-                  .scales = m->scales,
-                  .biases = m->biases,
-                  .type = m->type,
-                  .importance = importance}};
-    pool_run(ctx_pool(r->c->ctx), fit_rows, &j, (int)((m->n_out + FIT_ROWS - 1) / FIT_ROWS));
-    ctx_free(r->c->ctx, importance);
-    return JANG_OK;
-}
-
-static float stored(float x, dtype type) {
-    return type == DT_BF16 ? bf16_to_f32(f32_to_bf16(x)) : f16_to_f32(f32_to_f16(x));
-}
-
-/* Weights become what their codes say. */
-static void read_codes(const gptq_matrix *m, int64_t n_in, int group) {
-    for (int64_t i = 0; i < m->n_out * n_in; i++) {
-        m->w[i] = (float)m->codes[i] * stored(m->scales[i / group], m->type) +
-                  stored(m->biases[i / group], m->type);
-    }
-}
-
-/* ---- Trials ---- */
-
-/* Rows of one matrix that a trial quantizes, and room for it. */
-typedef struct trial {
-    runner *r;
-    const gptq_site *site;
-    const plan_item *item;
-    int64_t n_rows;
-    float *rows, *work, *product; /* [n_rows, n_in]: as they are, quantized, errors times H */
-    uint8_t *codes;
-    float *scales, *biases;
-} trial;
-
-static void trial_free(trial *t) {
-    ctx_t *ctx = t->r->c->ctx;
-    void *all[] = {t->rows, t->work, t->product, t->codes, t->scales, t->biases};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        ctx_free(ctx, all[i]);
-    }
-}
-
-/* Reads rows taken evenly from [first, first + n). */
-static jang_status trial_make(trial *t, runner *r, const gptq_site *site, const plan_item *item,
-                              int64_t first, int64_t n) {
-    ctx_t *ctx = r->c->ctx;
-    size_t n_in = (size_t)site->n_in, n_rows = (size_t)(n < TRIAL_ROWS ? n : TRIAL_ROWS);
-    *t = (trial){.r = r, .site = site, .item = item, .n_rows = (int64_t)n_rows};
-    t->rows = ctx_array(ctx, n_rows, n_in * sizeof(float));
-    t->work = ctx_array(ctx, n_rows, n_in * sizeof(float));
-    t->product = ctx_array(ctx, n_rows, n_in * sizeof(float));
-    t->codes = ctx_array(ctx, n_rows, n_in);
-    t->scales = ctx_array(ctx, n_rows, n_in / (size_t)item->group * sizeof(float));
-    t->biases = ctx_array(ctx, n_rows, n_in / (size_t)item->group * sizeof(float));
-    if (!t->rows || !t->work || !t->product || !t->codes || !t->scales || !t->biases) {
-        trial_free(t);
-        return ctx_fail_memory(ctx, 3 * n_rows * n_in * sizeof(float));
-    }
-    jang_status status = JANG_OK;
-    for (int64_t i = 0; i < t->n_rows && status == JANG_OK; i++) {
-        status = part_rows_f32(t->rows + i * site->n_in, r->c->source, item->part,
-                               first + i * n / t->n_rows, 1);
-    }
-    if (status != JANG_OK) {
-        trial_free(t);
-    }
-    return status;
-}
-
-static jang_status quantize_trial(trial *t, const float *factors) {
-    runner *r = t->r;
-    int64_t n_in = t->site->n_in;
-    gptq_site scaled;
-    jang_status status = gptq_site_copy(&scaled, r->c->ctx, t->site);
-    if (status != JANG_OK) {
-        return status;
-    }
-    scaled.share = 0;
-    gptq_site_scale(&scaled, factors);
-    for (int64_t i = 0; i < t->n_rows * n_in; i++) {
-        t->work[i] = t->rows[i] * factors[i % n_in];
-    }
-    gptq_matrix m = {.w = t->work,
-                     .n_out = t->n_rows,
-                     .bits = t->item->bits,
-                     .type = t->item->type,
-                     .codes = t->codes,
-                     .scales = t->scales,
-                     .biases = t->biases};
-    if (r->c->feedback) {
-        status = gptq_prepare(&scaled, r->c->ctx, t->item->group, r->c->damping);
-        status = status == JANG_OK ? gptq_quantize(&scaled, r->c->ctx, &m) : status;
-    } else {
-        status = runner_fit(r, &scaled, &m, t->item->group);
-        read_codes(&m, n_in, t->item->group);
-    }
-    gptq_site_free(&scaled, r->c->ctx);
-    return status;
-}
-
-/* Adds the error of the outputs, with the inputs scaled so. */
-static jang_status try_factors(double *loss, trial *t, const float *factors) {
-    int64_t n_in = t->site->n_in;
-    jang_status status = quantize_trial(t, factors);
-    if (status != JANG_OK) {
-        return status;
-    }
-    for (int64_t i = 0; i < t->n_rows * n_in; i++) {
-        t->work[i] = t->rows[i] - t->work[i] / factors[i % n_in];
-    }
-    gemm_call g = {.m = t->n_rows,
-                   .n = n_in,
-                   .k = n_in,
-                   .a = t->work,
-                   .lda = n_in,
-                   .b = t->site->h,
-                   .ldb = n_in,
-                   .c = t->product,
-                   .ldc = n_in,
-                   .alpha = 1};
-    blas_gemm_spread(t->r->c->ctx, &g);
-    for (int64_t i = 0; i < t->n_rows * n_in; i++) {
-        *loss += (double)t->work[i] * (double)t->product[i];
-    }
-    return JANG_OK;
-}
 
 /* ---- Factors ---- */
 
@@ -226,15 +59,14 @@ static jang_status try_powers(double *losses, runner *r, const scaling_group *g,
     }
     trial t;
     jang_status status = trial_make(&t, r, s, it, site * n, n);
+    const trial_way way = {.damping = r->damping, .share = runner_holds(r) ? (double)s->share : 0};
     for (size_t p = 0; p < N_POWERS && status == JANG_OK; p++) {
         const gptq_site *from = n_shared > 1 ? r->sites : s;
         make_factors(factors, g, from, n_shared, powers[p]);
         spread_factors(factors + g->n_channels, g, factors, s->n_in);
-        status = try_factors(&losses[p], &t, factors + g->n_channels);
+        status = trial_run(&losses[p], &t, factors + g->n_channels, &way);
     }
-    if (t.rows) {
-        trial_free(&t);
-    }
+    trial_free(&t);
     ctx_free(r->c->ctx, factors);
     return status;
 }
@@ -316,21 +148,23 @@ static jang_status decide(runner *r, scaling_group *g) {
     return status;
 }
 
-jang_status runner_scale(runner *r) {
+jang_status runner_choose_factors(runner *r) {
     const model_part *part = r->c->plan->items[r->items[0]].part;
     scaling_group *g = r->c->scalings ? scalings_find(r->c->scalings, part) : NULL;
     jang_status status = JANG_OK;
-    for (int i = 0; i < r->n_sites && g; i++) {
-        blas_mirror(r->sites[i].h, r->sites[i].n_in);
-    }
     if (g && !g->decided && may_scale(r, g)) {
         status = decide(r, g);
     }
-    for (int i = 0; i < r->n_sites && g && g->decided && status == JANG_OK; i++) {
+    return status;
+}
+
+void runner_apply_factors(runner *r) {
+    const model_part *part = r->c->plan->items[r->items[0]].part;
+    const scaling_group *g = r->c->scalings ? scalings_find(r->c->scalings, part) : NULL;
+    for (int i = 0; i < r->n_sites && g && g->decided; i++) {
         int64_t set = g->n_sets == 1 ? 0 : r->expert_first + i;
         gptq_site_scale(&r->sites[i], part->scaling->columns + set * part->columns);
     }
-    return status;
 }
 
 /* Takes over what an earlier, killed run has decided. */

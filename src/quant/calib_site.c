@@ -1,6 +1,8 @@
 /* calib_site.c - quantizing the matrices whose inputs a calibration has studied. */
 #include "quant/calib_runner.h"
 
+#include "quant/blas.h"
+
 #include <math.h>
 
 #define AIM_SHARE 0.5   /* of the way to a target: docs/quantization.md */
@@ -29,13 +31,16 @@ static jang_status blend_sites(runner *r) {
     return JANG_OK;
 }
 
+/* The fewer tokens an input has for its numbers, the less their moments are believed. */
+static double damping_of(const gptq_site *s, double damping) {
+    return damping * (1 + 10 * (double)s->n_in / (double)(s->n_tok + 1));
+}
+
 jang_status runner_aim(runner *r, double damping) {
     jang_status status = JANG_OK;
     for (int i = 0; i < r->n_sites && status == JANG_OK; i++) {
         gptq_site *s = &r->sites[i];
-        /* a target from few tokens is not to be trusted */
-        double few = r->n_expert ? (double)s->n_in / (double)(s->n_tok + 1) : 0;
-        status = gptq_aim(s, r->c->ctx, damping * (1 + 10 * few), AIM_SHARE);
+        status = gptq_aim(s, r->c->ctx, damping_of(s, damping), AIM_SHARE);
     }
     return status;
 }
@@ -146,11 +151,25 @@ static jang_status put_items(runner *r) {
 jang_status runner_quantize(bool *all, runner *r, double damping) {
     int group = r->c->plan->items[r->items[0]].group;
     jang_status status = r->n_expert ? blend_sites(r) : JANG_OK;
-    if (status == JANG_OK) {
-        status = runner_scale(r);
+    r->damping = damping_of(&r->sites[0], damping);
+    bool tuned = r->sites[0].h_held != NULL;
+    for (int i = 0; i < r->n_sites; i++) {
+        blas_mirror(r->sites[i].h, r->sites[i].n_in);
     }
+    if (status == JANG_OK && tuned) {
+        status = runner_tune(r);
+        r->damping = r->damping > damping || !r->head ? r->damping : damping;
+    }
+    if (status == JANG_OK) {
+        status = runner_choose_factors(r);
+    }
+    for (int i = 0; i < r->n_sites; i++) {
+        gptq_site_merge(&r->sites[i], r->c->ctx);
+    }
+    runner_apply_factors(r);
     for (int i = 0; i < r->n_sites && r->c->feedback && status == JANG_OK; i++) {
-        status = gptq_prepare(&r->sites[i], r->c->ctx, group, damping);
+        gptq_site *s = &r->sites[i];
+        status = gptq_prepare(s, r->c->ctx, group, tuned ? r->damping : damping_of(s, damping));
     }
     for (int k = 0; k < r->n_items && status == JANG_OK; k++) {
         status = quantize_item(r, k);

@@ -55,6 +55,7 @@ static batch_desc make_batch(runner *r, size_t at, size_t n) {
         r->seqs[i] = (batch_seq){
             .first = i * n_seq, .n_tok = n_seq, .pages = r->pages + i * r->n_pages, .state = i};
     }
+    r->step_first = at;
     r->n_orig = (int64_t)(times - 1) * (int64_t)n * n_seq;
     int32_t n_rows = times * (int32_t)n * n_seq;
     return (batch_desc){.n_tok = n_rows,

@@ -22,6 +22,7 @@ typedef struct calibration {
     double damping;
     quant_fn fn;        /* full: what finds codes where there is no feedback */
     bool feedback;      /* full: errors are fed forward (gptq.h) */
+    bool thorough;      /* full: damping and targets by tokens held out, more sweeps */
     scalings *scalings; /* full: inputs that may be scaled; NULL: none */
     work_dir *work;     /* full: where finished matrices go; NULL: diagonals only */
     float **importance; /* [n_items], each [columns] or NULL: mean squares of inputs; freed by the

@@ -6,6 +6,7 @@
 #include "quant/convert.h"
 
 #include "base/json.h"
+#include "quant/auto_method.h"
 #include "quant/calib_text.h"
 #include "quant/calibrate.h"
 #include "quant/finite.h"
@@ -82,8 +83,13 @@ static jang_status check_options(conversion *c) {
                           "nothing",
                           c->profile.name);
     }
-    if (status == JANG_OK) {
-        status = quantizer_find(&c->method, ctx, o->method ? o->method : "mse");
+    bool chooses = o->method && strcmp(o->method, "auto") == 0;
+    if (status == JANG_OK && !chooses && (o->time_limit != 0 || o->memory_limit != 0)) {
+        status = ctx_fail(ctx, JANG_ERR_ARGUMENT,
+                          "limits of time and memory choose the method: they need \"auto\"");
+    }
+    if (status == JANG_OK) { /* of auto: until the plan is known */
+        status = quantizer_find(&c->method, ctx, o->method && !chooses ? o->method : "mse");
     }
     cpu_isa isa;
     if (status == JANG_OK) {
@@ -96,6 +102,26 @@ static jang_status check_options(conversion *c) {
         status = output_check(ctx, o->output, o->force, o->source);
     }
     return status;
+}
+
+/* The method of "auto"; all that it chooses from leave what they do not see to the same function.
+ */
+static jang_status choose_method(conversion *c) {
+    const jang_convert_options *o = c->options;
+    const char *text = NULL;
+    static const char *const tokenizers[] = {"tokenizer.json", "tokenizer.model"};
+    jang_status status = JANG_OK;
+    for (size_t i = 0; i < 2 && status == JANG_OK && !text; i++) {
+        size_t n;
+        status = checkpoint_text(&text, &n, c->from.checkpoint, tokenizers[i]);
+    }
+    const auto_job job = {.ctx = c->ctx,
+                          .plan = &c->plan,
+                          .n_tokens = o->calibration_tokens,
+                          .can_calibrate = text != NULL,
+                          .time_limit = o->time_limit,
+                          .memory_limit = o->memory_limit};
+    return status == JANG_OK ? auto_method(&c->method, &job) : status;
 }
 
 /* ---- The source ---- */
@@ -180,7 +206,7 @@ static uint64_t texts_bytes(const conversion *c) {
 
 /* ---- Calibration ---- */
 
-#define DAMPING 0.01
+#define DAMPING 0.05
 
 static bool calibrates(const conversion *c) {
     return c->profile.kind != PROFILE_FLOAT && !c->all_kept &&
@@ -316,6 +342,7 @@ static jang_status run_calibration(conversion *c) {
                      .damping = DAMPING,
                      .fn = c->quantize,
                      .feedback = c->method->feedback,
+                     .thorough = c->method->thorough,
                      .scalings = c->method->scales ? &c->scalings : NULL,
                      .work = c->method->full ? &c->work : NULL,
                      .importance = c->importance,
@@ -446,6 +473,9 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
     jang_status status = check_options(&c);
     if (status == JANG_OK) {
         status = read_source(&c);
+    }
+    if (status == JANG_OK && options->method && strcmp(options->method, "auto") == 0) {
+        status = choose_method(&c);
     }
     bool budgeted = c.profile.kind == PROFILE_BUDGET;
     if (status == JANG_OK && calibrates(&c) && (budgeted || !options->plan_only)) {

@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define TASK_ROWS 64 /* four blocks of lanes */
-#define N_POLISH 2   /* passes over the row after the first */
+#define N_POLISH 2   /* passes over the row after the first, unless more are asked for */
 #define MAX_DAMPING 10.0
 
 static float *square_new(ctx_t *ctx, int64_t n) {
@@ -18,7 +18,8 @@ static float *square_new(ctx_t *ctx, int64_t n) {
 }
 
 jang_status gptq_site_new(gptq_site *out, ctx_t *ctx, int64_t n_in) {
-    gptq_site s = {.n_in = n_in, .h = square_new(ctx, n_in), .z = square_new(ctx, n_in)};
+    gptq_site s = {
+        .n_in = n_in, .n_polish = N_POLISH, .h = square_new(ctx, n_in), .z = square_new(ctx, n_in)};
     s.factor = ctx_array(ctx, (size_t)n_in, (size_t)n_in * sizeof(float));
     s.order = ctx_array(ctx, (size_t)n_in / 32 + 1, sizeof *s.order);
     if (!s.h || !s.z || !s.factor || !s.order) {
@@ -32,9 +33,30 @@ jang_status gptq_site_new(gptq_site *out, ctx_t *ctx, int64_t n_in) {
 void gptq_site_free(gptq_site *s, ctx_t *ctx) {
     ctx_free(ctx, s->h);
     ctx_free(ctx, s->z);
+    ctx_free(ctx, s->h_held);
+    ctx_free(ctx, s->z_held);
     ctx_free(ctx, s->factor);
     ctx_free(ctx, s->order);
     *s = (gptq_site){0};
+}
+
+jang_status gptq_site_hold(gptq_site *s, ctx_t *ctx) {
+    s->h_held = square_new(ctx, s->n_in);
+    s->z_held = square_new(ctx, s->n_in);
+    return s->h_held && s->z_held
+               ? JANG_OK
+               : ctx_fail_memory(ctx, 2 * (size_t)(s->n_in * s->n_in) * sizeof(float));
+}
+
+void gptq_site_merge(gptq_site *s, ctx_t *ctx) {
+    for (int64_t i = 0; s->h_held && i < s->n_in * s->n_in; i++) {
+        s->h[i] += s->h_held[i];
+    }
+    s->n_tok += s->n_held;
+    s->n_held = 0;
+    ctx_free(ctx, s->h_held);
+    ctx_free(ctx, s->z_held);
+    s->h_held = s->z_held = NULL;
 }
 
 /* Sums of squares of n_in columns, or products of two such, over n_tok rows. */
@@ -55,13 +77,14 @@ static gemm_call moments(const gptq_site *s, const float *a, int64_t lda, const 
 }
 
 jang_status gptq_site_add(gptq_site *s, ctx_t *ctx, const float *xq, const float *xf,
-                          int64_t stride, int64_t n_tok) {
+                          int64_t stride, int64_t n_tok, bool held) {
     int64_t n = s->n_in;
     gemm_call g = moments(s, xq, stride, xq, stride, n_tok);
-    g.c = s->h;
+    g.c = held ? s->h_held : s->h;
     g.symmetric = true;
     blas_gemm_spread(ctx, &g);
-    s->n_tok += n_tok;
+    s->n_tok += held ? 0 : n_tok;
+    s->n_held += held ? n_tok : 0;
     if (!xf) {
         return JANG_OK;
     }
@@ -75,7 +98,7 @@ jang_status gptq_site_add(gptq_site *s, ctx_t *ctx, const float *xq, const float
         }
     }
     g = moments(s, d, n, xq, stride, n_tok);
-    g.c = s->z;
+    g.c = held ? s->z_held : s->z;
     blas_gemm_spread(ctx, &g);
     ctx_free(ctx, d);
     return JANG_OK;
@@ -286,6 +309,7 @@ jang_status gptq_site_copy(gptq_site *out, ctx_t *ctx, const gptq_site *s) {
         memcpy(out->h, s->h, bytes);
         memcpy(out->z, s->z, bytes);
         out->share = s->share;
+        out->n_polish = s->n_polish;
         out->n_tok = s->n_tok;
     }
     return status;
@@ -457,7 +481,7 @@ static void quantize_rows(void *arg, int task, int thread) {
     for (int64_t at = 0; at < n; at += s->group) {
         solve_group(&b, at);
     }
-    for (int i = 0; i < N_POLISH; i++) {
+    for (int i = 0; i < s->n_polish; i++) {
         for (int64_t at = 0; at < n; at += s->group) {
             polish_group(&b, at);
         }

@@ -24,23 +24,33 @@
 /* What is known of one input; owned arrays are freed by gptq_site_free. */
 typedef struct gptq_site {
     int64_t n_in;
-    float *h;       /* [n_in, n_in] sums over tokens: X_q'X_q */
-    float *z;       /* ... (X_f - X_q)'X_q; once aimed, that times H^-1 */
-    float share;    /* of the way to the targets that is gone; 0 until aimed */
-    int64_t n_tok;  /* tokens seen */
-    float *factor;  /* [n_in, n_in], made by prepare */
-    int64_t *order; /* [n_in / group] groups in the order they are decided */
-    int group;      /* set by prepare */
-    double damping; /* share of the mean diagonal that was added */
+    float *h;      /* [n_in, n_in] sums over tokens: X_q'X_q */
+    float *z;      /* ... (X_f - X_q)'X_q; once aimed, that times H^-1 */
+    float *h_held; /* h and z of tokens held out, to measure by; NULL: none are */
+    float *z_held;
+    int n_polish;          /* sweeps over whole rows after the first pass; new: 2 */
+    float share;           /* of the way to the targets that is gone; 0 until aimed */
+    int64_t n_tok, n_held; /* tokens seen */
+    float *factor;         /* [n_in, n_in], made by prepare */
+    int64_t *order;        /* [n_in / group] groups in the order they are decided */
+    int group;             /* set by prepare */
+    double damping;        /* share of the mean diagonal that was added */
 } gptq_site;
 
 JANG_MUST_CHECK jang_status gptq_site_new(gptq_site *out, ctx_t *ctx, int64_t n_in);
 void gptq_site_free(gptq_site *s, ctx_t *ctx);
 
-/* Adds n_tok inputs: the quantized model's xq and the original's xf, [n_tok, n_in] with strides; xf
- * NULL after gptq_aim, or where the two are the same. */
+/* Makes room for tokens that are held out. */
+JANG_MUST_CHECK jang_status gptq_site_hold(gptq_site *s, ctx_t *ctx);
+/* Adds those that were held out to the others, but for what the targets follow from. */
+void gptq_site_merge(gptq_site *s, ctx_t *ctx);
+
+/* Adds n_tok inputs, to those held out or to the others: the quantized model's xq and the
+ * original's xf, [n_tok, n_in] with strides; xf NULL after gptq_aim, or where the two are the same.
+ */
 JANG_MUST_CHECK jang_status gptq_site_add(gptq_site *s, ctx_t *ctx, const float *xq,
-                                          const float *xf, int64_t stride, int64_t n_tok);
+                                          const float *xf, int64_t stride, int64_t n_tok,
+                                          bool held);
 
 /* A matrix that has this input: w [n_out, n_in]. */
 typedef struct gptq_matrix {

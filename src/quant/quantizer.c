@@ -7,57 +7,25 @@
 #include <stdio.h>
 #include <string.h>
 
+#if defined(__x86_64__)
+#define FUNCTIONS(name)                                                                            \
+    {                                                                                              \
+        [CPU_SCALAR] = name##_quantize__scalar, [CPU_AVX2] = name##_quantize__avx2,                \
+        [CPU_AVX512] = name##_quantize__avx512                                                     \
+    }
+#else
+#define FUNCTIONS(name)                                                                            \
+    { [CPU_SCALAR] = name##_quantize__scalar }
+#endif
+
 static const quantizer methods[] = {
-    {"rtn",
-     false,
-     false,
-     false,
-     {[CPU_SCALAR] = rtn_quantize__scalar,
-#if defined(__x86_64__)
-      [CPU_AVX2] = rtn_quantize__avx2,
-      [CPU_AVX512] = rtn_quantize__avx512
-#endif
-     }},
-    {"mse",
-     false,
-     false,
-     false,
-     {[CPU_SCALAR] = mse_quantize__scalar,
-#if defined(__x86_64__)
-      [CPU_AVX2] = mse_quantize__avx2,
-      [CPU_AVX512] = mse_quantize__avx512
-#endif
-     }},
-    {"gptq",
-     true,
-     true,
-     false,
-     {[CPU_SCALAR] = mse_quantize__scalar,
-#if defined(__x86_64__)
-      [CPU_AVX2] = mse_quantize__avx2,
-      [CPU_AVX512] = mse_quantize__avx512
-#endif
-     }},
-    {"awq",
-     true,
-     false,
-     true,
-     {[CPU_SCALAR] = mse_quantize__scalar,
-#if defined(__x86_64__)
-      [CPU_AVX2] = mse_quantize__avx2,
-      [CPU_AVX512] = mse_quantize__avx512
-#endif
-     }},
-    {"awq+gptq",
-     true,
-     true,
-     true,
-     {[CPU_SCALAR] = mse_quantize__scalar,
-#if defined(__x86_64__)
-      [CPU_AVX2] = mse_quantize__avx2,
-      [CPU_AVX512] = mse_quantize__avx512
-#endif
-     }},
+    {"rtn", .fn = FUNCTIONS(rtn)},
+    {"mse", .fn = FUNCTIONS(mse)},
+    {"gptq", .full = true, .feedback = true, .fn = FUNCTIONS(mse)},
+    {"awq", .full = true, .scales = true, .fn = FUNCTIONS(mse)},
+    {"awq+gptq", .full = true, .feedback = true, .scales = true, .fn = FUNCTIONS(mse)},
+    {"best", .full = true, .feedback = true, .scales = true, .thorough = true,
+     .fn = FUNCTIONS(mse)},
 };
 
 #define N_METHODS (sizeof methods / sizeof *methods)

@@ -171,7 +171,7 @@ static void round_to_nearest(ctx_t *ctx, float *v, const float *w, int bits) {
 static void quantize(ctx_t *ctx, gptq_matrix *m, const float *xq, const float *xf) {
     gptq_site s;
     assert_ok(ctx, gptq_site_new(&s, ctx, N_IN));
-    assert_ok(ctx, gptq_site_add(&s, ctx, xq, xf, N_IN, N_TOK));
+    assert_ok(ctx, gptq_site_add(&s, ctx, xq, xf, N_IN, N_TOK, false));
     assert_ok(ctx, gptq_aim(&s, ctx, 0.01, 1));
     assert_ok(ctx, gptq_prepare(&s, ctx, 64, 0.01));
     assert_ok(ctx, gptq_quantize(&s, ctx, m));

@@ -180,19 +180,19 @@ static bool stop_later(void *user, const jang_progress *p) {
 static void test_awq_goes_on_where_it_stopped(void **state) {
     (void)state;
     static const char *const models[] = {"llama-f32", "qwen3moe-bf16", "gemma2-bf16"};
-    static const char *const methods[] = {"awq", "awq+gptq"};
+    static const char *const methods[] = {"awq", "awq+gptq", "best"};
     ctx_t *ctx = test_context();
     char *dir = test_temp_dir();
-    for (size_t i = 0; i < 6; i++) {
+    for (size_t i = 0; i < 9; i++) {
         char source[512], whole[512], broken[512];
-        snprintf(source, sizeof source, "%s%s", MODELS, models[i / 2]);
+        snprintf(source, sizeof source, "%s%s", MODELS, models[i / 3]);
         snprintf(whole, sizeof whole, "%s/whole%zu", dir, i);
         snprintf(broken, sizeof broken, "%s/broken%zu", dir, i);
         jang_convert_options o = options_of(source, whole, NULL);
         o.bits = 3;
         o.group_size = 32;
-        o.method = methods[i % 2];
-        o.calibration_tokens = 1024;
+        o.method = methods[i % 3];
+        o.calibration_tokens = i % 3 < 2 ? 1024 : 4096; /* some are held out */
         assert_ok(ctx, jang_convert(NULL, ctx, &o));
         int calls = 3;
         o.output = broken;
@@ -209,10 +209,49 @@ static void test_awq_goes_on_where_it_stopped(void **state) {
     jang_context_free(ctx);
 }
 
+/* ---- auto ---- */
+
+static void test_auto_goes_by_time_and_memory(void **state) {
+    (void)state;
+    static const struct {
+        double seconds;
+        uint64_t bytes;
+        const char *chosen;
+    } cases[] = {{0, 1 << 30, "best"}, {1e-9, 1 << 30, "mse"}, {0, 1000, "mse"}};
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char output[512];
+        snprintf(output, sizeof output, "%s/auto%zu", dir, i);
+        jang_convert_options o = options_of(MODELS "llama-f32", output, "JANG_4M");
+        o.method = "auto";
+        o.time_limit = cases[i].seconds;
+        o.memory_limit = cases[i].bytes;
+        o.calibration_tokens = 1024;
+        assert_ok(ctx, jang_convert(NULL, ctx, &o));
+        char *text;
+        size_t n;
+        assert_ok(ctx, file_read(&text, &n, ctx, test_path(output, "jang_config.json"), 1 << 20));
+        char wanted[64];
+        snprintf(wanted, sizeof wanted, "\"%s\"", cases[i].chosen);
+        assert_non_null(strstr(text, wanted));
+        ctx_free(ctx, text);
+        o.force = true;
+        o.method = "gptq";
+        if (o.time_limit > 0) {
+            assert_fails(ctx, jang_convert(NULL, ctx, &o), JANG_ERR_ARGUMENT, "auto");
+        }
+    }
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scaled_models_are_the_same),
         cmocka_unit_test(test_unknown_layers_are_left_alone),
+        cmocka_unit_test(test_auto_goes_by_time_and_memory),
         cmocka_unit_test(test_awq_goes_on_where_it_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
