@@ -48,28 +48,16 @@ static jang_status read_template(jang_tokenizer *t, checkpoint *c) {
     return t->chat_error ? JANG_OK : ctx_fail_memory(t->ctx, 1);
 }
 
-typedef jang_status (*vocabulary_fn)(tok **out, ctx_t *ctx, const char *what, const char *data,
-                                     size_t n_data, const char *config, size_t n_config);
-
-/* The files that may hold a model's vocabulary; the first that is there counts. */
-static const struct {
-    const char *name;
-    vocabulary_fn open;
-} vocabularies[] = {
-    {"tokenizer.json", tok_open},
-    {"tokenizer.model", tok_open_sentencepiece},
-};
-
 /* t->tok stays NULL when the model has no vocabulary. */
 static jang_status open_vocabulary(jang_tokenizer *t, checkpoint *c) {
     const char *data, *config;
     size_t n, n_config;
     jang_status status = checkpoint_text(&config, &n_config, c, "tokenizer_config.json");
-    for (size_t i = 0; status == JANG_OK && i < sizeof vocabularies / sizeof *vocabularies; i++) {
-        const char *name = vocabularies[i].name;
-        status = checkpoint_text(&data, &n, c, name);
+    for (size_t i = 0; status == JANG_OK && i < tok_n_files; i++) {
+        const tok_file *file = &tok_files[i];
+        status = checkpoint_text(&data, &n, c, file->name);
         if (status == JANG_OK && data) {
-            return vocabularies[i].open(&t->tok, t->ctx, name, data, n, config, n_config);
+            return file->open(&t->tok, t->ctx, file->name, data, n, config, n_config);
         }
     }
     return status;

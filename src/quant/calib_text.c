@@ -18,18 +18,14 @@ typedef struct reader {
 } reader;
 
 static jang_status open_tok(reader *r) {
-    static const struct {
-        const char *name;
-        jang_status (*open)(tok **, ctx_t *, const char *, const char *, size_t, const char *,
-                            size_t);
-    } kinds[] = {{"tokenizer.json", tok_open}, {"tokenizer.model", tok_open_sentencepiece}};
     const char *data, *config;
     size_t n, n_config;
     jang_status status = checkpoint_text(&config, &n_config, r->model, "tokenizer_config.json");
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds && status == JANG_OK; i++) {
-        status = checkpoint_text(&data, &n, r->model, kinds[i].name);
+    for (size_t i = 0; i < tok_n_files && status == JANG_OK; i++) {
+        const tok_file *file = &tok_files[i];
+        status = checkpoint_text(&data, &n, r->model, file->name);
         if (status == JANG_OK && data) {
-            return kinds[i].open(&r->tok, r->ctx, kinds[i].name, data, n, config, n_config);
+            return file->open(&r->tok, r->ctx, file->name, data, n, config, n_config);
         }
     }
     return status == JANG_OK

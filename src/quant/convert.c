@@ -17,6 +17,7 @@
 #include "quant/sensitivity.h"
 #include "quant/source.h"
 #include "quant/spend.h"
+#include "tokenizer/tokenizer.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -109,11 +110,10 @@ static jang_status check_options(conversion *c) {
 static jang_status choose_method(conversion *c) {
     const jang_convert_options *o = c->options;
     const char *text = NULL;
-    static const char *const tokenizers[] = {"tokenizer.json", "tokenizer.model"};
     jang_status status = JANG_OK;
-    for (size_t i = 0; i < 2 && status == JANG_OK && !text; i++) {
+    for (size_t i = 0; i < tok_n_files && status == JANG_OK && !text; i++) {
         size_t n;
-        status = checkpoint_text(&text, &n, c->from.checkpoint, tokenizers[i]);
+        status = checkpoint_text(&text, &n, c->from.checkpoint, tok_files[i].name);
     }
     const auto_job job = {.ctx = c->ctx,
                           .plan = &c->plan,

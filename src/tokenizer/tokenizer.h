@@ -30,6 +30,17 @@ JANG_MUST_CHECK jang_status tok_open_tiktoken(tok **out, ctx_t *ctx, const char 
                                               const char *data, size_t n_data, const char *pattern,
                                               const char *config, size_t n_config);
 
+/* A file that may hold a model's vocabulary, and what opens it. */
+typedef struct tok_file {
+    const char *name;
+    jang_status (*open)(tok **out, ctx_t *ctx, const char *what, const char *data, size_t n_data,
+                        const char *config, size_t n_config);
+} tok_file;
+
+/* All of them; the first that a model has counts. */
+extern const tok_file tok_files[];
+extern const size_t tok_n_files;
+
 void tok_close(tok *t);
 
 /* Number of ids: 1 + the largest. */

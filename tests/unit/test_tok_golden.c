@@ -9,20 +9,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Kinds whose vocabulary is no KIND.json: its file, and the name under which models have it. */
+static const struct {
+    const char *kind, *file, *name;
+} others[] = {{"sentencepiece", "tokenizer/sentencepiece.model", "tokenizer.model"},
+              {"tiktoken", "tokenizer/tiktoken.tiktoken", "tokenizer.model"},
+              {"kimi", "tokenizer/tiktoken.tiktoken", "tiktoken.model"}};
+
 static tok *open_golden(ctx_t *ctx, const char *kind) {
-    bool spm = strcmp(kind, "sentencepiece") == 0, tiktoken = strcmp(kind, "tiktoken") == 0;
-    char name[128];
-    snprintf(name, sizeof name, "tokenizer/%s.%s", kind,
-             spm        ? "model"
-             : tiktoken ? "tiktoken"
-                        : "json");
+    char path[128];
+    const char *file = path, *name = "tokenizer.json";
+    snprintf(path, sizeof path, "tokenizer/%s.json", kind);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (strcmp(kind, others[i].kind) == 0) {
+            file = others[i].file;
+            name = others[i].name;
+        }
+    }
     char *text;
-    size_t n;
+    size_t n, at = 0;
     tok *t;
-    assert_ok(ctx, file_read(&text, &n, ctx, test_path(TEST_DATA, name), 1 << 20));
-    assert_ok(ctx, spm        ? tok_open_sentencepiece(&t, ctx, name, text, n, NULL, 0)
-                   : tiktoken ? tok_open_tiktoken(&t, ctx, name, text, n, NULL, NULL, 0)
-                              : tok_open(&t, ctx, name, text, n, NULL, 0));
+    assert_ok(ctx, file_read(&text, &n, ctx, test_path(TEST_DATA, file), 1 << 20));
+    while (strcmp(tok_files[at].name, name) != 0) {
+        assert_true(++at < tok_n_files);
+    }
+    assert_ok(ctx, tok_files[at].open(&t, ctx, file, text, n, NULL, 0));
     ctx_free(ctx, text); /* not needed any more */
     return t;
 }
@@ -173,6 +184,7 @@ static void test_tok_golden_equals_tokenizers(void **state) {
                                         "ctc",
                                         "charsmap",
                                         "tiktoken",
+                                        "kimi",
                                         "scripts_fallback",
                                         "sentencepiece"};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
