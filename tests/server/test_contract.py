@@ -5,6 +5,7 @@ Needs Python alone. JANG: the program.
 """
 
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import pathlib
@@ -143,9 +144,11 @@ def test_rate_per_key(_):
 
 
 def test_a_second_signal_ends_it(_):
-    s = Server(TINY, "--grace", "60")
-    with open_stream(s, max_tokens=100000, n=16) as c:
-        read_all(c, b"data: ")
+    s = Server(TINY, "--grace", "60", "--parallel", "1", "--no-lookup")
+    with contextlib.ExitStack() as waiting:  # answers for seconds, one after the other
+        for _ in range(40):
+            waiting.enter_context(open_stream(s, max_tokens=100000, n=16, ignore_eos=True))
+        time.sleep(0.2)
         s.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         status, _, reply = s.post(CHAT, messages=HI)
@@ -346,9 +349,18 @@ def sixty_four():
     return out
 
 
-def ask_whole(s, r):
-    c = s.post(CHAT, **r)[2]["choices"][0]
+def parts_of(c):
     return c["message"]["content"], c["logprobs"]["content"], c["finish_reason"]
+
+
+def ask_whole(s, r):
+    return parts_of(s.post(CHAT, **r)[2]["choices"][0])
+
+
+def ask_many(s):
+    """Answers that begin together, so that all of them need memory at once."""
+    reply = s.post(CHAT, messages=HI, n=16, max_tokens=120, seed=3, logprobs=True, ignore_eos=True)[2]
+    return [parts_of(c) for c in reply["choices"]]
 
 
 def ask_stream(s, r):
@@ -372,7 +384,7 @@ def test_64_requests_never_differ(_):
     memory: the same text and log-probabilities."""
     requests = sixty_four()
     with own("--no-lookup", "--no-cache", "--parallel", "1") as s:
-        expected = [ask_whole(s, r) for r in requests]
+        expected, many = [ask_whole(s, r) for r in requests], ask_many(s)
     with own() as s:
         for ask in [ask_stream, ask_whole]:  # cold, then warm
             assert ask_all(s, requests, ask) == expected
@@ -384,6 +396,7 @@ def test_64_requests_never_differ(_):
     with own("--kv-budget", "200K", "--prefill-chunk", "48") as s:
         for ask in [ask_whole, ask_stream]:
             assert ask_all(s, requests, ask) == expected
+        assert ask_many(s) == many
         assert counter(s, "jang_preemptions_total") > 0
 
 
