@@ -359,7 +359,8 @@ def ask_whole(s, r):
 
 def ask_many(s):
     """Answers that begin together, so that all of them need memory at once."""
-    reply = s.post(CHAT, messages=HI, n=16, max_tokens=120, seed=3, logprobs=True, ignore_eos=True)[2]
+    reply = s.post(CHAT, messages=HI, n=16, max_tokens=120, seed=3, logprobs=True,
+                   ignore_eos=True)[2]
     return [parts_of(c) for c in reply["choices"]]
 
 
