@@ -399,6 +399,21 @@ static jang_status make_room(mapper *m, size_t n) {
     return JANG_OK;
 }
 
+/* The parts that were made become the list's, the old ones the map's; or status is passed on. */
+static jang_status put_parts(mapper *m, jang_status status) {
+    part_list *list = m->list;
+    ctx_free(list->ctx, m->used);
+    if (status != JANG_OK) {
+        ctx_free(list->ctx, m->out);
+        return status;
+    }
+    list->maps->parts = list->parts;
+    list->parts = m->out;
+    list->n_parts = m->n_out;
+    qsort(list->parts, list->n_parts, sizeof *list->parts, compare_parts);
+    return JANG_OK;
+}
+
 jang_status part_list_map(part_list *list, const map_rule *const *tables, const map_sizes *sizes) {
     mapper m = {.list = list, .source = *list, .sizes = sizes};
     size_t n = 0;
@@ -415,16 +430,7 @@ jang_status part_list_map(part_list *list, const map_rule *const *tables, const 
             m.out[m.n_out++] = m.source.parts[i];
         }
     }
-    ctx_free(list->ctx, m.used);
-    if (status != JANG_OK) {
-        ctx_free(list->ctx, m.out);
-        return status;
-    }
-    list->maps->parts = list->parts;
-    list->parts = m.out;
-    list->n_parts = m.n_out;
-    qsort(list->parts, list->n_parts, sizeof *list->parts, compare_parts);
-    return JANG_OK;
+    return put_parts(&m, status);
 }
 
 /* ---- The other way round ----------------------------------------------------------------------
@@ -517,14 +523,5 @@ jang_status part_list_unstack(part_list *list, const map_rule *const *tables, ma
             status = add_matrix(&m, rule, part, k);
         }
     }
-    ctx_free(list->ctx, m.used);
-    if (status != JANG_OK) {
-        ctx_free(list->ctx, m.out);
-        return status;
-    }
-    list->maps->parts = list->parts;
-    list->parts = m.out;
-    list->n_parts = m.n_out;
-    qsort(list->parts, list->n_parts, sizeof *list->parts, compare_parts);
-    return JANG_OK;
+    return put_parts(&m, status);
 }
