@@ -122,8 +122,20 @@ static bool merge_parts(const char **left, size_t *n_left, const char **right,
     return *left && *right;
 }
 
-static jang_status bad_merge(const vocabulary *v, size_t i) {
-    return ctx_fail(v->ctx, JANG_ERR_FORMAT, "tokenizer.json: merge %zu is not of two parts", i);
+/* out becomes the two parts of merge i with a text between them. */
+static jang_status read_merge(buf *out, const vocabulary *v, const json_t *merges, size_t i,
+                              const char *between) {
+    const char *left, *right;
+    size_t n_left;
+    if (!merge_parts(&left, &n_left, &right, json_array_get(merges, i))) {
+        return ctx_fail(v->ctx, JANG_ERR_FORMAT, "tokenizer.json: merge %zu is not of two parts",
+                        i);
+    }
+    buf_clear(out);
+    buf_put(out, left, n_left);
+    buf_puts(out, between);
+    buf_puts(out, right);
+    return buf_status(out);
 }
 
 static jang_status put_merges(gguf_writer *w, const vocabulary *v) {
@@ -133,18 +145,10 @@ static jang_status put_merges(gguf_writer *w, const vocabulary *v) {
     jang_status status = JANG_OK;
     gguf_meta_texts(w, "tokenizer.ggml.merges", json_array_size(merges));
     for (size_t i = 0; i < json_array_size(merges) && status == JANG_OK; i++) {
-        const char *left, *right;
-        size_t n_left;
-        if (!merge_parts(&left, &n_left, &right, json_array_get(merges, i))) {
-            status = bad_merge(v, i);
-            break;
+        status = read_merge(&line, v, merges, i, " ");
+        if (status == JANG_OK) {
+            gguf_meta_item(w, line.data, line.size);
         }
-        buf_clear(&line);
-        buf_put(&line, left, n_left);
-        buf_putc(&line, ' ');
-        buf_puts(&line, right);
-        gguf_meta_item(w, line.data, line.size);
-        status = buf_status(&line);
     }
     buf_free(&line);
     return status;
@@ -159,20 +163,14 @@ static jang_status put_scores(gguf_writer *w, vocabulary *v) {
     buf_init(&whole, v->ctx, 1 << 20);
     jang_status status = JANG_OK;
     for (size_t i = 0; i < json_array_size(merges) && status == JANG_OK; i++) {
-        const char *left, *right;
-        size_t n_left;
-        if (!merge_parts(&left, &n_left, &right, json_array_get(merges, i))) {
-            status = bad_merge(v, i);
-            break;
+        status = read_merge(&whole, v, merges, i, "");
+        int32_t id = -1;
+        if (status == JANG_OK) {
+            id = strmap_get(&v->by_text, whole.data, whole.size);
         }
-        buf_clear(&whole);
-        buf_put(&whole, left, n_left);
-        buf_puts(&whole, right);
-        int32_t id = strmap_get(&v->by_text, whole.data, whole.size);
         if (id >= 0 && v->scores[id] == NO_SCORE) {
             v->scores[id] = -(float)i;
         }
-        status = buf_status(&whole);
     }
     buf_free(&whole);
     if (status == JANG_OK) {
