@@ -5,11 +5,9 @@
 #include "open_model.h"
 #include "plan_view.h"
 #include "progress_bar.h"
-#include "terminal.h"
 #include "text_table.h"
 
 #include <jansson.h>
-#include <string.h>
 
 typedef struct export_arguments {
     const char *model, *output;
@@ -82,12 +80,7 @@ static void print_report(const json_t *report) {
     }
     table_print(&table, stdout);
     table_free(&table);
-    json_array_foreach(json_object_get(report, "notes"), i, item) {
-        const char *note = json_string_value(item);
-        fputs("note: ", stdout);
-        print_text(stdout, note ? note : "", note ? strlen(note) : 0);
-        putchar('\n');
-    }
+    notes_print(json_object_get(report, "notes"));
     printf("%s: %.2f true bits per weight, %s\n", string_of(report, "format"),
            number_of(report, "true_bits"), human_bytes(number_of(report, "weight_bytes")).text);
 }

@@ -25,6 +25,17 @@ static void add_row(text_table *table, const json_t *row) {
     table_set(to, 5, "%s", human_bytes(number_of(row, "bytes")).text);
 }
 
+void notes_print(const json_t *notes) {
+    size_t i;
+    const json_t *item;
+    json_array_foreach(notes, i, item) {
+        const char *note = json_string_value(item);
+        fputs("note: ", stdout);
+        print_text(stdout, note ? note : "", note ? strlen(note) : 0);
+        putchar('\n');
+    }
+}
+
 void plan_print(const json_t *plan) {
     static const char *const titles[] = {"role",        "tier",   ">bits", ">tensors",
                                          ">parameters", ">bytes", NULL};
@@ -37,12 +48,7 @@ void plan_print(const json_t *plan) {
     }
     table_print(&table, stdout);
     table_free(&table);
-    json_array_foreach(json_object_get(plan, "notes"), i, item) {
-        const char *note = json_string_value(item);
-        fputs("note: ", stdout);
-        print_text(stdout, note ? note : "", note ? strlen(note) : 0);
-        putchar('\n');
-    }
+    notes_print(json_object_get(plan, "notes"));
     json_array_foreach(json_object_get(plan, "left_out"), i, item) {
         printf("left out: %s: %.0f tensors, %s\n", string_of(item, "what"),
                number_of(item, "tensors"), human_bytes(number_of(item, "bytes")).text);

@@ -9,4 +9,7 @@
  * nothing or 0. */
 void plan_print(const json_t *plan);
 
+/* Prints each of an array of strings (or NULL) as a line of its own. */
+void notes_print(const json_t *notes);
+
 #endif
