@@ -5,6 +5,7 @@
 #include "open_model.h"
 #include "plan_view.h"
 #include "progress_bar.h"
+#include "terminal.h"
 #include "text_table.h"
 
 #include <jansson.h>
