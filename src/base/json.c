@@ -124,12 +124,33 @@ static int write_piece(const char *data, size_t n, void *user) {
     return b->status == JANG_OK ? 0 : -1;
 }
 
-void json_write(buf *out, const json_t *value, int indent) {
+/* One piece of a number is the whole of it; one behind a quote is a string's. */
+static int write_python_piece(const char *data, size_t n, void *user) {
+    static const char largest[] = "1.7976931348623157e308";
+    const buf *b = user;
+    bool negative = n > 0 && *data == '-';
+    bool is_number = b->size == 0 || b->data[b->size - 1] != '"';
+    if (is_number && n - negative == strlen(largest) &&
+        memcmp(data + negative, largest, n - negative) == 0) {
+        return write_piece(negative ? "-Infinity" : "Infinity", 8 + negative, user);
+    }
+    return write_piece(data, n, user);
+}
+
+static void write_with(json_dump_callback_t piece, buf *out, const json_t *value, int indent) {
     size_t flags = JSON_ENCODE_ANY | JSON_REAL_PRECISION(17);
     flags |= indent ? JSON_INDENT((size_t)indent) : 0;
-    if (json_dump_callback(value, write_piece, out, flags) != 0) {
+    if (json_dump_callback(value, piece, out, flags) != 0) {
         out->status = JANG_ERR_MEMORY;
     }
+}
+
+void json_write(buf *out, const json_t *value, int indent) {
+    write_with(write_piece, out, value, indent);
+}
+
+void json_write_python(buf *out, const json_t *value, int indent) {
+    write_with(write_python_piece, out, value, indent);
 }
 
 void json_write_string(buf *out, const char *text, size_t n) {

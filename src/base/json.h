@@ -19,6 +19,8 @@ JANG_MUST_CHECK jang_status json_parse(json_t **out, ctx_t *ctx, const char *wha
 JANG_MUST_CHECK jang_status json_read(json_t **out, ctx_t *ctx, const char *path);
 /* Appends JSON text, keys in insertion order. indent 0: on one line. */
 void json_write(buf *out, const json_t *value, int indent);
+/* Likewise as Python writes it: the largest double, as which it was read, is Infinity again. */
+void json_write_python(buf *out, const json_t *value, int indent);
 /* Appends text, which is valid UTF-8, as a JSON string with its quotes. */
 void json_write_string(buf *out, const char *text, size_t n);
 

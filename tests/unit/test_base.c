@@ -90,6 +90,14 @@ static void test_json_reads_python_constants(void **state) {
     assert_true(json_is_null(json_object_get(root, "b")));
     assert_string_equal(json_string_value(json_object_get(root, "c")), "Infinity");
     assert_string_equal(json_string_value(json_object_get(root, "d")), "\"NaN");
+    buf written;
+    buf_init(&written, ctx, 1 << 16);
+    json_object_set_new(root, "j", json_string("1.7976931348623157e308"));
+    json_write_python(&written, root, 0);
+    assert_non_null(strstr(written.data, "[0, Infinity]"));
+    assert_non_null(strstr(written.data, "\"e\": -Infinity"));
+    assert_non_null(strstr(written.data, "\"j\": \"1.7976931348623157e308\""));
+    buf_free(&written);
     json_decref(root);
     jang_context_free(ctx);
 }
