@@ -13,6 +13,7 @@
 #include "export/export.h"
 #include "format/affine.h"
 #include "format/safetensors.h"
+#include "quant/hub_config.h"
 #include "quant/kept_codes.h"
 #include "quant/output.h"
 
@@ -418,15 +419,18 @@ static jang_status write_file(awq_export *e) {
 /* ---- config.json ---- */
 
 static jang_status write_config(const awq_export *e) {
-    static const char *const ours[] = {"quantization", "_name_or_path", "jang_norms_pre_shifted"};
     json_t *config = json_deep_copy(e->job->source.config);
     json_t *section = json_pack("{s:s, s:i, s:i, s:b, s:s, s:O}", "quant_method", "awq", "bits", 4,
                                 "group_size", e->group, "zero_point", 1, "version", "gemm",
                                 "modules_to_not_convert", e->plain_modules);
     int failed = !config || !section;
-    for (size_t i = 0; i < sizeof ours / sizeof ours[0] && !failed; i++) {
-        json_object_del(config, ours[i]);
+    jang_status status = failed ? JANG_OK : hub_config(&config, &e->job->source);
+    if (status != JANG_OK) {
+        json_decref(config);
+        json_decref(section);
+        return status;
     }
+    json_object_del(config, "quantization");
     const char *key = json_has(config, "dtype") ? "dtype" : "torch_dtype";
     failed |= json_object_set_new(config, "quantization_config", section);
     failed |= json_object_set_new(config, key, json_string("float16"));
@@ -435,12 +439,12 @@ static jang_status write_config(const awq_export *e) {
     buf text;
     buf_init(&text, e->ctx, BUF_NO_LIMIT);
     if (!failed) {
-        json_write(&text, config, 2);
+        json_write_python(&text, config, 2);
         buf_putc(&text, '\n');
     }
     json_decref(config);
     char *path = path_join(e->ctx, e->output.temp_path, "config.json");
-    jang_status status = failed || !path ? ctx_fail_memory(e->ctx, 1024) : buf_status(&text);
+    status = failed || !path ? ctx_fail_memory(e->ctx, 1024) : buf_status(&text);
     if (status == JANG_OK) {
         status = file_write(e->ctx, path, text.data, text.size);
     }
@@ -465,12 +469,6 @@ static jang_status write_directory(awq_export *e) {
 jang_status export_awq(export_job *job) {
     const jang_export_options *o = job->options;
     awq_export e = {.job = job, .ctx = job->ctx, .n_threads = pool_threads(ctx_pool(job->ctx))};
-    const char *unlike = names_unlike_hub(&job->source.parts, &job->source.model);
-    if (unlike) {
-        return ctx_fail(job->ctx, JANG_ERR_UNSUPPORTED,
-                        "%s: a %s is not written as AWQ: %s, as mlx-lm has it", o->source,
-                        job->source.model.model_type, unlike);
-    }
     e.slots = ctx_zero(job->ctx, job->source.n_kept + 1, sizeof *e.slots);
     e.plain_modules = json_pack("[s]", "lm_head");
     jang_status status =

@@ -97,15 +97,15 @@ static bool has_mlx_layout(loader *l) {
     return conv && conv->n_dim == 3 && conv->shape[2] == 1 && conv->shape[1] > 1;
 }
 
-/* The multipliers that are left to apply. */
-static jang_status read_multipliers(falcon_h1_multipliers *by, loader *l, bool tied) {
+jang_status falcon_h1_left_multipliers(falcon_h1_multipliers *by, json_at config, bool mlx_layout,
+                                       bool tied) {
     static const falcon_h1_multipliers none = {1, 1, 1, 1, 1, 1, 1, {1, 1}, {1, 1, 1, 1, 1}};
     bool stamped = false;
-    jang_status status = falcon_h1_read_multipliers(by, l->config);
+    jang_status status = falcon_h1_read_multipliers(by, config);
     if (status == JANG_OK) {
-        status = json_get_bool(&stamped, l->config, "jang_mup_folded", false);
+        status = json_get_bool(&stamped, config, "jang_mup_folded", false);
     }
-    if (status != JANG_OK || !(stamped || has_mlx_layout(l))) {
+    if (status != JANG_OK || !(stamped || mlx_layout)) {
         return status;
     }
     falcon_h1_multipliers all = *by;
@@ -115,10 +115,10 @@ static jang_status read_multipliers(falcon_h1_multipliers *by, loader *l, bool t
         by->key = all.key;
     }
     if (!stamped && all.attention_in != 1) {
-        return ctx_fail(l->ctx, JANG_ERR_UNSUPPORTED,
+        return ctx_fail(config.ctx, JANG_ERR_UNSUPPORTED,
                         "%s: attention_in_multiplier %g is in the weights of queries and keys "
                         "alone, as mlx-lm converts; convert the original model",
-                        l->config.what, all.attention_in);
+                        config.what, all.attention_in);
     }
     return JANG_OK;
 }
@@ -240,7 +240,7 @@ static jang_status falcon_h1_open(model *m, loader *l) {
     };
     status = decoder_read_biases(l->config, biases, 2);
     if (status == JANG_OK) {
-        status = read_multipliers(&f.by, l, c.tied);
+        status = falcon_h1_left_multipliers(&f.by, l->config, has_mlx_layout(l), c.tied);
     }
     if (status == JANG_OK) {
         status = read_mamba(&f, l->config, &c);

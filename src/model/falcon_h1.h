@@ -14,6 +14,12 @@ typedef struct falcon_h1_multipliers {
 /* As config.json has them; 1 where it has none. */
 JANG_MUST_CHECK jang_status falcon_h1_read_multipliers(falcon_h1_multipliers *out, json_at config);
 
+/* Those that are left to apply: the weights of a checkpoint stamped jang_mup_folded hold all, those
+ * of mlx-lm (mlx_layout: convolutions are [channels, taps, 1]) all but the keys'. tied: one matrix
+ * is embedding and output. Errors: weights that hold one of them in part. */
+JANG_MUST_CHECK jang_status falcon_h1_left_multipliers(falcon_h1_multipliers *out, json_at config,
+                                                       bool mlx_layout, bool tied);
+
 /* Where z, x, b, c and dt end among the rows of Mamba's input projection. */
 JANG_MUST_CHECK jang_status falcon_h1_read_ends(int64_t ends[5], json_at config);
 

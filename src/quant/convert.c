@@ -405,18 +405,11 @@ static jang_status plan_text(char **out, const conversion *c) {
     buf_init(&text, c->ctx, BUF_NO_LIMIT);
     json_t *json = json_object();
     json_t *left = json_array();
-    int failed = 0;
     jang_status status = json && left ? plan_to_json(json, &c->plan) : ctx_fail_memory(c->ctx, 64);
     if (status == JANG_OK) {
         status = left_out_to_json(left, &c->from.parts, &c->from.model);
     }
-    const char *unlike =
-        c->form.hub_names ? names_unlike_hub(&c->from.parts, &c->from.model) : NULL;
-    if (status == JANG_OK && unlike) {
-        json_t *note = json_sprintf("transformers cannot open this: %s, as mlx-lm has it", unlike);
-        failed = json_array_append_new(json_object_get(json, "notes"), note);
-    }
-    if (status == JANG_OK && (failed || json_object_set(json, "left_out", left) != 0)) {
+    if (status == JANG_OK && json_object_set(json, "left_out", left) != 0) {
         status = ctx_fail_memory(c->ctx, 64);
     }
     if (status == JANG_OK) {

@@ -64,13 +64,15 @@ void layouts_apply(part_list *parts, const name_model *nm, bool *shifted) {
     }
 }
 
-void layouts_undo(part_list *parts, const name_model *nm) {
+void layouts_undo(part_list *parts, const name_model *nm, bool *mlx_convs) {
     bool shifted = false;
+    *mlx_convs = false;
     for (size_t i = 0; i < parts->n_parts; i++) {
         model_part *part = &parts->parts[i];
         if (is_conv(part) && part->shape[2] == 1 && part->shape[1] > 1) {
             part->shape[2] = part->shape[1];
             part->shape[1] = 1;
+            *mlx_convs = true;
             shifted = is_one_of(nm->model_type, centred);
         }
     }

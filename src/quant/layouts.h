@@ -15,8 +15,8 @@
 void layouts_apply(part_list *parts, const name_model *nm, bool *shifted);
 
 /* The way back to the hub's layouts, of a model that has mlx-lm's; one that has them stays as it
- * is. */
-void layouts_undo(part_list *parts, const name_model *nm);
+ * is. *mlx_convs: convolutions were mlx-lm's. */
+void layouts_undo(part_list *parts, const name_model *nm, bool *mlx_convs);
 
 /* Whether a convolution that the model uses lies as on the hub, [channels, 1, taps]. */
 bool layouts_has_hub_conv(const part_list *parts);

@@ -88,22 +88,71 @@ static const map_rule split_shared_mlp[] = {
 typedef struct name_maps {
     const char *model_type;    /* NULL: all others */
     const map_rule *tables[3]; /* the last is NULL */
-    bool dense;                /* for models without experts only */
-    const char *unless;        /* a tensor that says that they are mlx-lm's already; NULL: none */
+    /* Of stack_experts' rules, those of the hub's own checkpoints: their sources begin so, and of
+     * one beginning there may be two sets of names, told apart by what follows it. NULL: none. */
+    const char *hub, *then;
+    bool dense;         /* for models without experts only */
+    const char *unless; /* a tensor that says that they are mlx-lm's already; NULL: none */
 } name_maps;
+
+#define EACH "mlp.experts.*."
+#define EACH_SPARSE SPARSE "experts.*."
+#define BOTH_FUSED "gate_up_proj down_proj"
+#define BOTH_LINEAR "input_linear output_linear"
 
 static const name_maps all_maps[] = {
     {.model_type = "gpt_oss", .tables = {split_gpt_oss}},
     {.model_type = "llama4", .tables = {split_llama4}},
     {.model_type = "llama4_text", .tables = {split_llama4}},
     {.model_type = "gpt2", .tables = {turn_gpt2}, .unless = "model.wte.weight"},
-    {.model_type = "deepseek_v3", .tables = {stack_experts, split_mla}},
-    {.model_type = "kimi_k2", .tables = {stack_experts, split_mla}},
-    {.model_type = "glm4_moe_lite", .tables = {stack_experts, split_mla}},
-    {.model_type = "kimi_linear", .tables = {stack_experts, split_mla}},
+    {.model_type = "qwen2_moe", .tables = {stack_experts}, .hub = EACH},
+    {.model_type = "qwen3_moe", .tables = {stack_experts}, .hub = EACH},
+    {.model_type = "qwen3_next", .tables = {stack_experts}, .hub = EACH},
+    {.model_type = "qwen3_5_moe",
+     .tables = {stack_experts},
+     .hub = "mlp.experts.",
+     .then = BOTH_FUSED},
+    {.model_type = "olmoe", .tables = {stack_experts}, .hub = EACH},
+    {.model_type = "deepseek_v2", .tables = {stack_experts}, .hub = EACH},
+    {.model_type = "deepseek_v3", .tables = {stack_experts, split_mla}, .hub = EACH},
+    {.model_type = "kimi_k2", .tables = {stack_experts, split_mla}, .hub = EACH},
+    {.model_type = "glm4_moe", .tables = {stack_experts}, .hub = EACH},
+    {.model_type = "glm4_moe_lite", .tables = {stack_experts, split_mla}, .hub = EACH},
+    {.model_type = "ernie4_5_moe", .tables = {stack_experts}, .hub = EACH},
+    {.model_type = "mixtral", .tables = {stack_experts}, .hub = EACH_SPARSE},
+    {.model_type = "phimoe", .tables = {stack_experts}, .hub = EACH_SPARSE},
+    {.model_type = "minimax_m2", .tables = {stack_experts}, .hub = EACH_SPARSE},
+    {.model_type = "kimi_linear", .tables = {stack_experts, split_mla}, .hub = EACH_SPARSE},
+    {.model_type = "granitemoe", .tables = {stack_experts}, .hub = SPARSE, .then = BOTH_LINEAR},
     {.model_type = "granitemoehybrid", .tables = {split_shared_mlp}, .dense = true},
+    {.model_type = "granitemoehybrid",
+     .tables = {stack_experts},
+     .hub = SPARSE,
+     .then = BOTH_LINEAR},
+    {.model_type = "jamba",
+     .tables = {stack_experts},
+     .hub = FF "experts.*.",
+     .then = "gate_proj up_proj down_proj"},
+    {.model_type = "lfm2_moe",
+     .tables = {stack_experts},
+     .hub = FF "experts.*.",
+     .then = "w1 w2 w3"},
+    {.model_type = "nemotron_h", .tables = {stack_experts}, .hub = "mixer.experts.*."},
+    {.model_type = "gemma4", .tables = {stack_experts}, .hub = "experts.", .then = BOTH_FUSED},
+    {.model_type = "gemma4_text", .tables = {stack_experts}, .hub = "experts.", .then = BOTH_FUSED},
     {.tables = {stack_experts}},
 };
+
+/* The row of a model; of a checkpoint as it was found, where parts are given. */
+static const name_maps *find_maps(const name_model *nm, const part_list *parts) {
+    const name_maps *maps = all_maps;
+    while (maps->model_type &&
+           (strcmp(maps->model_type, nm->model_type) != 0 || (maps->dense && nm->n_expert > 0) ||
+            (parts && maps->unless && part_find(parts, maps->unless)))) {
+        maps++;
+    }
+    return maps;
+}
 
 /* ---- The config ---- */
 
@@ -148,46 +197,18 @@ jang_status names_model(name_model *out, ctx_t *ctx, const json_t *config, const
 }
 
 jang_status names_map(part_list *parts, const name_model *nm) {
-    const name_maps *maps = all_maps;
-    while (maps->model_type &&
-           (strcmp(maps->model_type, nm->model_type) != 0 || (maps->dense && nm->n_expert > 0) ||
-            (maps->unless && part_find(parts, maps->unless)))) {
-        maps++;
-    }
-    return part_list_map(parts, maps->tables, &nm->maps);
+    return part_list_map(parts, find_maps(nm, parts)->tables, &nm->maps);
 }
 
-/* ---- The hub's names of experts ---- */
+/* ---- The hub's names ---- */
 
-/* Whose checkpoints have one tensor an expert, under the names of which rules; of one beginning
- * there may be two sets of names, told apart by what follows the number. */
-typedef struct hub_experts {
-    const char *model_type, *begin, *then;
-} hub_experts;
-
-static const hub_experts hub_forms[] = {
-    {"qwen2_moe", "mlp.experts.*.", ""},
-    {"qwen3_moe", "mlp.experts.*.", ""},
-    {"qwen3_next", "mlp.experts.*.", ""},
-    {"olmoe", "mlp.experts.*.", ""},
-    {"deepseek_v2", "mlp.experts.*.", ""},
-    {"deepseek_v3", "mlp.experts.*.", ""},
-    {"kimi_k2", "mlp.experts.*.", ""},
-    {"glm4_moe", "mlp.experts.*.", ""},
-    {"glm4_moe_lite", "mlp.experts.*.", ""},
-    {"ernie4_5_moe", "mlp.experts.*.", ""},
-    {"mixtral", SPARSE "experts.*.", ""},
-    {"phimoe", SPARSE "experts.*.", ""},
-    {"minimax_m2", SPARSE "experts.*.", ""},
-    {"jamba", FF "experts.*.", "gate_proj up_proj down_proj"},
-    {"lfm2_moe", FF "experts.*.", "w1 w2 w3"},
-    {"nemotron_h", "mixer.experts.*.", ""},
-};
-
-static bool has_hub_form(const map_rule *rule, const void *arg) {
-    const hub_experts *form = arg;
-    size_t n = strlen(form->begin);
-    if (strncmp(rule->source, form->begin, n) != 0) {
+static bool is_hub_rule(const map_rule *table, const map_rule *rule, const void *arg) {
+    const name_maps *maps = arg;
+    if (table != stack_experts) {
+        return true; /* the family's own */
+    }
+    size_t n = maps->hub ? strlen(maps->hub) : 0;
+    if (n == 0 || strncmp(rule->source, maps->hub, n) != 0) {
         return false;
     }
     char word[32];
@@ -195,7 +216,7 @@ static bool has_hub_form(const map_rule *rule, const void *arg) {
     length = length < sizeof word ? length : sizeof word - 1;
     memcpy(word, rule->source + n, length);
     word[length] = 0;
-    return !*form->then || strstr(form->then, word);
+    return !maps->then || strstr(maps->then, word);
 }
 
 /* Pieces of names that the hub spells otherwise. */
@@ -206,6 +227,20 @@ typedef struct hub_spelling {
 static const hub_spelling hub_spellings[] = {
     {"qwen3_5", "language_model.model.", "model.language_model."},
     {"qwen3_5", "language_model.lm_head.", "lm_head."},
+    {"qwen3_5_moe", "language_model.model.", "model.language_model."},
+    {"qwen3_5_moe", "language_model.lm_head.", "lm_head."},
+    {"gemma3", "language_model.", ""},
+    {"gemma4", "language_model.", ""},
+    {"llama4", "language_model.", ""},
+    {"mistral3", "language_model.", ""},
+    {"gpt2", "model.", "transformer."},
+    {"kimi_linear", "mlp.gate.", SPARSE "gate."},
+    {"kimi_linear", "mlp.e_score_correction_bias", SPARSE "gate.e_score_correction_bias"},
+    {"kimi_linear", "mlp.shared_experts.", SPARSE "shared_experts."},
+    {"kimi_linear", "mlp.switch_mlp.", SPARSE "switch_mlp."},
+    {"kimi_linear", "q_conv.conv.", "q_conv1d."},
+    {"kimi_linear", "k_conv.conv.", "k_conv1d."},
+    {"kimi_linear", "v_conv.conv.", "v_conv1d."},
     {"lfm2_moe", FF "gate_proj.", FF "w1."},
     {"lfm2_moe", FF "up_proj.", FF "w3."},
     {"lfm2_moe", FF "down_proj.", FF "w2."},
@@ -260,51 +295,10 @@ static jang_status respell_all(part_list *parts, const name_model *nm) {
     return JANG_OK;
 }
 
-const char *names_unlike_hub(const part_list *parts, const name_model *nm) {
-    static const struct {
-        const char *model_type, *piece, *why; /* piece: of a name that says so; NULL: all */
-    } rows[] = {
-        {"deepseek_v3", ".embed_q.", "latent attention is absorbed"},
-        {"kimi_k2", ".embed_q.", "latent attention is absorbed"},
-        {"glm4_moe_lite", ".embed_q.", "latent attention is absorbed"},
-        {"kimi_linear", NULL, "latent attention is absorbed"},
-        {"qwen3_5_moe", ".switch_mlp.", "experts are stacked"},
-        {"granitemoe", ".switch_mlp.", "experts are stacked"},
-        {"granitemoehybrid", NULL, "MLPs are split"},
-        {"gemma4", ".switch_glu.", "experts are stacked"},
-        {"gemma4_text", ".switch_glu.", "experts are stacked"},
-        {"gpt_oss", NULL, "experts are split"},
-        {"llama4", NULL, "experts are split"},
-        {"llama4_text", NULL, "experts are split"},
-        {"gpt2", NULL, "matrices are turned"},
-        {"falcon_h1", NULL, "multipliers are in the weights"},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        bool own = strcmp(rows[i].model_type, nm->model_type) == 0 && !rows[i].piece;
-        for (size_t k = 0; k < parts->n_parts && rows[i].piece && !own; k++) {
-            own = strcmp(rows[i].model_type, nm->model_type) == 0 && parts->parts[k].used &&
-                  strstr(parts->parts[k].name, rows[i].piece);
-        }
-        if (own) {
-            return rows[i].why;
-        }
-    }
-    return NULL;
-}
-
-static jang_status unstack(part_list *parts, const name_model *nm) {
-    static const map_rule *const tables[] = {stack_experts, NULL};
-    for (size_t i = 0; i < sizeof hub_forms / sizeof hub_forms[0]; i++) {
-        if (strcmp(hub_forms[i].model_type, nm->model_type) == 0) {
-            return part_list_unstack(parts, tables, has_hub_form, &hub_forms[i]);
-        }
-    }
-    return JANG_OK;
-}
-
 jang_status names_to_hub(part_list *parts, const name_model *nm) {
-    jang_status status = unstack(parts, nm);
-    return status == JANG_OK ? respell_all(parts, nm) : status;
+    const name_maps *maps = find_maps(nm, NULL);
+    jang_status status = respell_all(parts, nm);
+    return status == JANG_OK ? part_list_unmap(parts, maps->tables, is_hub_rule, maps) : status;
 }
 
 /* ---- What is written ---- */

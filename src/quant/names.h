@@ -25,12 +25,9 @@ JANG_MUST_CHECK jang_status names_model(name_model *out, ctx_t *ctx, const json_
 /* Turns the parts into those that mlx-lm has: experts stacked, fused matrices split. */
 JANG_MUST_CHECK jang_status names_map(part_list *parts, const name_model *nm);
 
-/* The way back to the hub's names, once the parts have been surveyed: experts one part each, and
- * prefixes. */
+/* The way back to the hub's names, once the parts have been surveyed and have mlx-lm's: prefixes,
+ * experts one by one or fused, matrices whole. */
 JANG_MUST_CHECK jang_status names_to_hub(part_list *parts, const name_model *nm);
-
-/* What remains as mlx-lm has it and the hub has not ("experts are stacked"), or NULL. */
-const char *names_unlike_hub(const part_list *parts, const name_model *nm);
 
 /* Asks the model which parts it uses, marks them and gives them mlx-lm's names. Errors: those of
  * opening a model, an unknown model_type among them. */

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "format/jang_config.h"
 #include "format/sentence_modules.h"
+#include "quant/hub_config.h"
 #include "quant/layouts.h"
 
 #include <string.h>
@@ -106,7 +107,7 @@ static int add_old_names(json_t *config) {
 static jang_status write_json(const output_texts *t, const char *name, const json_t *value) {
     buf text;
     buf_init(&text, t->from->ctx, BUF_NO_LIMIT);
-    json_write(&text, value, 4);
+    json_write_python(&text, value, 4);
     buf_putc(&text, '\n');
     jang_status status = buf_status(&text);
     char *path = path_join(t->from->ctx, t->directory, name);
@@ -130,14 +131,18 @@ static jang_status write_config(const output_texts *t, const quant_module *modul
     if (status != JANG_OK) {
         return status;
     }
+    if (t->from->hub_names) {
+        status = hub_config(&config, t->from);
+        if (status != JANG_OK) {
+            json_decref(config);
+            return status;
+        }
+    }
     json_object_del(config, "_name_or_path");
     int failed =
         json_object_set_new(config, "tie_word_embeddings", json_boolean(t->from->model.tied));
     failed |= add_old_rope_keys(config);
     failed |= add_old_names(config);
-    if (t->from->hub_names) {
-        json_object_del(config, "jang_norms_pre_shifted");
-    }
     failed |= layouts_note(config, t->from->norms_shifted, t->from->folded);
     if (t->profile->kind == PROFILE_FLOAT) {
         const char *key = json_has(config, "dtype") ? "dtype" : "torch_dtype";

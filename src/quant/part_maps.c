@@ -1,26 +1,9 @@
 /* part_maps.c - making parts of other parts: stacking experts, splitting and turning matrices. */
-#include "quant/part_maps.h"
+#include "quant/part_maps_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct part_map {
-    const model_part **sources; /* [n_sources] */
-    int64_t n_sources;
-    int64_t n_matrix, matrix_rows; /* of a source: so many matrices of so many rows */
-    int64_t first, step, n;        /* rows, or columns, of a matrix that are taken */
-    bool columns;
-    int64_t from_row, n_row; /* where columns are taken: of these rows */
-    bool vector;             /* a source's row is one matrix's bias, of which elements are taken */
-};
-
-struct part_maps {
-    model_part *parts; /* of the checkpoint, all */
-    part_map *maps;    /* [n] */
-    size_t n;
-    part_maps *next; /* made before, of whose parts these are */
-};
 
 void part_maps_free(part_maps *maps, ctx_t *ctx) {
     while (maps) {
@@ -35,127 +18,8 @@ void part_maps_free(part_maps *maps, ctx_t *ctx) {
     }
 }
 
-int64_t part_map_sources(const model_part *part) {
-    return part->map->first == 0 ? part->map->n_sources : 0;
-}
-
-/* ---- Reading ----------------------------------------------------------------------------------
- */
-
-/* A row of the output and where it comes from. */
-typedef struct map_place {
-    const model_part *source;
-    int64_t matrix; /* first row of its matrix in the source */
-    int64_t row;    /* number of the row among those taken of the matrix */
-} map_place;
-
-static map_place place_of(const part_map *m, int64_t row) {
-    int64_t matrix = row / m->n;
-    return (map_place){.source = m->sources[matrix / m->n_matrix],
-                       .matrix = matrix % m->n_matrix * m->matrix_rows,
-                       .row = row % m->n};
-}
-
-/* Rows [p.row, p.row + n) of a matrix, which lie together or apart. */
-static jang_status take_rows(float *out, const checkpoint *c, const part_map *m, map_place p,
-                             int64_t n) {
-    int64_t at = p.matrix + m->first + m->step * p.row, columns = p.source->columns;
-    if (m->step == 1) {
-        return part_rows_f32(out, c, p.source, at, n);
-    }
-    jang_status status = JANG_OK;
-    for (int64_t i = 0; i < n && status == JANG_OK; i++) {
-        status = part_rows_f32(out + i * columns, c, p.source, at + i * m->step, 1);
-    }
-    return status;
-}
-
-#define RUN_ELEMENTS 512
-
-/* n numbers of one row of a source, `step` apart, put `stride` apart. */
-static jang_status take_run(float *out, int64_t stride, const checkpoint *c,
-                            const model_part *source, int64_t row, int64_t first, int64_t step,
-                            int64_t n) {
-    float run[RUN_ELEMENTS];
-    int64_t most = (RUN_ELEMENTS - 1) / step + 1;
-    for (int64_t i = 0; i < n; i += most) {
-        int64_t k = n - i < most ? n - i : most;
-        jang_status status =
-            part_run_f32(run, c, source, row, first + i * step, (k - 1) * step + 1);
-        if (status != JANG_OK) {
-            return status;
-        }
-        for (int64_t j = 0; j < k; j++) {
-            out[(i + j) * stride] = run[j * step];
-        }
-    }
-    return JANG_OK;
-}
-
-static jang_status take_columns(float *out, const checkpoint *c, const part_map *m, map_place p,
-                                int64_t n) {
-    jang_status status = JANG_OK;
-    for (int64_t i = 0; i < m->n_row && status == JANG_OK; i++) {
-        status = take_run(out + i, m->n_row, c, p.source, p.matrix + m->from_row + i,
-                          m->first + m->step * p.row, m->step, n);
-    }
-    return status;
-}
-
-jang_status part_map_rows(float *out, const checkpoint *c, const model_part *part, int64_t first,
-                          int64_t n) {
-    const part_map *m = part->map;
-    jang_status status = JANG_OK;
-    for (int64_t i = 0; i < n && status == JANG_OK && m->vector; i++) {
-        status = take_run(out + i * part->columns, 1, c, m->sources[0], first + i, m->first,
-                          m->step, part->columns);
-    }
-    for (int64_t i = 0, k; i < n && status == JANG_OK && !m->vector; i += k) {
-        map_place p = place_of(m, first + i);
-        k = m->n - p.row < n - i ? m->n - p.row : n - i;
-        status = m->columns ? take_columns(out + i * part->columns, c, m, p, k)
-                            : take_rows(out + i * part->columns, c, m, p, k);
-    }
-    return status;
-}
-
-const model_part *part_map_source(const model_part *part, int64_t row, int64_t *at) {
-    const part_map *m = part->map;
-    if (m->columns || m->vector) {
-        return NULL;
-    }
-    map_place p = place_of(m, row);
-    int64_t there = p.matrix + m->first + m->step * p.row;
-    if (p.source->map) {
-        return part_map_source(p.source, there, at);
-    }
-    *at = there;
-    return p.source;
-}
-
-void part_map_drop(const checkpoint *c, const model_part *part, int64_t first, int64_t n) {
-    const part_map *m = part->map;
-    if (m->columns || m->vector) {
-        return; /* other rows of the output read the same pages */
-    }
-    for (int64_t i = 0, k; i < n; i += k) {
-        map_place p = place_of(m, first + i);
-        k = m->n - p.row < n - i ? m->n - p.row : n - i;
-        part_drop_rows(c, p.source, p.matrix + m->first + m->step * p.row, (k - 1) * m->step + 1);
-    }
-}
-
 /* ---- Making one -------------------------------------------------------------------------------
  */
-
-typedef struct mapper {
-    part_list *list;
-    part_list source; /* the parts as they were, to look names up in */
-    const map_sizes *sizes;
-    bool *used; /* [source.n_parts] */
-    model_part *out;
-    size_t n_out, capacity;
-} mapper;
 
 static jang_status fail_shape(const mapper *m, const model_part *source, const char *output) {
     return ctx_fail(m->list->ctx, JANG_ERR_FORMAT,
@@ -192,13 +56,12 @@ static bool choose_heads(part_map *map, const mapper *m, map_take take, const mo
     return true;
 }
 
-static bool is_bias(const map_rule *rule) {
+bool map_is_bias(const map_rule *rule) {
     size_t n = strlen(rule->output);
     return n >= 5 && strcmp(rule->output + n - 5, ".bias") == 0;
 }
 
-/* Packed forms have their groups along what is summed over, and so lie as the output does. */
-static bool in_groups(const model_part *source) {
+bool map_in_groups(const model_part *source) {
     return source->packing != PACKING_NONE && source->packing != PACKING_FP8;
 }
 
@@ -214,7 +77,7 @@ static bool describe(part_map *map, model_part *part, const mapper *m, const map
         part->shape[2] = map->columns ? map->n_row : source->columns;
         return fits;
     }
-    if (is_bias(rule)) { /* [experts, n] */
+    if (map_is_bias(rule)) { /* [experts, n] */
         map->vector = true;
         map->n_matrix = source->rows;
         part->n_dim = 2;
@@ -229,7 +92,7 @@ static bool describe(part_map *map, model_part *part, const mapper *m, const map
     bool stacked = strchr(rule->source, '*'), flat = !stacked && source->n_dim == 2;
     map->n_matrix = source->n_dim == 2 ? 1 : source->shape[0];
     map->matrix_rows = source->shape[source->n_dim - 2];
-    map->columns = rule->columns && !in_groups(source);
+    map->columns = rule->columns && !map_in_groups(source);
     map->n_row = map->matrix_rows;
     bool fits = choose_rows(map, rule->take, map->columns ? source->columns : map->matrix_rows);
     const int64_t shape[3] = {map->n_matrix * map->n_sources, map->n,
@@ -271,15 +134,13 @@ static jang_status add_part(mapper *m, const map_rule *rule, char *name, const m
 /* ---- Finding sources --------------------------------------------------------------------------
  */
 
-/* What follows "layers.N." in a name. */
-static const char *after_layer(const char *name) {
+const char *map_after_layer(const char *name) {
     int layer;
     const char *below = role_below_layer(name, &layer);
     return below && *below ? below : NULL;
 }
 
-/* Whether a name below the layer is a rule's source; a '*' is "0", the first expert. */
-static bool is_source(const map_rule *rule, const char *local) {
+bool map_is_source(const map_rule *rule, const char *local) {
     const char *star = strchr(rule->source, '*');
     if (!star) {
         return strcmp(rule->source, local) == 0;
@@ -292,7 +153,7 @@ static bool is_source(const map_rule *rule, const char *local) {
 /* The part of expert i whose first expert's part has this name; NULL: there is none. */
 static const model_part *expert_part(const mapper *m, const map_rule *rule, const char *first,
                                      int64_t i) {
-    const char *local = after_layer(first), *star = strchr(rule->source, '*');
+    const char *local = map_after_layer(first), *star = strchr(rule->source, '*');
     int n = (int)(local - first + (star - rule->source));
     char name[512];
     int length = snprintf(name, sizeof name, "%.*s%lld%s", n, first, (long long)i, star + 1);
@@ -344,7 +205,7 @@ static jang_status apply_rule(mapper *m, const map_rule *rule, const model_part 
     if (status != JANG_OK) {
         return status;
     }
-    size_t before = (size_t)(after_layer(first->name) - first->name);
+    size_t before = (size_t)(map_after_layer(first->name) - first->name);
     char *name = ctx_alloc(m->list->ctx, before + strlen(rule->output) + 1);
     if (!name) {
         ctx_free(m->list->ctx, sources);
@@ -361,10 +222,10 @@ static jang_status for_each(mapper *m, const map_rule *const *tables, size_t *n_
     jang_status status = JANG_OK;
     for (size_t i = 0; i < m->source.n_parts; i++) {
         const model_part *part = &m->source.parts[i];
-        const char *local = after_layer(part->name);
+        const char *local = map_after_layer(part->name);
         for (const map_rule *const *table = tables; local && *table; table++) {
             for (const map_rule *rule = *table; rule->source && status == JANG_OK; rule++) {
-                if (is_source(rule, local)) {
+                if (map_is_source(rule, local)) {
                     status = n_matches ? JANG_OK : apply_rule(m, rule, part);
                     *(n_matches ? n_matches : &(size_t){0}) += 1;
                 }
@@ -378,8 +239,7 @@ static int compare_parts(const void *a, const void *b) {
     return part_compare_names(((const model_part *)a)->name, ((const model_part *)b)->name);
 }
 
-/* Makes room for n more parts and their names. */
-static jang_status make_room(mapper *m, size_t n) {
+jang_status mapper_make_room(mapper *m, size_t n) {
     part_list *list = m->list;
     size_t total = list->n_parts + n;
     char **names = ctx_realloc(list->ctx, list->names, (list->n_names + n + 1) * sizeof *names);
@@ -387,21 +247,27 @@ static jang_status make_room(mapper *m, size_t n) {
         return ctx_fail_memory(list->ctx, total * sizeof *names);
     }
     list->names = names;
-    list->maps = ctx_zero(list->ctx, 1, sizeof *list->maps);
+    part_maps *maps = ctx_zero(list->ctx, 1, sizeof *maps);
     m->out = ctx_zero(list->ctx, total + 1, sizeof *m->out);
     m->used = ctx_zero(list->ctx, list->n_parts + 1, sizeof *m->used);
-    if (list->maps) {
-        list->maps->maps = ctx_zero(list->ctx, n, sizeof *list->maps->maps);
+    if (maps) {
+        maps->maps = ctx_zero(list->ctx, n, sizeof *maps->maps);
+        maps->next = list->maps;
+        list->maps = maps;
     }
-    if (!list->maps || !list->maps->maps || !m->out || !m->used) {
+    if (!maps || !maps->maps || !m->out || !m->used) {
         return ctx_fail_memory(list->ctx, total * sizeof *m->out);
     }
     return JANG_OK;
 }
 
-/* The parts that were made become the list's, the old ones the map's; or status is passed on. */
-static jang_status put_parts(mapper *m, jang_status status) {
+jang_status mapper_finish(mapper *m, jang_status status) {
     part_list *list = m->list;
+    for (size_t i = 0; i < m->source.n_parts && status == JANG_OK; i++) {
+        if (!m->used[i]) {
+            m->out[m->n_out++] = m->source.parts[i];
+        }
+    }
     ctx_free(list->ctx, m->used);
     if (status != JANG_OK) {
         ctx_free(list->ctx, m->out);
@@ -421,107 +287,9 @@ jang_status part_list_map(part_list *list, const map_rule *const *tables, const 
     if (status != JANG_OK || n == 0) {
         return status;
     }
-    status = make_room(&m, n);
+    status = mapper_make_room(&m, n);
     if (status == JANG_OK) {
         status = for_each(&m, tables, NULL);
     }
-    for (size_t i = 0; i < m.source.n_parts && status == JANG_OK; i++) {
-        if (!m.used[i]) {
-            m.out[m.n_out++] = m.source.parts[i];
-        }
-    }
-    return put_parts(&m, status);
-}
-
-/* ---- The other way round ----------------------------------------------------------------------
- */
-
-/* The rule that stacks matrices into a part of this name below the layer; NULL: none does. */
-static const map_rule *stacking_rule(const map_rule *const *tables, const model_part *part,
-                                     map_filter filter, const void *arg) {
-    const char *local = after_layer(part->name);
-    for (; local && part->used && part->n_dim == 3 && *tables; tables++) {
-        for (const map_rule *rule = *tables; rule->source; rule++) {
-            if (strchr(rule->source, '*') && strcmp(rule->output, local) == 0 &&
-                filter(rule, arg)) {
-                return rule;
-            }
-        }
-    }
-    return NULL;
-}
-
-/* "LAYER mlp.experts.3.up_proj.weight" of the stacked part's name and the rule's source. */
-static char *expert_name(ctx_t *ctx, const map_rule *rule, const char *stacked, int64_t i) {
-    const char *star = strchr(rule->source, '*');
-    size_t before = (size_t)(after_layer(stacked) - stacked), n = before + strlen(rule->source);
-    char *name = ctx_alloc(ctx, n + 24);
-    if (name) {
-        snprintf(name, n + 24, "%.*s%.*s%lld%s", (int)before, stacked, (int)(star - rule->source),
-                 rule->source, (long long)i, star + 1);
-    }
-    return name;
-}
-
-/* Adds matrix i of a stacked part as a part of its own. */
-static jang_status add_matrix(mapper *m, const map_rule *rule, const model_part *stacked,
-                              int64_t i) {
-    part_map *map = &m->list->maps->maps[m->list->maps->n++];
-    const model_part **sources = ctx_array(m->list->ctx, 1, sizeof *sources);
-    *map = (part_map){.sources = sources,
-                      .n_sources = 1,
-                      .n_matrix = 1,
-                      .matrix_rows = stacked->shape[1],
-                      .first = i * stacked->shape[1],
-                      .step = 1,
-                      .n = stacked->shape[1]};
-    char *name = expert_name(m->list->ctx, rule, stacked->name, i);
-    if (!sources || !name) {
-        ctx_free(m->list->ctx, name);
-        return ctx_fail_memory(m->list->ctx, sizeof *sources);
-    }
-    sources[0] = stacked;
-    m->list->names[m->list->n_names++] = name;
-    model_part part = *stacked;
-    part.name = name;
-    part.map = map;
-    part.role = role_of(name);
-    part.n_dim = 2;
-    part.shape[0] = stacked->shape[1];
-    part.shape[1] = stacked->shape[2];
-    part_set_sizes(&part);
-    part.n_bytes = stacked->n_bytes / (size_t)stacked->shape[0];
-    m->out[m->n_out++] = part;
-    return JANG_OK;
-}
-
-jang_status part_list_unstack(part_list *list, const map_rule *const *tables, map_filter filter,
-                              const void *arg) {
-    mapper m = {.list = list, .source = *list};
-    size_t n = 0;
-    for (size_t i = 0; i < list->n_parts; i++) {
-        const model_part *part = &list->parts[i];
-        n += stacking_rule(tables, part, filter, arg) ? (size_t)part->shape[0] : 0;
-    }
-    if (n == 0) {
-        return JANG_OK;
-    }
-    part_maps *before = list->maps;
-    jang_status status = make_room(&m, n);
-    if (list->maps) {
-        list->maps->next = before;
-    } else {
-        list->maps = before;
-    }
-    for (size_t i = 0; i < m.source.n_parts && status == JANG_OK; i++) {
-        const model_part *part = &m.source.parts[i];
-        const map_rule *rule = stacking_rule(tables, part, filter, arg);
-        if (!rule) {
-            m.out[m.n_out++] = *part;
-        }
-        for (int64_t k = 0; rule && k < part->shape[0] && status == JANG_OK; k++) {
-            status = add_matrix(&m, rule, part, k);
-        }
-    }
-    return put_parts(&m, status);
+    return mapper_finish(&m, status);
 }

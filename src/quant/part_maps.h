@@ -2,7 +2,8 @@
  * fused matrices split, turned where a checkpoint holds columns.
  *
  * A map looks at its sources as matrices [rows, columns], so many a source, one after the other. It
- * takes some rows of each, or some columns, which become rows. Nothing is copied: rows are read
+ * takes some rows of each, or some columns, which become rows. The same rules read backwards give
+ * the sources of what they make (part_list_unmap). Nothing is copied: rows are read
  * from the sources as they are asked for, so a conversion's memory stays bounded. */
 #ifndef JANG_QUANT_PART_MAPS_H
 #define JANG_QUANT_PART_MAPS_H
@@ -43,11 +44,13 @@ typedef struct part_maps part_maps;
 JANG_MUST_CHECK jang_status part_list_map(part_list *list, const map_rule *const *tables,
                                           const map_sizes *sizes);
 
-/* The way back: replaces the used parts that rules with a '*' would have stacked by their matrices,
- * under the names of the rules' sources. Only rules that the filter lets through count. */
-typedef bool (*map_filter)(const map_rule *rule, const void *arg);
-JANG_MUST_CHECK jang_status part_list_unstack(part_list *list, const map_rule *const *tables,
-                                              map_filter filter, const void *arg);
+/* The way back: replaces the used parts that rules would have made by those that they are made of,
+ * under the names of the rules' sources: matrices one by one, halves put together, turned. A source
+ * that the parts were made of is taken again as it was. Only rules that the filter lets through
+ * count; where one of several outputs of a source is missing, the others stay. */
+typedef bool (*map_filter)(const map_rule *table, const map_rule *rule, const void *arg);
+JANG_MUST_CHECK jang_status part_list_unmap(part_list *list, const map_rule *const *tables,
+                                            map_filter filter, const void *arg);
 
 void part_maps_free(part_maps *maps, ctx_t *ctx);
 
@@ -55,9 +58,14 @@ void part_maps_free(part_maps *maps, ctx_t *ctx);
  * parts that are made of the same ones. */
 int64_t part_map_sources(const model_part *part);
 
-/* part_rows_f32 and part_drop_rows of a part that has a map. */
+/* part_rows_f32, part_run_f32 (of one that is no join) and part_drop_rows of a part that has a map.
+ */
 JANG_MUST_CHECK jang_status part_map_rows(float *out, const checkpoint *c, const model_part *part,
                                           int64_t first, int64_t n);
+JANG_MUST_CHECK jang_status part_map_run(float *out, const checkpoint *c, const model_part *part,
+                                         int64_t row, int64_t column, int64_t n);
+/* How many rows should be read at once, since they lie in the same places of the sources. */
+int64_t part_map_together(const model_part *part);
 /* The stored part that a row is taken from, and its row there; NULL: it is made of columns. */
 const model_part *part_map_source(const model_part *part, int64_t row, int64_t *at);
 void part_map_drop(const checkpoint *c, const model_part *part, int64_t first, int64_t n);

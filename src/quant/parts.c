@@ -467,13 +467,52 @@ jang_status part_rows_f32(float *out, const checkpoint *c, const model_part *par
     return status;
 }
 
+#define RUN_GROUP 128 /* the largest group of MLX's form */
+
+/* Columns of a row that is packed in groups: those of each group that are asked for. */
+static void grouped_run(float *out, const model_part *part, int64_t row, int64_t column,
+                        int64_t n) {
+    float numbers[RUN_GROUP];
+    int64_t group = part->packing == PACKING_MXFP4 ? MXFP4_GROUP : part->group;
+    int64_t n_groups = part->columns / group;
+    for (int64_t i = 0, k; i < n; i += k) {
+        int64_t g = (column + i) / group, at = (column + i) % group;
+        size_t number = (size_t)(row * n_groups + g);
+        k = group - at < n - i ? group - at : n - i;
+        if (part->packing == PACKING_MXFP4) {
+            scaled_mxfp4_f32(numbers, part->weight->data + number * MXFP4_BYTES,
+                             part->scales->data + number, 1);
+        } else {
+            size_t scale_bytes = (size_t)dtype_table[part->scales->type].block_bytes;
+            affine_row_f32(numbers, part->weight->data + number * (size_t)(group * part->bits / 8),
+                           part->scales->data + number * scale_bytes,
+                           part->biases->data + number * scale_bytes, part->scales->type, group,
+                           part->bits, (int)group);
+        }
+        memcpy(out + i, numbers + at, (size_t)k * sizeof *out);
+    }
+}
+
 jang_status part_run_f32(float *out, const checkpoint *c, const model_part *part, int64_t row,
                          int64_t column, int64_t n) {
-    if (part->packing == PACKING_FP8) {
+    if (part->map) {
+        return part_map_run(out, c, part, row, column, n);
+    }
+    switch (part->packing) {
+    case PACKING_FP8:
         fp8_run(out, part, row, column, n);
         return JANG_OK;
+    case PACKING_AFFINE:
+    case PACKING_MXFP4:
+        grouped_run(out, part, row, column, n);
+        return JANG_OK;
+    case PACKING_GPTQ:
+    case PACKING_AWQ:
+        assert(!"columns of packed integers"); /* maps and joins refuse them */
+        return JANG_ERR_UNSUPPORTED;
+    case PACKING_NONE:
+        break;
     }
-    assert(part->packing == PACKING_NONE);
     return checkpoint_elements_f32(out, c, part->weight, row * part->columns + column, n);
 }
 

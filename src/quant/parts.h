@@ -68,7 +68,7 @@ const model_part *part_find(const part_list *list, const char *name);
 JANG_MUST_CHECK jang_status part_rows_f32(float *out, const checkpoint *c, const model_part *part,
                                           int64_t first, int64_t n);
 
-/* Reads columns [column, column + n) of one row of a part in a plain floating type or FP8. */
+/* Reads columns [column, column + n) of one row of a part that is not AWQ's or GPTQ's. */
 JANG_MUST_CHECK jang_status part_run_f32(float *out, const checkpoint *c, const model_part *part,
                                          int64_t row, int64_t column, int64_t n);
 

@@ -11,6 +11,7 @@
 #include "format/affine.h"
 #include "format/safetensors.h"
 #include "quant/kept_codes.h"
+#include "quant/part_maps.h"
 #include "quant/scaling.h"
 
 #include <stdatomic.h>
@@ -307,8 +308,10 @@ static void choose_sizes(pipeline *p) {
     p->step_weights = STEP_WEIGHTS;
     p->task_weights = TASK_WEIGHTS;
     for (size_t i = 0; i < p->plan->n_items; i++) {
-        int64_t columns = p->plan->items[i].part->columns;
-        p->step_weights = columns > p->step_weights ? columns : p->step_weights;
+        const model_part *part = p->plan->items[i].part;
+        int64_t columns = part->columns;
+        int64_t step = columns * (part->map ? part_map_together(part) : 1);
+        p->step_weights = step > p->step_weights ? step : p->step_weights;
         p->task_weights = columns > p->task_weights ? columns : p->task_weights;
     }
 }

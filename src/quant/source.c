@@ -61,20 +61,18 @@ static jang_status read_names(model_source *s) {
         return ctx_prefix(s->ctx, status, "%s", s->path);
     }
     status = names_survey(&s->parts, &s->model, s->checkpoint); /* it names the source itself */
-    if (status == JANG_OK) {
+    if (status != JANG_OK) {
+        return status;
+    }
+    if (s->hub_names) {
+        layouts_undo(&s->parts, &s->model, &s->mlx_convs);
+        status = names_to_hub(&s->parts, &s->model);
+    } else {
         status = folds_apply(&s->parts, &s->model, s->config, &s->folded);
+        layouts_apply(&s->parts, &s->model, &s->norms_shifted);
     }
-    if (status == JANG_OK) {
-        if (s->hub_names) {
-            layouts_undo(&s->parts, &s->model);
-            status = names_to_hub(&s->parts, &s->model);
-        } else {
-            layouts_apply(&s->parts, &s->model, &s->norms_shifted);
-        }
-        status = status == JANG_OK ? choose_parts(s) : status;
-        return status == JANG_OK ? status : ctx_prefix(s->ctx, status, "%s", s->path);
-    }
-    return status;
+    status = status == JANG_OK ? choose_parts(s) : status;
+    return status == JANG_OK ? status : ctx_prefix(s->ctx, status, "%s", s->path);
 }
 
 jang_status model_source_open(model_source *out, ctx_t *ctx, const char *path, unsigned flags) {

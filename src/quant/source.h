@@ -16,11 +16,11 @@ typedef struct model_source {
     name_model model;
     bool norms_shifted; /* layouts.h */
     bool folded;        /* folds.h */
-    bool hub_names;     /* experts one by one, as on the hub */
+    bool hub_names;     /* names and layouts are the hub's again */
+    bool mlx_convs;     /* convolutions were found as mlx-lm has them */
 } model_source;
 
-/* Besides the flags of checkpoint_open: experts get the hub's names, where it has one tensor each.
- */
+/* Besides the flags of checkpoint_open: parts get the hub's names and layouts (names_to_hub). */
 #define SOURCE_HUB_NAMES 0x100u
 
 /* Opens a model and finds out what of it is written; flags are checkpoint_open's and ours. Errors:

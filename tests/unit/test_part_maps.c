@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "quant/part_maps.h"
 #include "support.h"
+#include "torture.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -39,23 +40,24 @@ static void put_tensor(buf *data, json_t *header, const tensor_spec *t) {
 /* Writes a model of these tensors and lists its parts. */
 static void open_parts(part_list *parts, checkpoint **c, ctx_t *ctx, const char *dir,
                        const char *config, const tensor_spec *specs, size_t n) {
-    buf data, file;
+    buf data, text, file;
     buf_init(&data, ctx, BUF_NO_LIMIT);
+    buf_init(&text, ctx, BUF_NO_LIMIT);
     buf_init(&file, ctx, BUF_NO_LIMIT);
     json_t *header = json_object();
     for (size_t i = 0; i < n; i++) {
         put_tensor(&data, header, &specs[i]);
     }
-    char *text = json_dumps(header, 0);
-    uint64_t length = strlen(text);
+    json_write(&text, header, 0);
+    uint64_t length = text.size;
     buf_put(&file, &length, 8);
-    buf_puts(&file, text);
+    buf_put(&file, text.data, text.size);
     buf_put(&file, data.data, data.size);
     assert_ok(ctx, file_write(ctx, test_path(dir, "model.safetensors"), file.data, file.size));
     assert_ok(ctx, file_write(ctx, test_path(dir, "config.json"), config, strlen(config)));
-    free(text);
     json_decref(header);
     buf_free(&data);
+    buf_free(&text);
     buf_free(&file);
     assert_ok(ctx, checkpoint_open(c, ctx, dir, 0));
     assert_ok(ctx, part_list_make(parts, ctx, *c));
@@ -149,6 +151,168 @@ static void test_part_maps_take_what_rules_say(void **state) {
     for (size_t i = 0; i < sizeof made / sizeof made[0]; i++) {
         check_rows(ctx, c, &parts, made[i].name, made[i].n_dim, made[i].shape, made[i].want);
     }
+    part_list_free(&parts);
+    checkpoint_close(c);
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
+/* ---- The way back ---- */
+
+static bool any_rule(const map_rule *table, const map_rule *rule, const void *arg) {
+    (void)table;
+    return !arg || strcmp(rule->source, arg) != 0;
+}
+
+static void use_all(part_list *parts) {
+    for (size_t i = 0; i < parts->n_parts; i++) {
+        parts->parts[i].used = true;
+    }
+}
+
+/* Parts that are stored as rules would have made them. */
+static void test_part_maps_put_sources_together(void **state) {
+    (void)state;
+    static const tensor_spec specs[] = {
+        {L "mlp.stack.weight", "F32", 3, {2, 1, 3}, NULL, 0},
+        {L "first.weight", "F32", 3, {2, 2, 2}, NULL, 0},
+        {L "second.weight", "F32", 3, {2, 2, 2}, NULL, 100},
+        {L "even.weight", "F32", 3, {2, 2, 3}, NULL, 0},
+        {L "odd.weight", "F32", 3, {2, 2, 3}, NULL, 100},
+        {L "even.bias", "F32", 2, {2, 2}, NULL, 0},
+        {L "odd.bias", "F32", 2, {2, 2}, NULL, 100},
+        {L "half.weight", "F32", 2, {2, 2}, NULL, 4},
+        {L "keys.weight", "F32", 3, {2, 2, 1}, NULL, 0},
+        {L "values.weight", "F32", 3, {2, 2, 2}, NULL, 100},
+        {"model.norm.weight", "F32", 1, {4}, NULL, 0},
+    };
+    static const struct {
+        const char *name;
+        int n_dim;
+        int64_t shape[3];
+        float want[24];
+    } made[] = {
+        {L "mlp.experts.0.up.weight", 2, {1, 3}, {0, 1, 2}},
+        {L "mlp.experts.1.up.weight", 2, {1, 3}, {3, 4, 5}},
+        {L "fused", 3, {2, 4, 2}, {0, 1, 2, 3, 100, 101, 102, 103, 4, 5, 6, 7, 104, 105, 106, 107}},
+        {L "turned", 3, {2, 3, 4}, {0, 100, 3, 103, 1, 101, 4,  104, 2, 102, 5,  105,
+                                    6, 106, 9, 109, 7, 107, 10, 110, 8, 108, 11, 111}},
+        {L "turned_bias", 2, {2, 4}, {0, 100, 1, 101, 2, 102, 3, 103}},
+        {L "half.weight", 2, {2, 2}, {4, 5, 6, 7}}, /* of the other half nothing is known */
+        {L "kv.weight", 2, {6, 2}, {0, 1, 100, 101, 102, 103, 2, 3, 104, 105, 106, 107}},
+        {"model.norm.weight", 1, {4}, {0, 1, 2, 3}},
+    };
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir();
+    part_list parts;
+    checkpoint *c;
+    open_parts(&parts, &c, ctx, dir, "{}", specs, sizeof specs / sizeof specs[0]);
+    assert_ok(ctx, part_list_unmap(&parts, tables, any_rule, NULL));
+    assert_int_equal(parts.n_parts, sizeof specs / sizeof specs[0]); /* no model uses them */
+    use_all(&parts);
+    assert_ok(ctx, part_list_unmap(&parts, tables, any_rule, NULL));
+    assert_int_equal(parts.n_parts, sizeof made / sizeof made[0]);
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++) {
+        check_rows(ctx, c, &parts, made[i].name, made[i].n_dim, made[i].shape, made[i].want);
+    }
+    part_list_free(&parts);
+    checkpoint_close(c);
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
+/* What was mapped and is asked for again is the tensor itself; what a filter holds back stays. */
+static void test_part_maps_give_sources_back(void **state) {
+    (void)state;
+    static const tensor_spec specs[] = {
+        {L "fused", "F32", 3, {2, 4, 2}, NULL, 0},
+        {L "kv.weight", "F32", 2, {6, 2}, NULL, 0},
+        {L "mlp.experts.0.up.weight", "F32", 2, {2, 3}, NULL, 0},
+        {L "mlp.experts.1.up.weight", "F32", 2, {2, 3}, NULL, 6},
+        {L "turned", "F32", 3, {2, 3, 4}, NULL, 0},
+    };
+    size_t n = sizeof specs / sizeof specs[0];
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir();
+    part_list parts;
+    checkpoint *c;
+    open_parts(&parts, &c, ctx, dir, "{}", specs, n);
+    assert_ok(ctx, part_list_map(&parts, tables, &sizes));
+    use_all(&parts);
+    assert_ok(ctx, part_list_unmap(&parts, tables, any_rule, "fused"));
+    assert_int_equal(parts.n_parts, n + 1);
+    for (size_t i = 1; i < n; i++) {
+        const model_part *part = part_find(&parts, specs[i].name);
+        assert_non_null(part);
+        assert_null(part->map);
+        assert_string_equal(part->weight->name, specs[i].name);
+        assert_memory_equal(part->shape, specs[i].shape, sizeof(int64_t) * 2);
+    }
+    assert_non_null(part_find(&parts, L "first.weight"));
+    assert_non_null(part_find(&parts, L "second.weight"));
+    part_list_free(&parts);
+    checkpoint_close(c);
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
+static jang_status there_and_back(ctx_t *ctx, const void *dir) {
+    part_list parts = {0};
+    checkpoint *c = NULL;
+    jang_status status = checkpoint_open(&c, ctx, dir, 0);
+    if (status == JANG_OK) {
+        status = part_list_make(&parts, ctx, c);
+    }
+    if (status == JANG_OK) {
+        status = part_list_map(&parts, tables, &sizes);
+    }
+    use_all(&parts);
+    if (status == JANG_OK) {
+        status = part_list_unmap(&parts, tables, any_rule, NULL);
+    }
+    part_list_free(&parts);
+    checkpoint_close(c);
+    return status;
+}
+
+static void test_part_maps_survive_lack_of_memory(void **state) {
+    (void)state;
+    static const tensor_spec specs[] = {
+        {L "even.weight", "F32", 3, {2, 2, 3}, NULL, 0},
+        {L "odd.weight", "F32", 3, {2, 2, 3}, NULL, 100},
+        {L "kv.weight", "F32", 2, {6, 2}, NULL, 0},
+        {L "mlp.experts.0.up.weight", "F32", 2, {2, 3}, NULL, 0},
+    };
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir();
+    part_list parts;
+    checkpoint *c;
+    open_parts(&parts, &c, ctx, dir, "{}", specs, sizeof specs / sizeof specs[0]);
+    part_list_free(&parts);
+    checkpoint_close(c);
+    jang_context_free(ctx);
+    torture("maps", TORTURE_ONE, there_and_back, dir);
+    test_remove_tree(dir);
+    free(dir);
+}
+
+static void test_part_maps_refuse_pieces_that_do_not_fit(void **state) {
+    (void)state;
+    static const tensor_spec specs[] = {
+        {L "first.weight", "F32", 3, {2, 2, 2}, NULL, 0},
+        {L "second.weight", "F32", 3, {2, 3, 2}, NULL, 0},
+    };
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir();
+    part_list parts;
+    checkpoint *c;
+    open_parts(&parts, &c, ctx, dir, "{}", specs, 2);
+    use_all(&parts);
+    assert_fails(ctx, part_list_unmap(&parts, tables, any_rule, NULL), JANG_ERR_UNSUPPORTED,
+                 L "first.weight cannot become fused: shapes do not fit");
     part_list_free(&parts);
     checkpoint_close(c);
     test_remove_tree(dir);
@@ -257,9 +421,14 @@ static void test_parts_read_mxfp4(void **state) {
 }
 
 int main(void) {
+    torture_json();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_part_maps_take_what_rules_say),
         cmocka_unit_test(test_part_maps_refuse_what_does_not_fit),
+        cmocka_unit_test(test_part_maps_put_sources_together),
+        cmocka_unit_test(test_part_maps_give_sources_back),
+        cmocka_unit_test(test_part_maps_survive_lack_of_memory),
+        cmocka_unit_test(test_part_maps_refuse_pieces_that_do_not_fit),
         cmocka_unit_test(test_parts_read_fp8_blocks),
         cmocka_unit_test(test_parts_read_mxfp4),
     };
