@@ -1,11 +1,10 @@
 /* gguf_writer.c - writing a GGUF file. The layout is told in gguf.c. */
 #include "format/gguf_writer.h"
 
+#include "format/data_file.h"
 #include "format/gguf_impl.h"
 
 #include <assert.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 
 #define ALIGN 32u /* general.alignment, where a file says nothing else */
@@ -16,16 +15,13 @@ typedef struct entry {
 
 struct gguf_writer {
     ctx_t *ctx;
-    char *path;
+    data_file file;
     const char *prefix;
-    file_out *file;
     buf values, tensors; /* as in the file */
     uint64_t n_values;
     entry *entries;
     int n_entries, capacity;
-    uint64_t data_at; /* of the data in the file; 0 before gguf_writer_begin */
-    uint64_t n_data, n_wanted;
-    _Atomic uint64_t n_written;
+    uint64_t n_data;
 };
 
 /* ---- Life ---- */
@@ -34,23 +30,18 @@ static void writer_free(gguf_writer *w) {
     buf_free(&w->values);
     buf_free(&w->tensors);
     ctx_free(w->ctx, w->entries);
-    ctx_free(w->ctx, w->path);
     ctx_free(w->ctx, w);
 }
 
 jang_status gguf_writer_new(gguf_writer **out, ctx_t *ctx, const char *path) {
     gguf_writer *w = ctx_zero(ctx, 1, sizeof *w);
-    char *copy = ctx_strdup(ctx, path);
-    if (!w || !copy) {
-        ctx_free(ctx, w);
-        ctx_free(ctx, copy);
-        return ctx_fail_memory(ctx, sizeof *w + strlen(path));
+    if (!w) {
+        return ctx_fail_memory(ctx, sizeof *w);
     }
     w->ctx = ctx;
-    w->path = copy;
     buf_init(&w->values, ctx, BUF_NO_LIMIT);
     buf_init(&w->tensors, ctx, BUF_NO_LIMIT);
-    jang_status status = file_out_open(&w->file, ctx, path);
+    jang_status status = data_file_open(&w->file, ctx, path);
     if (status != JANG_OK) {
         writer_free(w);
         return status;
@@ -61,25 +52,13 @@ jang_status gguf_writer_new(gguf_writer **out, ctx_t *ctx, const char *path) {
 
 void gguf_writer_discard(gguf_writer *w) {
     if (w) {
-        file_out_discard(w->file);
+        data_file_discard(&w->file);
         writer_free(w);
     }
 }
 
 jang_status gguf_writer_finish(gguf_writer *w) {
-    ctx_t *ctx = w->ctx;
-    uint64_t n_written = atomic_load(&w->n_written);
-    if (!w->data_at || n_written != w->n_wanted) {
-        jang_status status =
-            ctx_fail(ctx, JANG_ERR_ARGUMENT, "%s: %llu of %llu bytes of tensors were written",
-                     w->path, (unsigned long long)n_written, (unsigned long long)w->n_wanted);
-        gguf_writer_discard(w);
-        return status;
-    }
-    jang_status status = file_out_close(w->file);
-    if (status != JANG_OK) {
-        remove(w->path);
-    }
+    jang_status status = data_file_finish(&w->file);
     writer_free(w);
     return status;
 }
@@ -193,13 +172,13 @@ static uint64_t aligned(uint64_t at) {
 
 jang_status gguf_writer_add(gguf_writer *w, const char *name, dtype type, int n_dim,
                             const int64_t *shape, int *index) {
-    assert(!w->data_at);
+    assert(!w->file.data_at);
     uint32_t number;
     size_t n_bytes;
     if (!gguf_type_number(&number, type) || !tensor_bytes(&n_bytes, type, n_dim, shape)) {
         return ctx_fail(w->ctx, JANG_ERR_ARGUMENT,
-                        "%s: tensor %s: type %s and its shape cannot be written", w->path, name,
-                        dtype_table[type].name);
+                        "%s: tensor %s: type %s and its shape cannot be written", w->file.path,
+                        name, dtype_table[type].name);
     }
     jang_status status = grow(w);
     if (status != JANG_OK) {
@@ -207,7 +186,7 @@ jang_status gguf_writer_add(gguf_writer *w, const char *name, dtype type, int n_
     }
     w->entries[w->n_entries] = (entry){aligned(w->n_data), n_bytes};
     w->n_data = aligned(w->n_data) + n_bytes;
-    w->n_wanted += n_bytes;
+    w->file.n_wanted += n_bytes;
     put_text(&w->tensors, name, strlen(name));
     put_u32(&w->tensors, (uint32_t)n_dim);
     for (int i = n_dim; i-- > 0;) {
@@ -233,12 +212,12 @@ jang_status gguf_writer_begin(gguf_writer *w) {
     status = status == JANG_OK ? buf_status(&w->values) : status;
     status = status == JANG_OK ? buf_status(&w->tensors) : status;
     for (size_t i = 0; i < 3 && status == JANG_OK; i++) {
-        status = file_out_write_at(w->file, at, parts[i]->data, parts[i]->size);
+        status = file_out_write_at(w->file.file, at, parts[i]->data, parts[i]->size);
         at += parts[i]->size;
     }
     if (status == JANG_OK) { /* the gaps between tensors are holes, which read as zeros */
-        status = file_out_write_at(w->file, at, zeros, (size_t)(aligned(at) - at));
-        w->data_at = aligned(at);
+        status = file_out_write_at(w->file.file, at, zeros, (size_t)(aligned(at) - at));
+        w->file.data_at = aligned(at);
     }
     buf_free(&head);
     return status;
@@ -247,7 +226,6 @@ jang_status gguf_writer_begin(gguf_writer *w) {
 jang_status gguf_writer_put(gguf_writer *w, int index, size_t at, const void *data,
                             size_t n_bytes) {
     const entry *e = &w->entries[index];
-    assert(w->data_at && at <= e->n_bytes && n_bytes <= e->n_bytes - at);
-    atomic_fetch_add(&w->n_written, n_bytes);
-    return file_out_write_at(w->file, w->data_at + e->begin + at, data, n_bytes);
+    assert(at <= e->n_bytes && n_bytes <= e->n_bytes - at);
+    return data_file_put(&w->file, e->begin + at, data, n_bytes);
 }

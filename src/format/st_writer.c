@@ -1,9 +1,8 @@
 /* st_writer.c - writing a safetensors file whose tensors arrive in any order. */
+#include "format/data_file.h"
 #include "format/safetensors.h"
 
 #include <assert.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,13 +20,9 @@ typedef struct entry {
 
 struct st_writer {
     ctx_t *ctx;
-    char *path;
-    file_out *file;
+    data_file file;
     entry *entries;
     int n_entries, capacity;
-    uint64_t data_at; /* of the data in the file; 0 before st_writer_begin */
-    uint64_t n_data;
-    _Atomic uint64_t n_written;
 };
 
 /* ---- Life ---- */
@@ -37,21 +32,16 @@ static void writer_free(st_writer *w) {
         ctx_free(w->ctx, w->entries[i].name);
     }
     ctx_free(w->ctx, w->entries);
-    ctx_free(w->ctx, w->path);
     ctx_free(w->ctx, w);
 }
 
 jang_status st_writer_new(st_writer **out, ctx_t *ctx, const char *path) {
     st_writer *w = ctx_zero(ctx, 1, sizeof *w);
-    char *copy = ctx_strdup(ctx, path);
-    if (!w || !copy) {
-        ctx_free(ctx, w);
-        ctx_free(ctx, copy);
-        return ctx_fail_memory(ctx, sizeof *w + strlen(path));
+    if (!w) {
+        return ctx_fail_memory(ctx, sizeof *w);
     }
     w->ctx = ctx;
-    w->path = copy;
-    jang_status status = file_out_open(&w->file, ctx, path);
+    jang_status status = data_file_open(&w->file, ctx, path);
     if (status != JANG_OK) {
         writer_free(w);
         return status;
@@ -62,25 +52,13 @@ jang_status st_writer_new(st_writer **out, ctx_t *ctx, const char *path) {
 
 void st_writer_discard(st_writer *w) {
     if (w) {
-        file_out_discard(w->file);
+        data_file_discard(&w->file);
         writer_free(w);
     }
 }
 
 jang_status st_writer_finish(st_writer *w) {
-    ctx_t *ctx = w->ctx;
-    uint64_t n_written = atomic_load(&w->n_written);
-    if (!w->data_at || n_written != w->n_data) {
-        jang_status status =
-            ctx_fail(ctx, JANG_ERR_ARGUMENT, "%s: %llu of %llu bytes of tensors were written",
-                     w->path, (unsigned long long)n_written, (unsigned long long)w->n_data);
-        st_writer_discard(w);
-        return status;
-    }
-    jang_status status = file_out_close(w->file);
-    if (status != JANG_OK) {
-        remove(w->path);
-    }
+    jang_status status = data_file_finish(&w->file);
     writer_free(w);
     return status;
 }
@@ -103,12 +81,12 @@ static jang_status grow(st_writer *w) {
 
 jang_status st_writer_add(st_writer *w, const char *name, dtype type, int n_dim,
                           const int64_t *shape, int *index) {
-    assert(!w->data_at);
+    assert(!w->file.data_at);
     entry e = {.type = type, .n_dim = n_dim, .index = w->n_entries};
     if (type >= DT_Q4_0 || !tensor_bytes(&e.n_bytes, type, n_dim, shape)) {
         return ctx_fail(w->ctx, JANG_ERR_ARGUMENT,
-                        "%s: tensor %s: type %s and its shape cannot be written", w->path, name,
-                        dtype_table[type].name);
+                        "%s: tensor %s: type %s and its shape cannot be written", w->file.path,
+                        name, dtype_table[type].name);
     }
     for (int i = 0; i < n_dim; i++) {
         e.shape[i] = shape[i];
@@ -180,7 +158,7 @@ static jang_status make_header(st_writer *w, buf *b, entry *const *order, const 
 }
 
 jang_status st_writer_begin(st_writer *w, const json_t *metadata) {
-    assert(!w->data_at);
+    assert(!w->file.data_at);
     buf b;
     buf_init(&b, w->ctx, BUF_NO_LIMIT);
     jang_status status;
@@ -194,15 +172,15 @@ jang_status st_writer_begin(st_writer *w, const json_t *metadata) {
     }
     qsort(order, (size_t)w->n_entries, sizeof *order, compare_layout);
     for (int i = 0; i < w->n_entries; i++) {
-        order[i]->begin = w->n_data;
-        w->n_data += order[i]->n_bytes;
+        order[i]->begin = w->file.n_wanted;
+        w->file.n_wanted += order[i]->n_bytes;
     }
     status = make_header(w, &b, order, metadata);
     if (status != JANG_OK) {
         goto done;
     }
-    status = file_out_write_at(w->file, 0, b.data, b.size);
-    w->data_at = b.size;
+    status = file_out_write_at(w->file.file, 0, b.data, b.size);
+    w->file.data_at = b.size;
 done:
     ctx_free(w->ctx, order);
     buf_free(&b);
@@ -210,12 +188,8 @@ done:
 }
 
 jang_status st_writer_put(st_writer *w, int index, size_t at, const void *data, size_t n_bytes) {
-    assert(w->data_at && index >= 0 && index < w->n_entries);
+    assert(index >= 0 && index < w->n_entries);
     const entry *e = &w->entries[index];
     assert(at <= e->n_bytes && n_bytes <= e->n_bytes - at);
-    jang_status status = file_out_write_at(w->file, w->data_at + e->begin + at, data, n_bytes);
-    if (status == JANG_OK) {
-        atomic_fetch_add(&w->n_written, n_bytes);
-    }
-    return status;
+    return data_file_put(&w->file, e->begin + at, data, n_bytes);
 }
