@@ -157,9 +157,22 @@ static void quantize_for_gemm(q8_rows *tile, int column, int width, const float 
     }
 }
 
+/* Which 32 of Q8_PAD codes have something in them, bit by bit. */
+static uint64_t pieces_there(const int8_t *codes) {
+    uint64_t there = 0;
+    for (int i = 0; i < Q8_PAD / 32; i++) {
+        __m256i v = _mm256_loadu_si256((const __m256i *)(const void *)(codes + 32 * i));
+        there |= (uint64_t)(_mm256_test_epi32_mask(v, v) != 0) << i;
+    }
+    return there;
+}
+
+/* One row of x in the order of the planes. picks become a word of 64 bits for each 16 groups, whose
+ * bit i says whether there is a high part in their i-th 32 codes. */
 static void quantize_for_gemv(q8_rows *to, const float *x, int64_t n, int bits, int group,
                               float limit) {
-    int64_t n_groups = n / group;
+    int64_t n_groups = n / group, block = 16 * group;
+    uint64_t picks = 0;
     for (int64_t i = 0, g = 0; i < n; i += Q8_PAD) {
         int8_t low[Q8_PAD] = {0}, high[Q8_PAD] = {0};
         bool any = false;
@@ -170,8 +183,13 @@ static void quantize_for_gemv(q8_rows *to, const float *x, int64_t n, int bits, 
         store_planes(to->low + i, low, bits);
         if (any) {
             store_planes(to->high + i, high, bits);
+            picks |= pieces_there(to->high + i) << i % block / 32;
         } else {
             memset(to->high + i, 0, Q8_PAD);
+        }
+        if ((i + Q8_PAD) % block == 0 || i + Q8_PAD >= n) {
+            memcpy(to->picks + i / block * (int64_t)sizeof picks, &picks, sizeof picks);
+            picks = 0;
         }
     }
 }

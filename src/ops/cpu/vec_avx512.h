@@ -58,9 +58,13 @@ static inline vf v_min(vf a, vf b) {
 static inline vf v_abs(vf a) {
     return _mm512_abs_ps(a);
 }
+/* gcc 12's macro of this intrinsic, not optimized, passes its mask as a signed number. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
 static inline vf v_round(vf a) {
     return _mm512_maskz_roundscale_ps(0xffff, a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+#pragma GCC diagnostic pop
 static inline vf v_scale2(vf a, vf n) {
     return _mm512_scalef_ps(a, n);
 }
