@@ -275,8 +275,8 @@ static bool print_row(eval_measure *m, text_table *table, const eval_model *e, s
         table_set(row, c++, "%.4g +- %.2g", exp(reference.mean),
                   exp(reference.mean) * reference.error);
         table_set(row, c++, "%.4g +- %.2g", kl.mean, kl.error);
-        table_set(row, c++, "%.3g", kl.p50);
-        table_set(row, c++, "%.3g", kl.p99);
+        table_set(row, c++, "%.3g +- %.2g", kl.p50.value, kl.p50.error);
+        table_set(row, c++, "%.3g +- %.2g", kl.p99.value, kl.p99.error);
         table_set(row, c++, "%.3g", kl.max);
         table_set(row, c++, "%.2f +- %.2f", 100 * same, 100 * share_error(same, kl.n));
         table_set(row, c++, "%.4g +- %.2g", mse.mean, mse.error);
@@ -311,9 +311,20 @@ static json_t *number(double x) {
 }
 
 static json_t *summary_json(const eval_summary *s) {
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "mean", number(s->mean), "error",
-                     number(s->error), "p50", number(s->p50), "p90", number(s->p90), "p99",
-                     number(s->p99), "p99.9", number(s->p999), "max", number(s->max));
+    const struct {
+        const char *name, *error_name;
+        eval_percentile p;
+    } percentiles[] = {{"p50", "p50_error", s->p50},
+                       {"p90", "p90_error", s->p90},
+                       {"p99", "p99_error", s->p99},
+                       {"p99.9", "p99.9_error", s->p999}};
+    json_t *o = json_pack("{s:o, s:o}", "mean", number(s->mean), "error", number(s->error));
+    for (size_t i = 0; i < sizeof percentiles / sizeof *percentiles; i++) {
+        json_object_set_new(o, percentiles[i].name, number(percentiles[i].p.value));
+        json_object_set_new(o, percentiles[i].error_name, number(percentiles[i].p.error));
+    }
+    json_object_set_new(o, "max", number(s->max));
+    return o;
 }
 
 static json_t *set_json(eval_measure *m, const eval_model *e, size_t s) {

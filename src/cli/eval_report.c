@@ -90,12 +90,14 @@ static void add_figures(tbuf *b, const json_t *models) {
             add_escaped(b, text_of(model, "profile"));
             tbuf_printf(b, "<td>");
             add_escaped(b, base_name(text_of(set, "text")));
-            tbuf_printf(
-                b, "<td>%.2f<td>%s<td>%.4g &plusmn; %.1g<td>%.3g<td>%.2f<td>%.4g<td>%.4g</tr>\n",
-                number_of(model, "true_bits"), human_bytes(number_of(model, "weight_bytes")).text,
-                number_of(kl, "mean"), number_of(kl, "error"), number_of(kl, "p99"),
-                100 * number_of(set, "same_top"), number_of(set, "perplexity"),
-                number_of(set, "reference_perplexity"));
+            tbuf_printf(b,
+                        "<td>%.2f<td>%s<td>%.4g &plusmn; %.1g<td>%.3g &plusmn; %.1g<td>%.2f<td>%.4g"
+                        "<td>%.4g</tr>\n",
+                        number_of(model, "true_bits"),
+                        human_bytes(number_of(model, "weight_bytes")).text, number_of(kl, "mean"),
+                        number_of(kl, "error"), number_of(kl, "p99"), number_of(kl, "p99_error"),
+                        100 * number_of(set, "same_top"), number_of(set, "perplexity"),
+                        number_of(set, "reference_perplexity"));
         }
     }
     tbuf_printf(b, "</table>\n");

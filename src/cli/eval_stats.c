@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 void sample_free(eval_sample *s) {
     free(s->values);
@@ -54,10 +55,10 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The value below which the share of all values lies, values being sorted. */
-static double percentile(const eval_sample *s, double share) {
-    size_t i = (size_t)ceil(share * (double)s->n);
-    return s->values[i > 0 ? i - 1 : 0];
+/* The value below which the share of all n values lies. */
+static double value_at(const float *sorted, size_t n, double share) {
+    double at = ceil(share * (double)n);
+    return sorted[at < 1 ? 0 : at > (double)n ? n - 1 : (size_t)at - 1];
 }
 
 static double error_of_tokens(const eval_sample *s, double mean) {
@@ -77,27 +78,52 @@ static double error_of_clusters(const eval_sample *s, double mean) {
     return sqrt(k / (k - 1) * squares) / (double)s->n;
 }
 
+/* Standard error of the share of values that are at most x. */
+static double error_below(const eval_sample *s, double x, double share) {
+    double squares = 0, k = (double)s->n_clusters;
+    const float *value = s->values;
+    for (size_t i = 0; i < s->n_clusters; i++) {
+        double off = -share * (double)s->sizes[i];
+        for (size_t j = 0; j < s->sizes[i]; j++) {
+            off += *value++ <= x;
+        }
+        squares += off * off;
+    }
+    return s->n_clusters > 1 ? sqrt(k / (k - 1) * squares) / (double)s->n
+                             : share_error(share, s->n);
+}
+
+static eval_percentile percentile(const eval_sample *s, const float *sorted, double share) {
+    double x = value_at(sorted, s->n, share), error = error_below(s, x, share);
+    double low = value_at(sorted, s->n, share - error),
+           high = value_at(sorted, s->n, share + error);
+    return (eval_percentile){x, s->n > 1 ? (high - low) / 2 : NAN};
+}
+
 bool sample_summary(eval_summary *out, eval_sample *s) {
     sample_end_cluster(s);
-    if (s->failed || s->n == 0) {
+    float *sorted = s->failed || s->n == 0 ? NULL : malloc(s->n * sizeof *sorted);
+    if (!sorted) {
         return false;
     }
     double sum = 0;
     for (size_t i = 0; i < s->n_clusters; i++) {
         sum += s->sums[i];
     }
-    qsort(s->values, s->n, sizeof *s->values, by_value);
+    memcpy(sorted, s->values, s->n * sizeof *sorted);
+    qsort(sorted, s->n, sizeof *sorted, by_value);
     double mean = sum / (double)s->n;
     *out = (eval_summary){
         .n = s->n,
         .mean = mean,
         .error = s->n_clusters > 1 ? error_of_clusters(s, mean) : error_of_tokens(s, mean),
-        .p50 = percentile(s, 0.5),
-        .p90 = percentile(s, 0.9),
-        .p99 = percentile(s, 0.99),
-        .p999 = percentile(s, 0.999),
-        .max = s->values[s->n - 1],
+        .p50 = percentile(s, sorted, 0.5),
+        .p90 = percentile(s, sorted, 0.9),
+        .p99 = percentile(s, sorted, 0.99),
+        .p999 = percentile(s, sorted, 0.999),
+        .max = sorted[s->n - 1],
     };
+    free(sorted);
     return true;
 }
 

@@ -34,7 +34,8 @@ def windows_of(model):
 
 
 def expected(suite):
-    """Token by token over all windows: KL, squared error, nll; with the cluster error of KL."""
+    """Token by token over all windows: KL, squared error, nll; with the cluster errors of KL's mean
+    and of its 90th percentile, that by Woodruff's method."""
     kl, mse, nll, same, sums, sizes = [], [], [], 0, [], []
     for ids in windows_of(REFERENCE):
         a, b = logits_of(suite, REFERENCE, ids), logits_of(suite, MODEL, ids)
@@ -49,8 +50,14 @@ def expected(suite):
     n, k = len(kl), len(sums)
     off = np.array(sums) - np.mean(kl) * np.array(sizes)
     error = np.sqrt(k / (k - 1) * (off**2).sum()) / n
+    kl = np.array(kl)
+    at = lambda share: np.sort(kl)[min(max(int(np.ceil(share * n)), 1), n) - 1]
+    cluster = np.repeat(np.arange(k), sizes)
+    off = np.bincount(cluster, kl <= at(0.9)) - 0.9 * np.array(sizes)
+    spread = np.sqrt(k / (k - 1) * (off**2).sum()) / n
     return {"kl": np.mean(kl), "error": error, "mse": np.mean(mse), "nll": np.mean(nll),
-            "p99": np.sort(kl)[int(np.ceil(0.99 * n)) - 1], "same": same / n, "n": n}
+            "p99": at(0.99), "p90_error": (at(0.9 + spread) - at(0.9 - spread)) / 2,
+            "same": same / n, "n": n}
 
 
 def check_measures(suite):
@@ -71,6 +78,8 @@ def check_measures(suite):
             ("perplexity", got["perplexity"] / np.exp(want["nll"])),
         ):
             suite.below(f"eval {name}: {figure} as numpy has it", abs(value - 1), limit)
+        value = got["kl"]["p90_error"] / want["p90_error"]  # of the difference of two values
+        suite.below(f"eval {name}: the 90th percentile's error", abs(value - 1), 100 * limit)
         suite.below(f"eval {name}: same top", abs(got["same_top"] - want["same"]), 1.5 / want["n"])
     ratio = alone[0]["texts"][-1]["perplexity"] / np.exp(want["nll"])
     suite.below("eval ppl: perplexity as numpy has it", abs(ratio - 1), 1e-5)
