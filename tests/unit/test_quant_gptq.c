@@ -6,6 +6,7 @@
 #include "quant/convert.h"
 #include "quant/gptq.h"
 #include "quant/quantizer.h"
+#include "resumed.h"
 #include "support.h"
 
 #include <math.h>
@@ -261,25 +262,6 @@ static jang_convert_options options_of(const char *source, const char *output) {
     return o;
 }
 
-static void same_file(ctx_t *ctx, const char *a, const char *b, const char *name) {
-    char *pa = path_join(ctx, a, name), *pb = path_join(ctx, b, name), *da, *db;
-    size_t na, nb;
-    assert_ok(ctx, file_read(&da, &na, ctx, pa, 1 << 24));
-    assert_ok(ctx, file_read(&db, &nb, ctx, pb, 1 << 24));
-    assert_int_equal(na, nb);
-    assert_memory_equal(da, db, na);
-    ctx_free(ctx, da);
-    ctx_free(ctx, db);
-    ctx_free(ctx, pa);
-    ctx_free(ctx, pb);
-}
-
-/* Cancels after some calls. */
-static bool stop_later(void *user, const jang_progress *p) {
-    (void)p;
-    return --*(int *)user > 0;
-}
-
 static void test_gptq_goes_on_where_it_stopped(void **state) {
     (void)state;
     static const char *const models[] = {"llama-f32", "smollm-tied-bf16", "mixtral-bf16",
@@ -288,24 +270,10 @@ static void test_gptq_goes_on_where_it_stopped(void **state) {
     ctx_t *ctx = test_context();
     char *dir = test_temp_dir();
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
-        char source[512], whole[512], broken[512];
+        char source[512];
         snprintf(source, sizeof source, "%s%s", models[i][0] == '/' ? "" : MODELS, models[i]);
-        snprintf(whole, sizeof whole, "%s/whole%zu", dir, i);
-        snprintf(broken, sizeof broken, "%s/broken%zu", dir, i);
-        jang_convert_options o = options_of(source, whole);
-        assert_ok(ctx, jang_convert(NULL, ctx, &o));
-        int calls = 3;
-        o.output = broken;
-        o.resume = true;
-        o.on_progress = stop_later;
-        o.user = &calls;
-        assert_int_equal(jang_convert(NULL, ctx, &o), JANG_ERR_CANCELLED);
-        o.on_progress = NULL;
-        assert_ok(ctx, jang_convert(NULL, ctx, &o));
-        same_file(ctx, whole, broken, "model.safetensors");
-        char work[600];
-        snprintf(work, sizeof work, "%s.work", broken);
-        assert_false(file_exists(work));
+        jang_convert_options o = options_of(source, NULL);
+        test_resumes(ctx, &o, dir);
     }
     test_remove_tree(dir);
     free(dir);

@@ -6,6 +6,7 @@
 #include "quant/layouts.h"
 #include "quant/pipeline.h"
 #include "quant/scaling.h"
+#include "resumed.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -158,25 +159,6 @@ static void test_unknown_layers_are_left_alone(void **state) {
 
 /* ---- Conversions ---- */
 
-static void same_file(ctx_t *ctx, const char *a, const char *b) {
-    char *data[2];
-    size_t n[2];
-    const char *paths[] = {a, b};
-    for (int i = 0; i < 2; i++) {
-        const char *path = test_path(paths[i], "model.safetensors");
-        assert_ok(ctx, file_read(&data[i], &n[i], ctx, path, 1 << 24));
-    }
-    assert_int_equal(n[0], n[1]);
-    assert_memory_equal(data[0], data[1], n[0]);
-    ctx_free(ctx, data[0]);
-    ctx_free(ctx, data[1]);
-}
-
-static bool stop_later(void *user, const jang_progress *p) {
-    (void)p;
-    return --*(int *)user > 0;
-}
-
 static void test_awq_goes_on_where_it_stopped(void **state) {
     (void)state;
     static const char *const models[] = {"llama-f32", "qwen3moe-bf16", "gemma2-bf16"};
@@ -184,25 +166,14 @@ static void test_awq_goes_on_where_it_stopped(void **state) {
     ctx_t *ctx = test_context();
     char *dir = test_temp_dir();
     for (size_t i = 0; i < 9; i++) {
-        char source[512], whole[512], broken[512];
+        char source[512];
         snprintf(source, sizeof source, "%s%s", MODELS, models[i / 3]);
-        snprintf(whole, sizeof whole, "%s/whole%zu", dir, i);
-        snprintf(broken, sizeof broken, "%s/broken%zu", dir, i);
-        jang_convert_options o = options_of(source, whole, NULL);
+        jang_convert_options o = options_of(source, NULL, NULL);
         o.bits = 3;
         o.group_size = 32;
         o.method = methods[i % 3];
         o.calibration_tokens = i % 3 < 2 ? 1024 : 4096; /* some are held out */
-        assert_ok(ctx, jang_convert(NULL, ctx, &o));
-        int calls = 3;
-        o.output = broken;
-        o.resume = true;
-        o.on_progress = stop_later;
-        o.user = &calls;
-        assert_int_equal(jang_convert(NULL, ctx, &o), JANG_ERR_CANCELLED);
-        o.on_progress = NULL;
-        assert_ok(ctx, jang_convert(NULL, ctx, &o));
-        same_file(ctx, whole, broken);
+        test_resumes(ctx, &o, dir);
     }
     test_remove_tree(dir);
     free(dir);
