@@ -112,6 +112,46 @@ static int mend_gemma4(json_t *config) {
     return failed;
 }
 
+/* Full layers of a fixed period, and, of the whole model, how many words it has. */
+static int mend_gemma3(json_t *config) {
+    const json_t *text = json_object_get(config, "text_config");
+    json_t *inner = json_is_object(text) ? json_object_get(config, "text_config") : config;
+    const json_t *types = json_object_get(inner, "layer_types");
+    json_t *words = json_object_get(inner, "vocab_size");
+    int failed = 0;
+    size_t full = 0;
+    for (; full < json_array_size(types); full++) {
+        const char *type = json_string_value(json_array_get(types, full));
+        if (type && strcmp(type, "full_attention") == 0) {
+            break;
+        }
+    }
+    if (full < json_array_size(types) && !json_has(inner, "sliding_window_pattern")) {
+        failed |= json_object_set_new(inner, "sliding_window_pattern",
+                                      json_integer((json_int_t)full + 1));
+    }
+    if (inner != config && words && !json_has(config, "vocab_size")) {
+        failed |= json_object_set(config, "vocab_size", words);
+    }
+    return failed;
+}
+
+static int mend_exaone4(json_t *config) {
+    static const char *const nulls[] = {"rope_scaling", "sliding_window", "sliding_window_pattern"};
+    json_int_t width = json_integer_value(json_object_get(config, "hidden_size"));
+    json_int_t heads = json_integer_value(json_object_get(config, "num_attention_heads"));
+    int failed = 0;
+    for (size_t i = 0; i < sizeof nulls / sizeof nulls[0]; i++) {
+        if (!json_object_get(config, nulls[i])) {
+            failed |= json_object_set_new(config, nulls[i], json_null());
+        }
+    }
+    if (heads > 0 && !json_is_integer(json_object_get(config, "head_dim"))) {
+        failed |= json_object_set_new(config, "head_dim", json_integer(width / heads));
+    }
+    return failed;
+}
+
 /* mlx-lm wants keys that configs of the hub need not have. */
 static int add_wanted(json_t *config, const char *type) {
     if (strcmp(type, "mamba2") == 0 && !json_has(config, "intermediate_size")) {
@@ -125,9 +165,19 @@ static int add_wanted(json_t *config, const char *type) {
         json_has(config, "n_positions")) {
         return json_object_set(config, "n_ctx", json_object_get(config, "n_positions"));
     }
-    return strncmp(type, "llama4", 6) == 0   ? mend_llama4(config)
-           : strncmp(type, "gemma4", 6) == 0 ? mend_gemma4(config)
-                                             : 0;
+    static const struct {
+        const char *begin; /* of a model_type */
+        int (*mend)(json_t *config);
+    } menders[] = {{"llama4", mend_llama4},
+                   {"gemma4", mend_gemma4},
+                   {"gemma3", mend_gemma3},
+                   {"exaone4", mend_exaone4}};
+    for (size_t i = 0; i < sizeof menders / sizeof menders[0]; i++) {
+        if (strncmp(type, menders[i].begin, strlen(menders[i].begin)) == 0) {
+            return menders[i].mend(config);
+        }
+    }
+    return 0;
 }
 
 int layouts_note(json_t *config, bool shifted, bool folded) {

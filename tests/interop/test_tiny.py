@@ -28,6 +28,10 @@ FAMILIES = {
     "gemma-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
     "gemma2-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
     "gemma3text-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
+    "gemma3-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
+    "gemma3text-scaled-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
+    "exaone4-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
+    "exaone4-full-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
     "gemma4text-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
     "gemma4text-keys-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
     "phi-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
@@ -47,6 +51,7 @@ FAMILIES = {
     "gpt2-f32": ["--profile", "JANG_6M", "--group-size", "32"],
     "gptneox-f16": ["--profile", "JANG_2S", "--group-size", "32"],
     "apertus-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
+    "hunyuan-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
     "seedoss-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
 }
 SHORT = 6
