@@ -132,6 +132,7 @@ typedef struct decoder_defaults {
     int64_t n_kv_head;                              /* 0: num_attention_heads */
     const char *theta_key, *part_key, *rope_layers; /* of rope_wanted */
     bool has_mscales;                               /* of rope_wanted */
+    bool has_alpha;                                 /* of rope_wanted */
     bool needs_scaling;      /* rope_scaling or rope_parameters must be there */
     double original_context; /* of RoPE's scaling where the config does not say it; 0: n_context */
     int64_t n_ff;            /* 0: intermediate_size is needed */

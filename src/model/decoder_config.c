@@ -113,6 +113,7 @@ jang_status decoder_read_config(decoder_config *out, json_at at, const decoder_d
                                   .theta_key = defaults->theta_key,
                                   .layer_type = defaults->rope_layers,
                                   .has_mscales = defaults->has_mscales,
+                                  .has_alpha = defaults->has_alpha,
                                   .needs_scaling = defaults->needs_scaling,
                                   .original_context = defaults->original_context};
         status = rope_read(&c.ropes[0], at, &rope);

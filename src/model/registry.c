@@ -33,6 +33,7 @@ static const model_family *const families[] = {
     &family_exaone4,
     &family_seed_oss,
     &family_apertus,
+    &family_hunyuan,
     /* with experts */
     &family_deepseek_v2,
     &family_deepseek_v3,

@@ -10,8 +10,8 @@
 typedef struct scaling {
     json_at at;
     double theta, factor;
-    bool has_mscales;        /* of rope_wanted */
-    double original_context; /* tokens the model was first trained for */
+    bool has_mscales, has_alpha; /* of rope_wanted */
+    double original_context;     /* tokens the model was first trained for */
     int64_t n_context;
     int n_rot;
     int n_turning;           /* elements that turn where the others have angles too: of 0 */
@@ -45,11 +45,27 @@ static jang_status scale_linear(scaling *s, float *inv_freq) {
     return status;
 }
 
+static void plain_frequencies(float *inv_freq, double theta, int n_rot) {
+    for (int i = 0; i < n_rot / 2; i++) { /* exponent and power in f32, as the reference */
+        inv_freq[i] = 1.0f / powf((float)theta, (float)(2 * i) / (float)n_rot);
+    }
+}
+
 /* "dynamic" stretches only past max_position_embeddings, which is where a session ends here: the
- * frequencies within are the plain ones. */
+ * frequencies within are the plain ones. Hunyuan's has a fixed alpha instead. */
 static jang_status scale_dynamic(scaling *s, float *inv_freq) {
-    (void)inv_freq;
-    return need_factor(s);
+    double alpha = 0;
+    jang_status status = s->has_alpha ? json_get_double(&alpha, s->at, "alpha", 0) : JANG_OK;
+    if (status != JANG_OK || alpha == 0) {
+        return status == JANG_OK ? need_factor(s) : status;
+    }
+    double theta = s->theta * pow(alpha, s->n_rot / (s->n_rot - 2.0));
+    if (!(alpha > 0 && isfinite(theta))) {
+        return ctx_fail(s->at.ctx, JANG_ERR_FORMAT,
+                        "%s: rope scaling: alpha must be a number above 0", s->at.what);
+    }
+    plain_frequencies(inv_freq, theta, s->n_rot);
+    return JANG_OK;
 }
 
 static jang_status scale_llama3(scaling *s, float *inv_freq) {
@@ -348,7 +364,10 @@ static jang_status read_n_rot(int *out, json_at config, json_at settings, const 
 }
 
 jang_status rope_read(rope_config *out, json_at config, const rope_wanted *w) {
-    scaling s = {.n_context = w->n_context, .attention_factor = 1, .has_mscales = w->has_mscales};
+    scaling s = {.n_context = w->n_context,
+                 .attention_factor = 1,
+                 .has_mscales = w->has_mscales,
+                 .has_alpha = w->has_alpha};
     const char *type;
     scaling_fn apply = scale_none;
     jang_status status = read_scaling(&s, &type, config, w);
@@ -375,9 +394,7 @@ jang_status rope_read(rope_config *out, json_at config, const rope_wanted *w) {
     if (!inv_freq) {
         return ctx_fail_memory(config.ctx, (size_t)s.n_rot * 2);
     }
-    for (int i = 0; i < s.n_rot / 2; i++) { /* exponent and power in f32, as the reference */
-        inv_freq[i] = 1.0f / powf((float)s.theta, (float)(2 * i) / (float)s.n_rot);
-    }
+    plain_frequencies(inv_freq, s.theta, s.n_rot);
     status = apply(&s, inv_freq);
     if (status != JANG_OK) {
         ctx_free(config.ctx, inv_freq);

@@ -30,6 +30,7 @@ typedef struct rope_wanted {
         *theta_key;     /* another name of rope_theta ("rotary_emb_base", "rope_local_base_freq") */
     bool unscaled;      /* of a scaling nothing is read: local layers */
     bool has_mscales;   /* longrope's factor is short_mscale, and long_mscale */
+    bool has_alpha;     /* a "dynamic" scaling with an alpha stretches the base, always */
     bool needs_scaling; /* the reference scales where the config says nothing: refused */
     double original_context; /* where the config does not say it; 0: n_context */
     const char *layer_type;  /* key of the settings within rope_parameters; NULL: they are plain */
