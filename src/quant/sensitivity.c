@@ -7,12 +7,10 @@
 #include "quant/sensitivity.h"
 
 #include "base/file.h"
-
-#include "base/half.h"
 #include "base/pool.h"
-#include "format/affine.h"
 #include "model/model.h"
 #include "ops/hostbuf.h"
+#include "quant/stand_in.h"
 
 #include <limits.h>
 #include <math.h>
@@ -25,13 +23,6 @@
 #define MAX_LINEAR 16
 #define NO_ITEM SIZE_MAX
 #define ALL_ITEMS (SIZE_MAX - 1)
-
-typedef struct stand_in {
-    ops_weight *original; /* as the model has it; NULL: not seen in this layer */
-    ops_weight *weight;   /* quantized; NULL: none */
-    uint8_t *codes;       /* what it lies in */
-    uint16_t *scales, *biases;
-} stand_in;
 
 typedef struct prober {
     ops_table table; /* first: the backend's table pointer leads here */
@@ -148,142 +139,16 @@ static void run_embed(ops *o, const ops_weight *w, embed_by by, const ops_batch 
     p->own->embed(o, choose(p, w, (ops_mat){0}), by, batch, scale, y);
 }
 
-typedef struct quantize_job {
-    prober *p;
-    const plan_item *item;
-    stand_in *s;
-    const float *importance;
-    int64_t step;
-    bool finite[POOL_MAX_THREADS];
-    jang_status status[POOL_MAX_THREADS];
-} quantize_job;
-
-static uint16_t stored(float x, dtype type) {
-    return type == DT_BF16 ? f32_to_bf16(x) : f32_to_f16(x);
-}
-
-static jang_status quantize_rows(quantize_job *j, int64_t first, int64_t n, bool *finite) {
-    ctx_t *ctx = j->p->ctx;
-    const model_part *part = j->item->part;
-    size_t count = (size_t)(n * part->columns), n_groups = count / (size_t)j->item->group;
-    quant_block b = {.n_rows = n,
-                     .n_cols = part->columns,
-                     .bits = j->item->bits,
-                     .group = j->item->group,
-                     .type = DT_BF16, /* holds any scale */
-                     .importance = j->importance};
-    float *w = ctx_array(ctx, count, sizeof *w);
-    b.w = w;
-    b.codes = ctx_alloc(ctx, count);
-    b.scales = ctx_array(ctx, n_groups, sizeof *b.scales);
-    b.biases = ctx_array(ctx, n_groups, sizeof *b.biases);
-    jang_status status =
-        w && b.codes && b.scales && b.biases ? JANG_OK : ctx_fail_memory(ctx, count * 5);
-    if (status == JANG_OK) {
-        status = part_rows_f32(w, j->p->job->source, part, first, n);
-    }
-    if (status == JANG_OK) {
-        *finite &= j->p->job->fn(&b);
-    }
-    if (status == JANG_OK && *finite) {
-        size_t words = (size_t)(first * affine_row_words(part->columns, b.bits));
-        affine_pack((uint32_t *)(void *)j->s->codes + words, b.codes, (int64_t)count, b.bits);
-        size_t at = (size_t)(first * (part->columns / b.group));
-        for (size_t i = 0; i < n_groups; i++) {
-            j->s->scales[at + i] = stored(b.scales[i], b.type);
-            j->s->biases[at + i] = stored(b.biases[i], b.type);
-        }
-    }
-    ctx_free(ctx, w);
-    ctx_free(ctx, b.codes);
-    ctx_free(ctx, b.scales);
-    ctx_free(ctx, b.biases);
-    return status;
-}
-
-static void run_quantize(void *arg, int task, int thread) {
-    quantize_job *j = arg;
-    int64_t first = task * j->step, rows = j->item->part->rows;
-    int64_t n = rows - first < j->step ? rows - first : j->step;
-    if (j->status[thread] == JANG_OK) {
-        j->status[thread] = quantize_rows(j, first, n, &j->finite[thread]);
-    }
-}
-
-static void free_stand_in(prober *p, stand_in *s) {
-    if (s->weight) {
-        p->own->weight_free(p->o, s->weight);
-    }
-    ctx_free(p->ctx, s->codes);
-    ctx_free(p->ctx, s->scales);
-    ctx_free(p->ctx, s->biases);
-    *s = (stand_in){0};
-}
-
-/* Makes the backend's weight of what was quantized, in the form of the original. */
-static jang_status bind(prober *p, const plan_item *item, stand_in *s) {
-    weight_desc d = s->original->d;
-    expert_data *experts = NULL;
-    d.name = item->part->name;
-    d.bits = item->bits;
-    d.group = item->group;
-    d.scale_type = DT_BF16;
-    d.data = s->codes;
-    d.scales = s->scales;
-    d.biases = s->biases;
-    if (d.n_expert) {
-        experts = ctx_array(p->ctx, (size_t)d.n_expert, sizeof *experts);
-        if (!experts) {
-            return ctx_fail_memory(p->ctx, (size_t)d.n_expert * sizeof *experts);
-        }
-        size_t code_bytes = (size_t)(d.n_out * affine_row_words(d.n_in, d.bits)) * 4;
-        size_t n_scales = (size_t)(d.n_out * (d.n_in / d.group));
-        for (int i = 0; i < d.n_expert; i++) {
-            size_t e = (size_t)i;
-            experts[i] = (expert_data){s->codes + e * code_bytes, s->scales + e * n_scales,
-                                       s->biases + e * n_scales, s->original->d.experts[i].bias};
-        }
-        d.experts = experts;
-        d.data = d.scales = d.biases = d.bias = NULL;
-    }
-    jang_status status = p->own->weight_new(&s->weight, p->o, &d);
-    ctx_free(p->ctx, experts);
-    return status;
-}
-
 static jang_status make_stand_in(prober *p, size_t number) {
-    const plan_item *item = &p->job->plan->items[number];
-    stand_in *s = &p->stand_ins[number];
-    size_t n_scales = (size_t)(item->part->params / item->group);
-    quantize_job *j = ctx_zero(p->ctx, 1, sizeof *j);
-    s->codes = ctx_alloc(p->ctx, plan_item_weight_bytes(item));
-    s->scales = ctx_array(p->ctx, n_scales, sizeof *s->scales);
-    s->biases = ctx_array(p->ctx, n_scales, sizeof *s->biases);
-    if (!j || !s->codes || !s->scales || !s->biases) {
-        ctx_free(p->ctx, j);
-        return ctx_fail_memory(p->ctx, plan_item_weight_bytes(item) + 4 * n_scales);
-    }
-    int64_t step = 65536 / item->part->columns;
-    *j = (quantize_job){.p = p,
-                        .item = item,
-                        .s = s,
-                        .importance = p->job->weighted ? p->job->importance[number] : NULL,
-                        .step = step > 0 ? step : 1};
-    pool *threads = ctx_pool(p->ctx);
-    for (int i = 0; i < pool_threads(threads); i++) {
-        j->finite[i] = true;
-    }
-    pool_run(threads, run_quantize, j, (int)((item->part->rows + j->step - 1) / j->step));
-    jang_status status = JANG_OK;
-    for (int i = 0; i < pool_threads(threads) && status == JANG_OK; i++) {
-        status = j->status[i];
-        if (status == JANG_OK && !j->finite[i]) {
-            status = ctx_fail(p->ctx, JANG_ERR_FORMAT, "%s: tensor %s: NaN or infinite weights",
-                              checkpoint_path(p->job->source), item->part->name);
-        }
-    }
-    ctx_free(p->ctx, j);
-    return status == JANG_OK ? bind(p, item, s) : status;
+    const sensitivity_job *job = p->job;
+    const stand_in_job j = {.ctx = p->ctx,
+                            .source = job->source,
+                            .table = p->own,
+                            .ops = p->o,
+                            .item = &job->plan->items[number],
+                            .fn = job->fn,
+                            .importance = job->weighted ? job->importance[number] : NULL};
+    return stand_in_make(&p->stand_ins[number], &j);
 }
 
 static jang_status make_stand_ins(prober *p) {
@@ -296,7 +161,7 @@ static jang_status make_stand_ins(prober *p) {
 
 static void forget_seen(prober *p) {
     for (size_t i = 0; i < p->n_seen; i++) {
-        free_stand_in(p, &p->stand_ins[p->seen[i]]);
+        stand_in_free(&p->stand_ins[p->seen[i]], p->ctx, p->own, p->o);
     }
     p->n_seen = 0;
 }
