@@ -2,6 +2,7 @@
 #include "quant/auto_method.h"
 
 #include "base/pool.h"
+#include "quant/calibrate.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -11,7 +12,6 @@
 #define SOLVER_SECONDS 1e-7 /* of gptq's solver, a weight */
 #define FIT_SECONDS 4e-8    /* of mse, a weight */
 #define THOROUGH_TIMES 8    /* what best takes of gptq's time */
-#define PAIRED_TOKENS 32768 /* tokens that gptq runs in the original model as well, at most */
 #define PASSES 3            /* over each layer */
 #define EXPERT_BYTES (768u << 20)
 #define FIXED_BYTES (200u << 20)
@@ -54,7 +54,7 @@ method_cost auto_cost(const auto_job *job, const quantizer *q) {
     if (!q->full) {
         return (method_cost){FIT_SECONDS * s.weights / threads, FIXED_BYTES};
     }
-    double paired = q->feedback ? (tokens < PAIRED_TOKENS ? tokens : PAIRED_TOKENS) : 0;
+    double paired = q->feedback ? (double)calibrate_paired((size_t)job->n_tokens, q->thorough) : 0;
     double seconds = 2 * PASSES * s.weights * (tokens + paired) / FLOPS;
     seconds += (q->feedback ? SOLVER_SECONDS : FIT_SECONDS) * s.weights;
     seconds *= q->thorough ? THOROUGH_TIMES : 1;

@@ -15,8 +15,8 @@
 #include <string.h>
 
 #define STEP_ROWS 2048
-#define PAIRED_TOKENS 32768 /* that are run in the original model as well */
-#define HEAD_ROWS 16        /* logits computed at once */
+#define PAIRED_TOKENS 32768
+#define HEAD_ROWS 16 /* logits computed at once */
 
 static void run_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
                           const ops_batch *batch, ops_mat q, ops_mat out) {
@@ -227,13 +227,17 @@ static void order_seqs(runner *r) {
     }
 }
 
+size_t calibrate_paired(size_t n_tokens, bool thorough) {
+    return thorough || n_tokens < PAIRED_TOKENS ? n_tokens : PAIRED_TOKENS;
+}
+
 static jang_status make_arrays(runner *r) {
     calibration *c = r->c;
     ctx_t *ctx = c->ctx;
     int32_t n_seq = c->n_seq, fit = STEP_ROWS / n_seq;
     r->n_seqs = c->n_ids / (size_t)n_seq;
-    size_t paired = (PAIRED_TOKENS + (size_t)n_seq - 1) / (size_t)n_seq;
-    r->n_paired = !c->work || !c->feedback ? 0 : r->n_seqs < paired ? r->n_seqs : paired;
+    size_t paired = calibrate_paired(r->n_seqs * (size_t)n_seq, c->thorough);
+    r->n_paired = !c->work || !c->feedback ? 0 : (paired + (size_t)n_seq - 1) / (size_t)n_seq;
     r->n_step_seq = fit < 2 ? 2 : fit;
     r->n_pages = (n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
     int32_t rows = r->n_step_seq * n_seq, n_pages = r->n_step_seq * r->n_pages;

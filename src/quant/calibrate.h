@@ -31,6 +31,9 @@ typedef struct calibration {
     void *user;
 } calibration;
 
+/* How many of the tokens are run in the original model as well, for targets to aim at. */
+size_t calibrate_paired(size_t n_tokens, bool thorough);
+
 /* With work: quantizes all matrices of the plan that the model multiplies with whole inputs. Of the
  * others (experts), and of all without work, gives the importance of the columns. */
 JANG_MUST_CHECK jang_status calibrate(calibration *c);

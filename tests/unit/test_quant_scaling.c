@@ -218,10 +218,18 @@ static void test_auto_goes_by_time_and_memory(void **state) {
     jang_context_free(ctx);
 }
 
+static void test_best_aims_by_all_tokens(void **state) {
+    (void)state;
+    assert_int_equal(calibrate_paired(1000, false), 1000);
+    assert_int_equal(calibrate_paired(131072, false), 32768);
+    assert_int_equal(calibrate_paired(131072, true), 131072);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scaled_models_are_the_same),
         cmocka_unit_test(test_unknown_layers_are_left_alone),
+        cmocka_unit_test(test_best_aims_by_all_tokens),
         cmocka_unit_test(test_auto_goes_by_time_and_memory),
         cmocka_unit_test(test_awq_goes_on_where_it_stopped),
     };
