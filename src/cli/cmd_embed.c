@@ -1,4 +1,5 @@
-/* cmd_embed.c - jang embed: each line of standard input to a vector of unit length. */
+/* cmd_embed.c - jang embed: each line of standard input to a vector of unit length, or to the
+ * scores of a classifier. */
 #include "command.h"
 #include "jang.h"
 #include "open_model.h"
@@ -14,13 +15,18 @@
 typedef struct embed_arguments {
     const char *model;
     int64_t n_threads;
-    bool exact;
+    bool exact, labels;
 } embed_arguments;
 
 static const embed_arguments embed_defaults = {0};
 
 static const opt_spec embed_options[] = {
     MODEL_OPTION(embed_arguments),
+    {.name = "labels",
+     .kind = OPT_FLAG,
+     .target = offsetof(embed_arguments, labels),
+     .help = "A classifier's scores instead, as they are; a tab in a line parts two texts that "
+             "are judged together."},
     THREADS_OPTION(embed_arguments),
     {.name = "exact",
      .kind = OPT_FLAG,
@@ -39,6 +45,7 @@ typedef struct embed_job {
     jang_context *ctx;
     jang_model *model;
     jang_engine *engine;
+    bool labels;
     vector vectors[AT_ONCE];
     size_t n;
 } embed_job;
@@ -59,23 +66,35 @@ static void on_event(void *user, const jang_event *event) {
     }
 }
 
+/* The ids of a line, or of the two texts that a tab parts. */
+static jang_status tokenize_line(int32_t **ids, int32_t **types, size_t *n, const embed_job *job,
+                                 const char *line, size_t n_bytes) {
+    jang_tokenizer *tok = jang_model_tokenizer(job->model);
+    const char *tab = job->labels ? memchr(line, '\t', n_bytes) : NULL;
+    size_t first = tab ? (size_t)(tab - line) : 0;
+    return tab ? jang_tokenize_pair(ids, types, n, tok, line, first, tab + 1, n_bytes - first - 1,
+                                    JANG_TOKENIZE_ADD_SPECIAL)
+               : jang_tokenize(ids, n, tok, line, n_bytes, JANG_TOKENIZE_ADD_SPECIAL);
+}
+
 static int submit_line(embed_job *job, const char *line, size_t n_bytes, size_t number) {
-    int32_t *ids = NULL;
+    int32_t *ids = NULL, *types = NULL;
     jang_request r = jang_request_default(job->model);
     jang_message why = {""};
     uint64_t id;
-    jang_status status = jang_tokenize(&ids, &r.n_prompt, jang_model_tokenizer(job->model), line,
-                                       n_bytes, JANG_TOKENIZE_ADD_SPECIAL);
+    jang_status status = tokenize_line(&ids, &types, &r.n_prompt, job, line, n_bytes);
     if (status != JANG_OK) {
         return library_failed(job->ctx, status);
     }
     vector *v = &job->vectors[job->n++];
     *v = (vector){0};
-    r.task = JANG_TASK_EMBED;
+    r.task = job->labels ? JANG_TASK_LABEL : JANG_TASK_EMBED;
     r.prompt = ids;
+    r.types = types;
     r.user = v;
     status = jang_engine_submit(&id, job->engine, &r, &why);
     jang_free(job->ctx, ids);
+    jang_free(job->ctx, types);
     return status == JANG_OK ? CLI_DONE
                              : cli_failed("standard input, line %zu: %s", number, why.text);
 }
@@ -134,11 +153,13 @@ static int embed_lines(embed_job *job) {
 
 static int embed_run(const void *arguments) {
     const embed_arguments *a = arguments;
-    embed_job job = {.ctx = open_context(a->n_threads)};
+    embed_job job = {.ctx = open_context(a->n_threads), .labels = a->labels};
     job.model = job.ctx ? open_model(job.ctx, a->model, a->exact) : NULL;
     int code = CLI_FAILED;
     if (job.model && !jang_model_tokenizer(job.model)) {
         code = cli_failed("%s: the model has no tokenizer", a->model);
+    } else if (job.model && a->labels && jang_model_get_info(job.model)->n_label == 0) {
+        code = cli_failed("%s: the model is no classifier; it has no labels", a->model);
     } else if (job.model) {
         jang_engine_options o = jang_engine_options_default();
         o.on_event = on_event;
@@ -157,11 +178,13 @@ static int embed_run(const void *arguments) {
 
 const cli_command cmd_embed = {
     .name = "embed",
-    .summary = "turn lines of text into vectors",
+    .summary = "turn lines of text into vectors or scores",
     .details = "Each line of standard input becomes one JSON array of unit length. Hidden states "
                "are pooled as the model's makers say (modules.json, 1_Pooling); where they say "
-               "nothing, by the mean in encoders and by the last token in others.",
-    .example = "  printf 'a boat\\na ship\\n' | jang embed --model bge-6m\n",
+               "nothing, by the mean in encoders and by the last token in others. With --labels "
+               "a classifier's scores stand there, one for each label of the config.",
+    .example = "  printf 'a boat\\na ship\\n' | jang embed --model bge-6m\n"
+               "  printf 'who sails?\\ta boat\\n' | jang embed --labels --model reranker-6m\n",
     .options = embed_options,
     .n_options = sizeof embed_options / sizeof embed_options[0],
     .defaults = &embed_defaults,
