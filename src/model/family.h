@@ -60,7 +60,8 @@ JANG_MUST_CHECK jang_status model_open_from(model **out, ctx_t *ctx, checkpoint 
                                             struct model_survey *survey);
 
 extern const model_family family_llama, family_mistral, family_qwen2, family_qwen3;
-extern const model_family family_qwen3_next, family_qwen3_5, family_qwen3_5_moe;
+extern const model_family family_qwen3_next, family_qwen3_5, family_qwen3_5_moe,
+    family_qwen3_5_text, family_qwen3_5_moe_text;
 extern const model_family family_mamba, family_falcon_mamba, family_mamba2;
 extern const model_family family_nemotron_h, family_granitemoehybrid, family_bamba, family_jamba;
 extern const model_family family_falcon_h1, family_lfm2, family_lfm2_moe, family_kimi_linear;

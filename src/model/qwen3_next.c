@@ -218,3 +218,7 @@ const model_family family_qwen3_5 = {
     .model_type = "qwen3_5", .open = qwen3_5_open, .text_config = true};
 const model_family family_qwen3_5_moe = {
     .model_type = "qwen3_5_moe", .open = qwen3_5_moe_open, .text_config = true};
+/* The text model alone, as transformers saves it. */
+const model_family family_qwen3_5_text = {.model_type = "qwen3_5_text", .open = qwen3_5_open};
+const model_family family_qwen3_5_moe_text = {.model_type = "qwen3_5_moe_text",
+                                              .open = qwen3_5_moe_open};

@@ -53,6 +53,7 @@ static const model_family *const families[] = {
     &family_qwen3_moe,
     /* recurrent and hybrid */
     &family_qwen3_5,
+    &family_qwen3_5_text,
     &family_mamba,
     &family_falcon_mamba,
     &family_mamba2,
@@ -63,6 +64,7 @@ static const model_family *const families[] = {
     &family_lfm2,
     &family_qwen3_next,
     &family_qwen3_5_moe,
+    &family_qwen3_5_moe_text,
     &family_jamba,
     &family_lfm2_moe,
     &family_kimi_linear,

@@ -2,6 +2,7 @@
 #include "quant/hub_config.h"
 
 #include "model/falcon_h1.h"
+#include "quant/layouts.h"
 
 #include <string.h>
 
@@ -120,6 +121,9 @@ jang_status hub_config(json_t **config, const model_source *s) {
     jang_status status = clear_multipliers(*config, s);
     if (status == JANG_OK) {
         status = take_text(config, s);
+    }
+    if (status == JANG_OK && layouts_rename(*config, false) != 0) {
+        status = ctx_fail_memory(s->ctx, 64);
     }
     if (status == JANG_OK) {
         json_object_del(*config, "jang_norms_pre_shifted");

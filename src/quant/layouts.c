@@ -41,7 +41,8 @@ bool layouts_has_hub_conv(const part_list *parts) {
 }
 
 /* Families whose norms are w of 1 + w on the hub, and these norms. */
-static const char *const centred[] = {"qwen3_next", "qwen3_5", "qwen3_5_moe", NULL};
+static const char *const centred[] = {"qwen3_next",   "qwen3_5",          "qwen3_5_moe",
+                                      "qwen3_5_text", "qwen3_5_moe_text", NULL};
 static const char *const norms[] = {"input_layernorm.weight", "post_attention_layernorm.weight",
                                     "model.norm.weight",      "q_norm.weight",
                                     "k_norm.weight",          NULL};
@@ -94,15 +95,22 @@ static int mend_llama4(json_t *config) {
                                   : 0;
 }
 
+/* mlx-lm looks for the number of words in the whole model's config. */
+static int tell_words(json_t *config) {
+    json_t *words = json_object_get(json_object_get(config, "text_config"), "vocab_size");
+    return words && !json_has(config, "vocab_size") ? json_object_set(config, "vocab_size", words)
+                                                    : 0;
+}
+
 /* How full layers differ, as mlx-lm and older configs of the hub say it. */
 static int mend_gemma4(json_t *config) {
     static const char *const names[][2] = {{"head_dim", "global_head_dim"},
                                            {"num_key_value_heads", "num_global_key_value_heads"}};
     json_t *text = json_object_get(config, "text_config"), *all;
+    int failed = tell_words(config);
     config = json_is_object(text) ? text : config;
     all = json_object_get(config, "per_layer_config");
     const json_t *first = json_object_iter_value(json_object_iter(all));
-    int failed = 0;
     for (size_t i = 0; i < 2; i++) {
         json_t *value = json_object_get(first, names[i][0]);
         if (value && !json_has(config, names[i][1])) {
@@ -112,13 +120,12 @@ static int mend_gemma4(json_t *config) {
     return failed;
 }
 
-/* Full layers of a fixed period, and, of the whole model, how many words it has. */
+/* Full layers of a fixed period. */
 static int mend_gemma3(json_t *config) {
     const json_t *text = json_object_get(config, "text_config");
     json_t *inner = json_is_object(text) ? json_object_get(config, "text_config") : config;
     const json_t *types = json_object_get(inner, "layer_types");
-    json_t *words = json_object_get(inner, "vocab_size");
-    int failed = 0;
+    int failed = tell_words(config);
     size_t full = 0;
     for (; full < json_array_size(types); full++) {
         const char *type = json_string_value(json_array_get(types, full));
@@ -129,9 +136,6 @@ static int mend_gemma3(json_t *config) {
     if (full < json_array_size(types) && !json_has(inner, "sliding_window_pattern")) {
         failed |= json_object_set_new(inner, "sliding_window_pattern",
                                       json_integer((json_int_t)full + 1));
-    }
-    if (inner != config && words && !json_has(config, "vocab_size")) {
-        failed |= json_object_set(config, "vocab_size", words);
     }
     return failed;
 }
@@ -175,6 +179,24 @@ static int add_wanted(json_t *config, const char *type) {
     for (size_t i = 0; i < sizeof menders / sizeof menders[0]; i++) {
         if (strncmp(type, menders[i].begin, strlen(menders[i].begin)) == 0) {
             return menders[i].mend(config);
+        }
+    }
+    return 0;
+}
+
+/* Names of text models alone, and what mlx-lm opens them by. */
+static const struct {
+    const char *text, *whole;
+} text_names[] = {{"qwen3_5_text", "qwen3_5"}, {"qwen3_5_moe_text", "qwen3_5_moe"}};
+
+int layouts_rename(json_t *config, bool whole) {
+    const char *type = json_string_value(json_object_get(config, "model_type"));
+    bool alone = !json_is_object(json_object_get(config, "text_config"));
+    for (size_t i = 0; type && alone && i < sizeof text_names / sizeof text_names[0]; i++) {
+        const char *from = whole ? text_names[i].text : text_names[i].whole;
+        if (strcmp(type, from) == 0) {
+            const char *to = whole ? text_names[i].whole : text_names[i].text;
+            return json_object_set_new(config, "model_type", json_string(to));
         }
     }
     return 0;

@@ -21,6 +21,10 @@ void layouts_undo(part_list *parts, const name_model *nm, bool *mlx_convs);
 /* Whether a convolution that the model uses lies as on the hub, [channels, 1, taps]. */
 bool layouts_has_hub_conv(const part_list *parts);
 
+/* Text models alone have a model_type of their own (qwen3_5_text), which mlx-lm does not know: it
+ * becomes that of the whole, or is one's own again. Not 0: no memory. */
+int layouts_rename(json_t *config, bool whole);
+
 /* Adds what mlx-lm and we look for in such a model's config; not 0: no memory. folded: folds.h */
 int layouts_note(json_t *config, bool shifted, bool folded);
 

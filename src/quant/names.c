@@ -112,6 +112,7 @@ static const name_maps all_maps[] = {
      .tables = {stack_experts},
      .hub = "mlp.experts.",
      .then = BOTH_FUSED},
+    {.model_type = "qwen3_5_moe_text", .tables = {stack_experts}, .hub = EACH},
     {.model_type = "olmoe", .tables = {stack_experts}, .hub = EACH},
     {.model_type = "deepseek_v2", .tables = {stack_experts}, .hub = EACH},
     {.model_type = "deepseek_v3", .tables = {stack_experts, split_mla}, .hub = EACH},

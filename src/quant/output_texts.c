@@ -141,6 +141,7 @@ static jang_status write_config(const output_texts *t, const quant_module *modul
     json_object_del(config, "_name_or_path");
     int failed =
         json_object_set_new(config, "tie_word_embeddings", json_boolean(t->from->model.tied));
+    failed |= t->from->hub_names ? 0 : layouts_rename(config, true);
     failed |= add_old_rope_keys(config);
     failed |= add_old_names(config);
     failed |= layouts_note(config, t->from->norms_shifted, t->from->folded);

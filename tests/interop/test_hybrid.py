@@ -11,6 +11,8 @@ FAMILIES = {
     "qwen3_5-bf16": "JANG_6M",
     "qwen3_5-tied-f16": "JANG_2S",
     "qwen3_5_moe-bf16": "JANG_2S",
+    "qwen3_5_text-bf16": "JANG_6M",
+    "qwen3_5_moe_text-bf16": "JANG_2S",
     "qwen3_next-bf16": "JANG_6M",
     "qwen3_next-dense-f16": "JANG_2S",
     "mamba-f32": "JANG_6M",

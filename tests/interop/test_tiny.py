@@ -32,6 +32,7 @@ FAMILIES = {
     "gemma3text-scaled-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
     "exaone4-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
     "exaone4-full-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
+    "gemma4-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
     "gemma4text-bf16": ["--profile", "JANG_6M", "--group-size", "32"],
     "gemma4text-keys-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
     "phi-bf16": ["--profile", "JANG_2S", "--group-size", "32"],
