@@ -270,8 +270,8 @@ JANG_API JANG_MUST_CHECK jang_status jang_inspect(char **json, size_t *n_bytes, 
 
 typedef struct jang_session jang_session;
 
-/* Q8, Q4: integers of 8 or 4 bits, with a scale for each token and head. Q5: keys of 6 bits and
- * values of 4. */
+/* Q8, Q4: integers of 8 or 4 bits. Q5: keys of 6 bits and values of 4. Of Q4 and Q5 the page of 64
+ * tokens that is being written stays in f16 until it is full. */
 typedef enum jang_kv_type {
     JANG_KV_F16 = 0,
     JANG_KV_F32 = 1,
@@ -647,6 +647,7 @@ typedef struct jang_engine_stats {
     int32_t n_pages, n_pages_max; /* now: pages that exist; may exist */
     int32_t n_pages_used, n_pages_cached; /* now: held by answers; kept for later */
     uint64_t page_bytes, state_bytes;     /* of a page of 64 tokens, of a recurrent state */
+    uint64_t open_bytes;                  /* that a page takes besides while it is written to */
     uint64_t n_evictions;                 /* pages dropped for others */
     uint64_t n_hits, n_misses;            /* pages of prompts found, and not */
     uint64_t disk_bytes, disk_pages;      /* now */

@@ -93,7 +93,21 @@ static void link_newest(page_pool *p, int32_t page) {
     p->n_cached++;
 }
 
+void page_pool_seal(page_pool *p, int32_t page) {
+    model_cache_seal_page(p->cache, p->m, page);
+    if (p->draft) {
+        model_cache_seal_page(p->draft_cache, p->draft, page);
+    }
+}
+
+static jang_status open_page(page_pool *p, int32_t page) {
+    jang_status status = model_cache_open_page(p->cache, p->m, page);
+    return status == JANG_OK && p->draft ? model_cache_open_page(p->draft_cache, p->draft, page)
+                                         : status;
+}
+
 static void link_free(page_pool *p, int32_t page) {
+    page_pool_seal(p, page);
     p->pages[page].next = p->free;
     p->free = page;
     p->n_free++;
@@ -148,7 +162,7 @@ jang_status page_pool_take(page_pool *p, int32_t *page) {
         link_free(p, oldest);
         p->n_evictions++;
     }
-    if (p->free < 0) {
+    if (p->free < 0 || open_page(p, p->free) != JANG_OK) {
         return JANG_ERR_FULL;
     }
     *page = p->free;
@@ -192,6 +206,7 @@ int32_t page_pool_publish(page_pool *p, int32_t page, page_key key) {
         page_pool_drop(p, page);
         return known;
     }
+    page_pool_seal(p, page);
     p->pages[page].key = key;
     p->pages[page].is_known = true;
     p->pages[page].is_saved = false;

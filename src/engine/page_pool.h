@@ -5,7 +5,8 @@
  * given up when others are needed, the longest unused first. Pages are made as they are needed, up
  * to a limit; when the system has no memory for more, what there is becomes the limit.
  *
- * A sequence writes only to pages that it alone uses; a full page is never written again. */
+ * A sequence writes only to pages that it alone uses; a full page is never written again. Pages
+ * are open (ops.h) from when they are taken until they are full or free. */
 #ifndef JANG_ENGINE_PAGE_POOL_H
 #define JANG_ENGINE_PAGE_POOL_H
 
@@ -49,7 +50,7 @@ void page_pool_init(page_pool *p, ctx_t *ctx, model *m, model_cache *cache, int3
 void page_pool_free(page_pool *p);
 
 /* Takes a page for one sequence: a free one, a new one, or the longest cached. JANG_ERR_FULL,
- * without a message, when all are in use. */
+ * without a message, when all are in use or there is no memory to open one. */
 JANG_MUST_CHECK jang_status page_pool_take(page_pool *p, int32_t *page);
 
 /* Pages that could be taken now. */
@@ -62,6 +63,9 @@ void page_pool_drop(page_pool *p, int32_t page);
 /* Makes a full page known. If another is known by that key, the user gets that one instead, which
  * holds the same, and page is dropped. Returns the page to use. */
 int32_t page_pool_publish(page_pool *p, int32_t page, page_key key);
+
+/* Seals a page that is full: publish does so, too. */
+void page_pool_seal(page_pool *p, int32_t page);
 
 /* The page known by a key, or -1; nobody's use of it changes. */
 int32_t page_pool_find(const page_pool *p, page_key key);

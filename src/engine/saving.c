@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#define PAGE_FORM 2      /* of the bytes that backends make of keys and values */
 #define SAMPLE_BYTES 256 /* of a tensor's data, at its start and its end */
 
 /* ---- What pages depend on ---- */
@@ -38,7 +39,7 @@ static jang_status hash_model(page_key *out, const jang_engine *e) {
     }
     buf b;
     buf_init(&b, e->ctx, BUF_NO_LIMIT);
-    buf_printf(&b, "%s %s %d %d %llu\n", JANG_VERSION, m->info.backend, (int)m->exact,
+    buf_printf(&b, "%s %s %d %d %d %llu\n", JANG_VERSION, m->info.backend, PAGE_FORM, (int)m->exact,
                (int)e->o.kv_type, (unsigned long long)e->stats.page_bytes);
     int failed = json_dump_callback(config, put_json, &b, JSON_SORT_KEYS | JSON_COMPACT);
     size_t n;

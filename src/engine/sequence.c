@@ -157,12 +157,13 @@ void sequence_publish(jang_engine *e, answer *a) {
     for (; (a->n_draft_pages + 1) * OPS_PAGE_TOKENS <= n_drafted; a->n_draft_pages++) {
         e->pages.pages[a->pages[a->n_draft_pages]].has_draft = true;
     }
-    if (e->o.no_cache) {
-        return;
-    }
     for (; (a->n_known + 1) * OPS_PAGE_TOKENS <= a->n_done; a->n_known++) {
-        a->key = page_key_next(e->secret, a->key, a->ids + a->n_known * OPS_PAGE_TOKENS);
         int32_t *page = &a->pages[a->n_known];
+        if (e->o.no_cache) {
+            page_pool_seal(&e->pages, *page);
+            continue;
+        }
+        a->key = page_key_next(e->secret, a->key, a->ids + a->n_known * OPS_PAGE_TOKENS);
         *page = page_pool_publish(&e->pages, *page, a->key);
     }
 }

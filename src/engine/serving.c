@@ -69,7 +69,14 @@ static void count_snapshots(jang_engine *e) {
     e->max_snapshots = e->o.no_cache ? 0 : (int32_t)n;
 }
 
-/* How many pages the budget allows, states set aside; at least one sequence of two pages. */
+/* Pages that may be open at once: the last of each answer and one that its guesses reach, and those
+ * of a chunk of prompts. */
+static uint64_t most_open(const jang_engine *e) {
+    return 2 * (uint64_t)e->o.n_parallel + (uint64_t)e->o.prefill_chunk / OPS_PAGE_TOKENS + 1;
+}
+
+/* How many pages the budget allows, states set aside and what pages take besides while they are
+ * open; at least one sequence of two pages. */
 static jang_status count_pages(int32_t *n_pages, const jang_engine *e) {
     uint64_t page = e->stats.page_bytes, states = e->stats.state_bytes;
     states *= (uint64_t)e->o.n_parallel + (uint64_t)e->max_snapshots;
@@ -79,13 +86,14 @@ static jang_status count_pages(int32_t *n_pages, const jang_engine *e) {
         return JANG_OK;
     }
     uint64_t left = e->o.kv_budget > states ? e->o.kv_budget - states : 0;
-    uint64_t n = left / page;
+    uint64_t open = e->stats.open_bytes, n_open = most_open(e), n = left / (page + open);
+    n = n < n_open ? n : (left - n_open * open) / page;
     if (n < 2) {
         return ctx_fail(e->ctx, JANG_ERR_ARGUMENT,
                         "kv_budget of %llu bytes; a page of %d tokens has %llu, states %llu, and "
                         "two pages are the least",
                         (unsigned long long)e->o.kv_budget, OPS_PAGE_TOKENS,
-                        (unsigned long long)page, (unsigned long long)states);
+                        (unsigned long long)(page + open), (unsigned long long)states);
     }
     *n_pages = n > 1 << 24 ? 1 << 24 : (int32_t)n;
     return JANG_OK;
@@ -96,14 +104,17 @@ static jang_status count_pages(int32_t *n_pages, const jang_engine *e) {
 static jang_status make_cache(jang_engine *e) {
     model *m = e->model->model, *draft = e->o.draft ? e->o.draft->model : NULL;
     kv_type type = (kv_type)e->o.kv_type; /* the same numbers */
+    /* Its guesses lag behind, so that a page of its may be written to when it is full already. */
+    kv_type draft_type = kv_type_opens(type) ? KV_Q8 : type;
     int32_t n_pages = 0;
     jang_status status = model_cache_new(&e->cache, m, type);
     if (status == JANG_OK && draft) {
-        status = model_cache_new(&e->draft_cache, draft, type);
+        status = model_cache_new(&e->draft_cache, draft, draft_type);
     }
     if (status == JANG_OK) {
         e->stats.page_bytes = model_cache_page_bytes(&e->cache, m) +
                               (draft ? model_cache_page_bytes(&e->draft_cache, draft) : 0);
+        e->stats.open_bytes = model_cache_open_bytes(&e->cache, m);
         e->stats.state_bytes = model_state_bytes(m);
         count_snapshots(e);
         status = count_pages(&n_pages, e);

@@ -156,6 +156,23 @@ static jang_status check_append(jang_session *s, const int32_t *ids, size_t n_id
 
 /* ---- Computing ---- */
 
+/* Opens the pages of the next n tokens; seals those that are full after them. */
+static jang_status open_pages(jang_session *s, int32_t n) {
+    size_t page = s->n_done / OPS_PAGE_TOKENS, last = (s->n_done + (size_t)n - 1) / OPS_PAGE_TOKENS;
+    jang_status status = JANG_OK;
+    for (; status == JANG_OK && page <= last; page++) {
+        status = model_cache_open_page(&s->cache, s->model->model, (int32_t)page);
+    }
+    return status;
+}
+
+static void seal_pages(jang_session *s, int32_t n) {
+    size_t page = s->n_done / OPS_PAGE_TOKENS, end = (s->n_done + (size_t)n) / OPS_PAGE_TOKENS;
+    for (; page < end; page++) {
+        model_cache_seal_page(&s->cache, s->model->model, (int32_t)page);
+    }
+}
+
 /* One pass over the n ids that follow those done. logits takes all n rows, or, when NULL, the last
  * row goes to s->logits if last is set. */
 static jang_status pass(jang_session *s, int32_t n, bool last, float *logits) {
@@ -168,11 +185,31 @@ static jang_status pass(jang_session *s, int32_t n, bool last, float *logits) {
     batch_desc desc = {.n_tok = n, .ids = s->ids + s->n_done, .n_seq = 1, .seqs = &seq};
     desc.n_out = logits ? n : last ? 1 : 0;
     desc.out = logits ? s->all_rows : &last_row;
-    jang_status status = model_step(m, &desc, &s->cache);
+    jang_status status = open_pages(s, n);
+    if (status == JANG_OK) {
+        status = model_step(m, &desc, &s->cache);
+        seal_pages(s, n);
+    }
     if (status == JANG_OK && desc.n_out) {
         status = model_logits(m, 0, desc.n_out, logits ? logits : s->logits);
     }
     return status;
+}
+
+/* Only the first n tokens count as computed; of a page that is left behind none do, where pages
+ * have a form that they lose when they are full. */
+static void cut_done(jang_session *s, size_t n) {
+    size_t page = s->n_done / OPS_PAGE_TOKENS;
+    if (n >= s->n_done) {
+        return;
+    }
+    if (kv_type_opens(s->cache.type) && n / OPS_PAGE_TOKENS < page) {
+        n -= n % OPS_PAGE_TOKENS;
+        if (page < (size_t)s->n_pages) {
+            model_cache_seal_page(&s->cache, s->model->model, (int32_t)page);
+        }
+    }
+    s->n_done = n;
 }
 
 /* Row numbers 0 .. n_batch-1, for passes that want all logits. */
@@ -226,7 +263,7 @@ static void keep_state(jang_session *s) {
 static void restore_state(jang_session *s) {
     int32_t slot;
     if (s->n_done > s->n_ids) {
-        s->n_done = snapshots_back(&s->snapshots, s->n_ids, &slot);
+        cut_done(s, snapshots_back(&s->snapshots, s->n_ids, &slot));
         if (s->n_done) {
             ops *o = s->model->ops;
             o->table->state_copy(o, s->cache.state, slot, 0);
@@ -261,7 +298,7 @@ static jang_status compute(jang_session *s, size_t first, size_t end, float *log
 static void choose_form(jang_session *s, size_t n_ids) {
     int32_t from = model_get_facts(s->model->model)->long_from;
     bool is_long = from && n_ids > (size_t)from;
-    s->n_done = is_long == s->is_long ? s->n_done : 0;
+    cut_done(s, is_long == s->is_long ? s->n_done : 0);
     s->is_long = is_long;
     s->n_known = n_ids;
 }
@@ -270,7 +307,8 @@ static void choose_form(jang_session *s, size_t n_ids) {
 static void forget(jang_session *s, size_t n_ids) {
     int32_t slot;
     s->n_ids = n_ids;
-    s->n_done = s->cache.state ? SIZE_MAX : s->n_done < n_ids ? s->n_done : n_ids;
+    cut_done(s, n_ids);
+    s->n_done = s->cache.state ? SIZE_MAX : s->n_done;
     (void)snapshots_back(&s->snapshots, n_ids, &slot);
 }
 
@@ -325,7 +363,7 @@ jang_status jang_session_truncate(jang_session *s, size_t n_ids) {
         s->n_logits = 0; /* an equal number of other tokens must not pass for those */
     }
     if (!s->cache.state && s->n_done > n_ids) {
-        s->n_done = n_ids;
+        cut_done(s, n_ids);
     }
     int32_t slot; /* copies that hold more must not be taken for those of the tokens to come */
     (void)snapshots_back(&s->snapshots, n_ids, &slot);

@@ -146,7 +146,7 @@ static bool keeps_kv(const model_facts *f) {
 
 jang_status model_cache_new(model_cache *out, model *m, kv_type type) {
     const model_facts *f = &m->facts;
-    model_cache cache = {0};
+    model_cache cache = {.type = type};
     jang_status status = JANG_OK;
     if (keeps_kv(f)) {
         const kv_desc desc = {f->n_layer, f->kv_layers, type};
@@ -185,6 +185,16 @@ jang_status model_cache_grow(model_cache *cache, model *m, int32_t n_pages, int3
     return status;
 }
 
+jang_status model_cache_open_page(model_cache *cache, model *m, int32_t page) {
+    return cache->kv ? m->o->table->kv_open(m->o, cache->kv, page) : JANG_OK;
+}
+
+void model_cache_seal_page(model_cache *cache, model *m, int32_t page) {
+    if (cache->kv) {
+        m->o->table->kv_seal(m->o, cache->kv, page);
+    }
+}
+
 void model_cache_copy_page(model_cache *cache, model *m, int32_t from, int32_t to) {
     if (cache->kv) {
         m->o->table->kv_copy(m->o, cache->kv, from, to);
@@ -211,6 +221,10 @@ void model_cache_load_page(model_cache *cache, model *m, int32_t page, const voi
 
 size_t model_cache_page_bytes(const model_cache *cache, const model *m) {
     return cache->kv ? m->o->table->kv_page_bytes(cache->kv) : 0;
+}
+
+size_t model_cache_open_bytes(const model_cache *cache, const model *m) {
+    return cache->kv ? m->o->table->kv_open_bytes(cache->kv) : 0;
 }
 
 uint64_t model_state_bytes(const model *m) {

@@ -58,6 +58,7 @@ JANG_MUST_CHECK jang_status model_reserve(model *m, int32_t n_tok);
 typedef struct model_cache {
     ops_kv *kv;
     ops_state *state;
+    kv_type type; /* of the pages */
 } model_cache;
 
 /* Makes an empty cache, of no pages and no slots yet. */
@@ -67,6 +68,9 @@ void model_cache_free(model_cache *cache, model *m);
 JANG_MUST_CHECK jang_status model_cache_grow(model_cache *cache, model *m, int32_t n_pages,
                                              int32_t n_slots);
 
+/* Before a page is written to, and once it is full or free: see ops_table. */
+JANG_MUST_CHECK jang_status model_cache_open_page(model_cache *cache, model *m, int32_t page);
+void model_cache_seal_page(model_cache *cache, model *m, int32_t page);
 /* Copies a page of keys and values; a slot of state. */
 void model_cache_copy_page(model_cache *cache, model *m, int32_t from, int32_t to);
 void model_cache_copy_state(model_cache *cache, model *m, int32_t from, int32_t to);
@@ -76,6 +80,8 @@ void model_cache_load_page(model_cache *cache, model *m, int32_t page, const voi
 /* Bytes of a page, and of a slot; 0 what the model has none of. */
 size_t model_cache_page_bytes(const model_cache *cache, const model *m);
 uint64_t model_state_bytes(const model *m);
+/* Bytes that a page takes besides while it is open. */
+size_t model_cache_open_bytes(const model_cache *cache, const model *m);
 
 /* ---- Steps ---- */
 

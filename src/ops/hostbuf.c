@@ -326,14 +326,11 @@ static float as_f16(float x) {
 }
 
 void host_kv_round(int8_t *codes, float *params, const float *x, int n, int bits) {
-    float turned[OPS_HEAD_MAX], wrong = 0;
-    memcpy(turned, x, (size_t)n * sizeof *x);
-    host_kv_rotate(turned, n);
-    float low = turned[0], high = turned[0];
+    float low = x[0], high = x[0], wrong = 0;
     for (int i = 0; i < n; i++) {
-        low = turned[i] < low ? turned[i] : low;
-        high = turned[i] > high ? turned[i] : high;
-        wrong += turned[i] - turned[i]; /* NaN where one is not finite */
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+        wrong += x[i] - x[i]; /* NaN where one is not finite */
     }
     float most = (float)((1 << bits) - 1), from = 0, least = 0;
     if (bits == 8) {
@@ -348,7 +345,7 @@ void host_kv_round(int8_t *codes, float *params, const float *x, int n, int bits
     bool usable = wrong == 0 && scale > 0 && scale < INFINITY && from - from == 0;
     float inverse = usable ? 1.0f / scale : 0;
     for (int i = 0; i < n; i++) {
-        float code = rintf((turned[i] - from) * inverse);
+        float code = rintf((x[i] - from) * inverse);
         code = code > least ? code : least;
         codes[i] = (int8_t)(usable ? (code < most ? code : most) : 0);
     }
@@ -357,6 +354,25 @@ void host_kv_round(int8_t *codes, float *params, const float *x, int n, int bits
     if (bits != 8) {
         params[1] = from;
     }
+}
+
+void host_kv_add_far(float *far, const float *row) {
+    float sum = 0;
+    for (int t = 0; t < OPS_PAGE_TOKENS; t++) {
+        sum += row[t];
+    }
+    float mean = sum / OPS_PAGE_TOKENS;
+    for (int t = 0; t < OPS_PAGE_TOKENS; t++) {
+        far[t] += (row[t] - mean) * (row[t] - mean);
+    }
+}
+
+int host_kv_farthest(const float *far) {
+    int farthest = 0;
+    for (int t = 1; t < OPS_PAGE_TOKENS; t++) {
+        farthest = far[t] > far[farthest] ? t : farthest;
+    }
+    return farthest;
 }
 
 static bool is_head_size(int n) {

@@ -175,7 +175,7 @@ float *host_state_begin(state_at at, const batch_seq *seq);
 /* A layer of a cache, as host backends lay it into a page. */
 typedef struct host_kv_layer {
     kv_layer d;
-    size_t at;    /* elements of the layers before it, ... */
+    size_t at;    /* elements of a page in the layers before it, ... */
     size_t keys;  /* of which so many are keys' */
     size_t heads; /* and their kv heads */
 } host_kv_layer;
@@ -185,10 +185,15 @@ typedef struct host_kv_layer {
  * vectors stay; one large number becomes many small ones (QuaRot, arXiv:2404.00456). */
 void host_kv_rotate(float *x, int n);
 
-/* Rounds x [n], turned by host_kv_rotate, to integers of 8, 6 or 4 bits: params[0] * code with
- * codes of both signs (8), or params[0] * code + params[1] with codes from 0. Parameters are
+/* Rounds x [n], which host_kv_rotate has turned, to integers of 8, 6 or 4 bits: params[0] * code
+ * with codes of both signs (8), or params[0] * code + params[1] with codes from 0. Parameters are
  * numbers of f16. With an infinity or NaN in x, params[0] is NaN. */
 void host_kv_round(int8_t *codes, float *params, const float *x, int n, int bits);
+
+/* The token of a page whose key is farthest from their mean: far [OPS_PAGE_TOKENS] begins with
+ * zeros, each row of keys [OPS_PAGE_TOKENS] adds to it. */
+void host_kv_add_far(float *far, const float *row);
+int host_kv_farthest(const float *far);
 
 /* Checks a cache's sizes and lays out a page: out [n_layer + 1], the last of which begins where a
  * page ends. Freed by the caller with ctx_free. */

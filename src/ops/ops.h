@@ -92,10 +92,16 @@ typedef struct batch_desc {
     const int32_t *types; /* [n_tok] token types (of BERT's pairs); NULL: all 0 */
 } batch_desc;
 
-/* How the cache keeps keys and values. Q8, Q4, Q5: a key or value of one token and head has
- * integers of 8 bits, of 4, or of 6 (keys) and 4 (values), with a scale, those below 8 with a
- * minimum too, in f16. Integers are of the rotated vector (host_kv_rotate), in which no number is
- * much larger than the others. */
+/* How the cache keeps keys and values. Integers are of vectors that host_kv_rotate has turned, in
+ * which no number is much larger than the others; scales and minima are f16.
+ *
+ * Q8: each key and value of a token and head has integers of 8 bits and a scale.
+ *
+ * Q4, Q5: while a page is open, that is, written to, it is kept in f16. When it is full, its keys
+ * become integers of 4 bits (Q5: 6), with a scale and a minimum for each of their elements over the
+ * page's tokens; its values, of 4 bits, with a scale and a minimum for each token. The token whose
+ * key is farthest from the others' stays in f16. A token meets the keys and values of its own page
+ * in f16 and those of earlier pages as integers: how it meets them depends on positions alone. */
 typedef enum kv_type { KV_F16, KV_F32, KV_Q8, KV_Q4, KV_Q5, KV_N_TYPE } kv_type;
 
 static inline int kv_key_bits(kv_type type) {
@@ -108,10 +114,15 @@ static inline int kv_value_bits(kv_type type) {
     return bits[type];
 }
 
-/* Numbers that a key or a value has beside its elements. */
+/* Numbers that go with the integers: a scale, and a minimum. */
 static inline int kv_type_params(kv_type type) {
     static const int n_params[KV_N_TYPE] = {0, 0, 1, 2, 2};
     return n_params[type];
+}
+
+/* Whether pages have a form of their own while they are open. */
+static inline bool kv_type_opens(kv_type type) {
+    return kv_type_params(type) > 1;
 }
 
 /* What a token leaves in the cache in one layer: a key of k_dim and a value of v_dim numbers for
@@ -124,8 +135,13 @@ typedef struct kv_layer {
 
 /* Bytes that a head's keys and values of a page take. */
 static inline size_t kv_head_bytes(kv_type type, int k_dim, int v_dim) {
-    size_t bits = (size_t)(k_dim * kv_key_bits(type) + v_dim * kv_value_bits(type));
-    return OPS_PAGE_TOKENS / 8 * (bits + 2 * 16 * (size_t)kv_type_params(type));
+    size_t k = (size_t)k_dim, v = (size_t)v_dim, half = sizeof(uint16_t);
+    size_t bits = k * (size_t)kv_key_bits(type) + v * (size_t)kv_value_bits(type);
+    size_t n = OPS_PAGE_TOKENS * 2 * (size_t)kv_type_params(type); /* of f16 */
+    if (kv_type_opens(type)) { /* a token by itself is its number, key and value */
+        n = 2 * (k + OPS_PAGE_TOKENS) + 1 + k + v;
+    }
+    return OPS_PAGE_TOKENS / 8 * bits + n * half;
 }
 
 typedef struct kv_desc {
@@ -332,10 +348,16 @@ typedef struct ops_table {
     void (*kv_free)(ops *o, ops_kv *kv);
     /* Makes pages 0 .. n_pages-1 exist; those there keep their contents. */
     jang_status (*kv_grow)(ops *o, ops_kv *kv, int32_t n_pages);
-    /* Copies a page of all layers. */
+    /* A page is written to from when it is opened until it is sealed, which is once it is full, or
+     * of no use to anybody. Opening what is open and sealing what is not change nothing. */
+    jang_status (*kv_open)(ops *o, ops_kv *kv, int32_t page);
+    void (*kv_seal)(ops *o, ops_kv *kv, int32_t page);
+    /* Bytes that a page takes besides while it is open. */
+    size_t (*kv_open_bytes)(const ops_kv *kv);
+    /* Copies a page of all layers; what it has while open goes along to a page that is open. */
     void (*kv_copy)(ops *o, ops_kv *kv, int32_t from, int32_t to);
-    /* Bytes of a page; what it holds, to and from the host. The form is the backend's own: only
-     * the same build on the same kind of machine reads it back. */
+    /* Bytes of a page that is sealed; what it holds, to and from the host. The form is the
+     * backend's own: only the same build on the same kind of machine reads it back. */
     size_t (*kv_page_bytes)(const ops_kv *kv);
     void (*kv_save)(ops *o, const ops_kv *kv, int32_t page, void *data);
     void (*kv_load)(ops *o, ops_kv *kv, int32_t page, const void *data);

@@ -111,6 +111,17 @@ static jang_status guard_kv_grow(ops *o, ops_kv *kv, int32_t n_pages) {
     return leave(o, in->table->kv_grow(in, kv, n_pages));
 }
 
+static jang_status guard_kv_open(ops *o, ops_kv *kv, int32_t page) {
+    ops *in = enter(o);
+    return leave(o, in->table->kv_open(in, kv, page));
+}
+
+static void guard_kv_seal(ops *o, ops_kv *kv, int32_t page) {
+    ops *in = enter(o);
+    in->table->kv_seal(in, kv, page);
+    (void)leave(o, JANG_OK);
+}
+
 static void guard_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to) {
     ops *in = enter(o);
     in->table->kv_copy(in, kv, from, to);
@@ -325,6 +336,8 @@ static const ops_table guard_table = {
     .kv_new = guard_kv_new,
     .kv_free = guard_kv_free,
     .kv_grow = guard_kv_grow,
+    .kv_open = guard_kv_open,
+    .kv_seal = guard_kv_seal,
     .kv_copy = guard_kv_copy,
     .kv_save = guard_kv_save,
     .kv_load = guard_kv_load,

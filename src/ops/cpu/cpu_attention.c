@@ -1,16 +1,12 @@
-/* cpu_attention.c - the cache of keys and values, and attention over it.
- *
- * A page holds [layer][kv head], each K [k_dim][64 tokens] and V [64 tokens][v_dim]: scores of 64
- * tokens come from whole vectors of K, sums of values from whole vectors of V. Of types with
- * integers, the tokens' scales and minima follow: of the keys [64] each, then of the values; such a
- * page becomes f32 in the thread's memory before its queries meet it. Its keys and values are
- * turned (host_kv_rotate): so are the queries, and the sums are turned back.
+/* cpu_attention.c - attention over the cache of keys and values (cpu_kv.h).
  *
  * The queries of one sequence that share a kv head, up to 64 of them, go through its pages
- * together. Positions are cut into pieces of 1024 at fixed places; each piece is an online softmax
- * of its own, and their results are merged in order. So pieces may run on different threads (as
- * they do when a step has few queries) without a change of any bit. */
-#include "ops/cpu/cpu_ops.h"
+ * together: through a page of integers after it has become f32 in the thread's memory, those whose
+ * own page it is through the form that it has while it is open. Positions are cut into pieces of
+ * 1024 at fixed places; each piece is an online softmax of its own, and their results are merged in
+ * order. So pieces may run on different threads (as they do when a step has few queries) without a
+ * change of any bit. */
+#include "ops/cpu/cpu_kv.h"
 
 #include "base/half.h"
 
@@ -21,15 +17,6 @@
 #define ROWS 64                        /* queries of a task at most */
 #define CONVERT_ROWS 8                 /* from here on f16 pages are converted first */
 #define STATES_BYTES ((size_t)4 << 20) /* for the states of pieces run apart */
-#define STORE_SPLIT 16384              /* elements from which on heads are stored by all threads */
-
-struct ops_kv {
-    kv_type type;
-    host_kv_layer *layers; /* [n_layer + 1] */
-    size_t page_bytes;
-    int32_t n_pages;
-    host_block **pages;
-};
 
 /* A thread's memory. */
 typedef struct attn_thread {
@@ -48,34 +35,8 @@ typedef struct attn_scratch {
     float *states;  /* [query head][piece][v_dim + 2] acc, max, sum */
 } attn_scratch;
 
-/* ---- The cache --------------------------------------------------------------------------------
+/* ---- Scratch ----------------------------------------------------------------------------------
  */
-
-/* Bytes of a page before a layer. */
-static size_t page_bytes(const ops_kv *kv, const host_kv_layer *l) {
-    size_t bits = l->keys * (size_t)kv_key_bits(kv->type) +
-                  (l->at - l->keys) * (size_t)kv_value_bits(kv->type);
-    return bits / 8 + l->heads * kv_head_bytes(kv->type, 0, 0);
-}
-
-static uint8_t *keys_at(const ops_kv *kv, int32_t page, int layer, int head) {
-    const host_kv_layer *l = &kv->layers[layer];
-    return kv->pages[page]->data + page_bytes(kv, l) +
-           (size_t)head * kv_head_bytes(kv->type, l->d.k_dim, l->d.v_dim);
-}
-
-static uint8_t *values_at(const ops_kv *kv, int32_t page, int layer, int head) {
-    size_t keys = OPS_PAGE_TOKENS * (size_t)kv->layers[layer].d.k_dim;
-    return keys_at(kv, page, layer, head) + keys * (size_t)kv_key_bits(kv->type) / 8;
-}
-
-/* Scales of the keys, their minima, scales of the values, their minima, as far as the type has
- * them. */
-static uint16_t *params_at(const ops_kv *kv, int32_t page, int layer, int head) {
-    size_t values = OPS_PAGE_TOKENS * (size_t)kv->layers[layer].d.v_dim;
-    return (uint16_t *)(void *)(values_at(kv, page, layer, head) +
-                                values * (size_t)kv_value_bits(kv->type) / 8);
-}
 
 static void free_attn_scratch(attn_scratch *a, ctx_t *ctx) {
     if (a) {
@@ -91,8 +52,7 @@ void cpu_free_attention(cpu_ops *c) {
     c->attention = NULL;
 }
 
-/* Makes scratch for heads of head_dim; what there is stays until there is larger. */
-static jang_status reserve_attention(cpu_ops *c, int head_dim) {
+jang_status cpu_reserve_attention(cpu_ops *c, int head_dim) {
     ctx_t *ctx = c->host.base.ctx;
     if (c->attention && head_dim <= c->attention->head_dim) {
         return JANG_OK;
@@ -126,188 +86,6 @@ static jang_status reserve_attention(cpu_ops *c, int head_dim) {
     cpu_free_attention(c);
     c->attention = a;
     return JANG_OK;
-}
-
-static int largest_head(const kv_desc *desc) {
-    int largest = 2;
-    for (int i = 0; i < desc->n_layer; i++) {
-        kv_layer d = desc->layers[i];
-        int size = d.n_kv_head == 0 ? 0 : d.k_dim > d.v_dim ? d.k_dim : d.v_dim;
-        largest = size > largest ? size : largest;
-    }
-    return largest;
-}
-
-jang_status cpu_kv_new(ops_kv **out, ops *o, const kv_desc *desc) {
-    host_kv_layer *layers;
-    jang_status status = host_kv_layout(&layers, o, desc);
-    if (status) {
-        return status;
-    }
-    ops_kv *kv = NULL;
-    status = reserve_attention(cpu_of(o), largest_head(desc));
-    if (!status && !(kv = ctx_zero(o->ctx, 1, sizeof *kv))) {
-        status = ctx_fail_memory(o->ctx, sizeof *kv);
-    }
-    if (status) {
-        ctx_free(o->ctx, layers);
-        return status;
-    }
-    kv->type = desc->type;
-    kv->layers = layers;
-    kv->page_bytes = page_bytes(kv, &layers[desc->n_layer]);
-    *out = kv;
-    return JANG_OK;
-}
-
-void cpu_kv_free(ops *o, ops_kv *kv) {
-    if (!kv) {
-        return;
-    }
-    for (int32_t i = 0; i < kv->n_pages; i++) {
-        host_block_free(o, kv->pages[i]);
-    }
-    ctx_free(o->ctx, kv->pages);
-    ctx_free(o->ctx, kv->layers);
-    ctx_free(o->ctx, kv);
-}
-
-jang_status cpu_kv_grow(ops *o, ops_kv *kv, int32_t n_pages) {
-    if (n_pages <= kv->n_pages) {
-        return JANG_OK;
-    }
-    host_block **pages = ctx_realloc(o->ctx, kv->pages, (size_t)n_pages * sizeof *pages);
-    if (!pages) {
-        return ctx_fail_memory(o->ctx, (size_t)n_pages * sizeof *pages);
-    }
-    kv->pages = pages;
-    for (; kv->n_pages < n_pages; kv->n_pages++) {
-        jang_status status = host_block_new(&pages[kv->n_pages], o, kv->page_bytes);
-        if (status) {
-            return status;
-        }
-    }
-    return JANG_OK;
-}
-
-void cpu_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to) {
-    (void)o;
-    memcpy(kv->pages[to]->data, kv->pages[from]->data, kv->pages[to]->n_bytes);
-}
-
-size_t cpu_kv_page_bytes(const ops_kv *kv) {
-    return kv->page_bytes;
-}
-
-void cpu_kv_save(ops *o, const ops_kv *kv, int32_t page, void *data) {
-    (void)o;
-    memcpy(data, kv->pages[page]->data, cpu_kv_page_bytes(kv));
-}
-
-void cpu_kv_load(ops *o, ops_kv *kv, int32_t page, const void *data) {
-    (void)o;
-    memcpy(kv->pages[page]->data, data, cpu_kv_page_bytes(kv));
-}
-
-typedef struct store_job {
-    cpu_ops *c;
-    const ops_kv *kv;
-    int layer;
-    const ops_batch *batch;
-    ops_mat k, v;
-} store_job;
-
-/* Code i of a row of n: in its byte; or in half of one; or the upper four of its six bits in half
- * of one and the lower two in a quarter of one of the n / 4 that follow. */
-static void put_code(uint8_t *row, int i, int n, int8_t code, int bits) {
-    if (bits == 8) {
-        row[i] = (uint8_t)code;
-        return;
-    }
-    int shift = i < n / 2 ? 0 : 4, high = bits == 6 ? code >> 2 : code;
-    uint8_t *at = &row[i % (n / 2)];
-    *at = (uint8_t)((*at & (0xf0 >> shift)) | (high << shift));
-    if (bits == 6) {
-        shift = i / (n / 4) * 2;
-        at = &row[n / 2 + i % (n / 4)];
-        *at = (uint8_t)((*at & ~(3 << shift)) | ((code & 3) << shift));
-    }
-}
-
-/* Rounds one token's key and value and puts their codes and scales into the page. */
-static void store_codes(const store_job *job, int head, int32_t page, int at, const float *k,
-                        const float *v) {
-    const ops_kv *kv = job->kv;
-    kv_layer d = kv->layers[job->layer].d;
-    int n_params = kv_type_params(kv->type);
-    int k_bits = kv_key_bits(kv->type), v_bits = kv_value_bits(kv->type);
-    uint8_t *keys = keys_at(kv, page, job->layer, head);
-    uint8_t *values = values_at(kv, page, job->layer, head);
-    uint16_t *params = params_at(kv, page, job->layer, head);
-    int8_t codes[OPS_HEAD_MAX];
-    float own[2];
-    host_kv_round(codes, own, k, d.k_dim, k_bits);
-    for (int i = 0; i < d.k_dim; i++) {
-        put_code(keys + i * (OPS_PAGE_TOKENS * k_bits / 8), at, OPS_PAGE_TOKENS, codes[i], k_bits);
-    }
-    for (int i = 0; i < n_params; i++) {
-        params[i * OPS_PAGE_TOKENS + at] = f32_to_f16(own[i]);
-    }
-    host_kv_round(codes, own, v, d.v_dim, v_bits);
-    for (int i = 0; i < d.v_dim; i++) {
-        put_code(values + at * (d.v_dim * v_bits / 8), i, d.v_dim, codes[i], v_bits);
-    }
-    for (int i = 0; i < n_params; i++) {
-        params[(n_params + i) * OPS_PAGE_TOKENS + at] = f32_to_f16(own[i]);
-    }
-}
-
-/* Puts one token's keys into their column of the page, and its values into their row. */
-static void store_token(const store_job *job, int head, int32_t t) {
-    const ops_kv *kv = job->kv;
-    int n_k = kv->layers[job->layer].d.k_dim, n_v = kv->layers[job->layer].d.v_dim;
-    int32_t pos = job->batch->pos[t], at = pos % OPS_PAGE_TOKENS;
-    int32_t page = job->batch->seqs[job->batch->seq_of[t]].pages[pos / OPS_PAGE_TOKENS];
-    const float *k = host_row(job->k, t) + (int64_t)head * n_k;
-    const float *v = host_row(job->v, t) + (int64_t)head * n_v;
-    void *keys = keys_at(kv, page, job->layer, head);
-    void *values = values_at(kv, page, job->layer, head);
-    if (kv_type_params(kv->type)) {
-        store_codes(job, head, page, at, k, v);
-    } else if (kv->type == KV_F16) {
-        uint16_t half[OPS_HEAD_MAX];
-        job->c->kernels->floats->to_f16(half, k, n_k);
-        for (int i = 0; i < n_k; i++) {
-            ((uint16_t *)keys)[i * OPS_PAGE_TOKENS + at] = half[i];
-        }
-        job->c->kernels->floats->to_f16((uint16_t *)values + (int64_t)at * n_v, v, n_v);
-    } else {
-        for (int i = 0; i < n_k; i++) {
-            ((float *)keys)[i * OPS_PAGE_TOKENS + at] = k[i];
-        }
-        memcpy((float *)values + (int64_t)at * n_v, v, (size_t)n_v * sizeof *v);
-    }
-}
-
-static void store_head(void *arg, int head, int thread) {
-    const store_job *job = arg;
-    (void)thread;
-    for (int32_t t = 0; t < job->batch->n_tok; t++) {
-        store_token(job, head, t);
-    }
-}
-
-void cpu_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v) {
-    store_job job = {.c = cpu_of(o), .kv = kv, .layer = layer, .batch = batch, .k = k, .v = v};
-    kv_layer d = kv->layers[layer].d;
-    int heads = d.n_kv_head;
-    if ((int64_t)batch->n_tok * heads * (d.k_dim + d.v_dim) > 2 * STORE_SPLIT) {
-        pool_run(job.c->pool, store_head, &job, heads);
-        return;
-    }
-    for (int h = 0; h < heads; h++) {
-        store_head(&job, h, 0);
-    }
 }
 
 /* ---- Attention --------------------------------------------------------------------------------
@@ -407,29 +185,70 @@ static void sight(const attn_job *job, const attn_part *p, int32_t r, int32_t *f
 }
 
 /* A page of integers to f32, in the thread's memory. */
-static void unpack_page(const attn_job *job, const attn_part *p, attn_thread *t, int32_t page) {
-    const ops_kv *kv = job->kv;
-    int n = kv_type_params(kv->type);
-    float params[4 * OPS_PAGE_TOKENS];
+static void unpack_page(const attn_job *job, attn_thread *t, kv_place at) {
+    const float_kernels *f = job->c->kernels->floats;
+    int n = kv_type_params(at.form->type), n_k = kv_key_params(at);
+    float params[2 * (OPS_HEAD_MAX + OPS_PAGE_TOKENS)], *of_values = params + n * n_k;
+    f->from_f16(params, kv_params_at(at), n * (n_k + OPS_PAGE_TOKENS));
+    const kv_codes codes = {.k = kv_keys_at(at),
+                            .v = kv_values_at(at),
+                            .k_scale = params,
+                            .k_min = n > 1 ? params + n_k : NULL,
+                            .v_scale = of_values,
+                            .v_min = n > 1 ? of_values + OPS_PAGE_TOKENS : NULL,
+                            .k_bits = kv_key_bits(at.form->type),
+                            .k_dim = at.d.k_dim,
+                            .v_dim = at.d.v_dim};
+    f->unpack_kv(t->k, t->v, &codes);
+    if (!kv_type_opens(at.form->type)) {
+        return;
+    }
+    const uint16_t *own = kv_token_at(at);
+    int token = own[0] % OPS_PAGE_TOKENS;
+    for (int d = 0; d < at.d.k_dim; d++) {
+        t->k[d * OPS_PAGE_TOKENS + token] = f16_to_f32(own[1 + d]);
+    }
+    f->from_f16(t->v + token * at.d.v_dim, own + 1 + at.d.k_dim, at.d.v_dim);
+}
+
+/* Rows [first, end) of the part through a form of a page. */
+static void attend_form(const attn_job *job, attn_thread *t, attn_rows rows, kv_place at,
+                        int32_t first, int32_t end) {
     const float_kernels *k = job->c->kernels->floats;
-    k->from_f16(params, params_at(kv, page, job->layer, p->kv_head), 2 * n * OPS_PAGE_TOKENS);
-    kv_codes codes = {.k = keys_at(kv, page, job->layer, p->kv_head),
-                      .v = values_at(kv, page, job->layer, p->kv_head),
-                      .k_scale = params,
-                      .k_min = n > 1 ? params + OPS_PAGE_TOKENS : NULL,
-                      .v_scale = params + n * OPS_PAGE_TOKENS,
-                      .v_min = n > 1 ? params + 3 * OPS_PAGE_TOKENS : NULL,
-                      .k_bits = kv_key_bits(kv->type),
-                      .k_dim = job->d->kv.k_dim,
-                      .v_dim = job->d->kv.v_dim};
-    k->unpack_kv(t->k, t->v, &codes);
+    if (first >= end) {
+        return;
+    }
+    kv_page view = {.k = kv_keys_at(at), .v = kv_values_at(at), .half = at.form->type == KV_F16};
+    if (kv_type_params(at.form->type)) {
+        unpack_page(job, t, at);
+        view = (kv_page){.k = t->k, .v = t->v};
+    } else if (view.half && end - first >= CONVERT_ROWS) {
+        k->from_f16(t->k, view.k, (int64_t)OPS_PAGE_TOKENS * rows.k_dim);
+        k->from_f16(t->v, view.v, (int64_t)OPS_PAGE_TOKENS * rows.v_dim);
+        view = (kv_page){.k = t->k, .v = t->v};
+    }
+    rows.n_row = end - first;
+    rows.q += first * rows.k_dim;
+    rows.acc += first * rows.v_dim;
+    rows.max += first;
+    rows.sum += first;
+    rows.from += first;
+    rows.to += first;
+    k->attend_page(&rows, &view);
+}
+
+/* The first of the part's queries at a position from pos on, or their number. */
+static int32_t first_row_from(const attn_part *p, int32_t pos) {
+    int32_t n = pos > p->seq->n_past ? pos - p->seq->n_past : 0;
+    int64_t r = (int64_t)n * p->share - p->first;
+    return r < 0 ? 0 : r < p->n_row ? (int32_t)r : p->n_row;
 }
 
 /* One page for the queries of the part; rows->from and to are filled here. */
 static void attend_page(const attn_job *job, const attn_part *p, attn_thread *t,
                         const attn_rows *rows, int32_t page) {
-    const float_kernels *k = job->c->kernels->floats;
-    int32_t start = page * OPS_PAGE_TOKENS;
+    const ops_kv *kv = job->kv;
+    int32_t start = page * OPS_PAGE_TOKENS, end = start + OPS_PAGE_TOKENS;
     for (int32_t r = 0; r < p->n_row; r++) {
         int32_t from, to;
         sight(job, p, r, &from, &to);
@@ -439,18 +258,18 @@ static void attend_page(const attn_job *job, const attn_part *p, attn_thread *t,
         t->to[r] = to < 0 ? 0 : to > OPS_PAGE_TOKENS ? OPS_PAGE_TOKENS : to;
     }
     int32_t where = p->seq->pages[page];
-    kv_page view = {.k = keys_at(job->kv, where, job->layer, p->kv_head),
-                    .v = values_at(job->kv, where, job->layer, p->kv_head),
-                    .half = job->kv->type == KV_F16};
-    if (kv_type_params(job->kv->type)) {
-        unpack_page(job, p, t, where);
-        view = (kv_page){.k = t->k, .v = t->v};
-    } else if (view.half && p->n_row >= CONVERT_ROWS) {
-        k->from_f16(t->k, view.k, (int64_t)OPS_PAGE_TOKENS * job->d->kv.k_dim);
-        k->from_f16(t->v, view.v, (int64_t)OPS_PAGE_TOKENS * job->d->kv.v_dim);
-        view = (kv_page){.k = t->k, .v = t->v};
+    kv_place kept = kv_at(kv, &kv->kept, where, job->layer, p->kv_head);
+    if (!kv_type_opens(kv->kept.type)) {
+        attend_form(job, t, *rows, kept, 0, p->n_row);
+        return;
     }
-    k->attend_page(rows, &view);
+    int32_t own = first_row_from(p, start), later = first_row_from(p, end);
+    attend_form(job, t, *rows, kept, 0, job->d->whole ? own : 0); /* else they see nothing of it */
+    if (own < later && kv->open.pages[where]) {
+        kv_place open = kv_at(kv, &kv->open, where, job->layer, p->kv_head);
+        attend_form(job, t, *rows, open, own, later);
+    }
+    attend_form(job, t, *rows, kept, later, p->n_row);
 }
 
 /* Adds a piece's state to the total of the pieces before it. */
@@ -507,7 +326,7 @@ static void take_query(const attn_job *job, const attn_part *p, int32_t r, float
     int n = job->d->kv.k_dim;
     float scale = job->d->scale * host_temper(job->d, query_position(p, r));
     job->c->kernels->floats->scale(q, query_row(p, job->q, n, r), n, scale);
-    if (kv_type_params(job->kv->type)) {
+    if (kv_type_params(job->kv->kept.type)) {
         host_kv_rotate(q, n);
     }
 }
@@ -518,7 +337,7 @@ static void put_result(const attn_job *job, const attn_part *p, int32_t r, const
     int n = job->d->kv.v_dim;
     float *out = query_row(p, job->out, n, r);
     job->c->kernels->floats->scale(out, total, n, share);
-    if (kv_type_params(job->kv->type)) {
+    if (kv_type_params(job->kv->kept.type)) {
         host_kv_rotate(out, n);
     }
 }

@@ -80,9 +80,10 @@ typedef struct kv_page {
     bool half;
 } kv_page;
 
-/* Keys and values of one page as integers of 8 or 4 bits, laid out as in kv_page; of 4 bits each
- * row has its first half in the lower halves of its bytes, the second in the upper. Scales and
- * minima are the tokens' [OPS_PAGE_TOKENS]; minima are NULL for 8 bits. */
+/* Keys and values of one page as integers, laid out as in kv_page; of 4 bits each row has its first
+ * half in the lower halves of its bytes, the second in the upper. Scales and minima of values are
+ * the tokens' [OPS_PAGE_TOKENS], those of keys the rows' [k_dim]; of 8 bits there are no minima
+ * (NULL), and the keys' scales are the tokens'. */
 typedef struct kv_codes {
     const uint8_t *k, *v;
     const float *k_scale, *k_min, *v_scale, *v_min;

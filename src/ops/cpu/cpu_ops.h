@@ -60,6 +60,8 @@ JANG_MUST_CHECK jang_status cpu_reserve_linear(cpu_ops *c, int64_t n_tok, int64_
                                                int n_used);
 void cpu_free_linear(cpu_ops *c);
 void cpu_free_attention(cpu_ops *c);
+/* Makes attention's scratch for heads of head_dim; what there is stays until there is larger. */
+JANG_MUST_CHECK jang_status cpu_reserve_attention(cpu_ops *c, int head_dim);
 
 /* ---- What linear and linear_experts share (cpu_linear.c) ---- */
 
@@ -103,6 +105,9 @@ void cpu_take_out(ops *o, const ops_batch *batch, ops_mat x, ops_mat y);
 jang_status cpu_kv_new(ops_kv **out, ops *o, const kv_desc *desc);
 void cpu_kv_free(ops *o, ops_kv *kv);
 jang_status cpu_kv_grow(ops *o, ops_kv *kv, int32_t n_pages);
+jang_status cpu_kv_open(ops *o, ops_kv *kv, int32_t page);
+void cpu_kv_seal(ops *o, ops_kv *kv, int32_t page);
+size_t cpu_kv_open_bytes(const ops_kv *kv);
 void cpu_kv_copy(ops *o, ops_kv *kv, int32_t from, int32_t to);
 size_t cpu_kv_page_bytes(const ops_kv *kv);
 void cpu_kv_save(ops *o, const ops_kv *kv, int32_t page, void *data);

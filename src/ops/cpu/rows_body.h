@@ -325,56 +325,58 @@ static void kern_from_f16(float *y, const uint16_t *x, int64_t n) {
     }
 }
 
-/* y = codes * scale + min of n numbers; 4 bits: n / 2 bytes. Constants where it is inlined: which
- * of scale and min are arrays [n], which one number for all. */
-static inline __attribute__((always_inline)) void unpack_row(float *restrict y,
-                                                             const uint8_t *restrict codes, int n,
-                                                             const float *restrict scale,
-                                                             const float *restrict min, bool each) {
-    if (!min) {
-        for (int i = 0; i < n; i++) {
-            y[i] = scale[each ? i : 0] * (float)(int8_t)codes[i];
-        }
-        return;
+/* y = codes * scale of n numbers of 8 bits. A constant where it is inlined: whether each has a
+ * scale of its own. */
+static inline __attribute__((always_inline)) void unpack_row8(float *restrict y,
+                                                              const uint8_t *restrict codes, int n,
+                                                              const float *restrict scale,
+                                                              bool each) {
+    for (int i = 0; i < n; i++) {
+        y[i] = scale[each ? i : 0] * (float)(int8_t)codes[i];
     }
-    int half = n / 2;
-    for (int i = 0; i < half; i++) {
-        y[i] = scale[each ? i : 0] * (float)(codes[i] & 15) + min[each ? i : 0];
-    }
-    for (int i = 0; i < half; i++) {
-        int j = each ? half + i : 0;
-        y[half + i] = scale[j] * (float)(codes[i] >> 4) + min[j];
+}
+
+/* y = codes * scale + min of n numbers of 4 bits in n / 2 bytes. */
+static inline __attribute__((always_inline)) void
+unpack_row4(float *restrict y, const uint8_t *restrict codes, int n, float scale, float min) {
+    for (int i = 0; i < n / 2; i++) {
+        y[i] = scale * (float)(codes[i] & 15) + min;
+        y[n / 2 + i] = scale * (float)(codes[i] >> 4) + min;
     }
 }
 
 /* The same of a row of keys of 6 bits. */
-static void unpack_keys6(float *restrict y, const uint8_t *restrict codes,
-                         const float *restrict scale, const float *restrict min) {
+static void unpack_keys6(float *restrict y, const uint8_t *restrict codes, float scale, float min) {
     enum { HALF = OPS_PAGE_TOKENS / 2, QUARTER = OPS_PAGE_TOKENS / 4 };
     const uint8_t *low = codes + HALF;
     for (int part = 0; part < 4; part++) {
         const uint8_t *high = codes + part % 2 * QUARTER;
         for (int i = 0; i < QUARTER; i++) {
-            int j = part * QUARTER + i;
             int code = (high[i] >> part / 2 * 4 & 15) << 2 | (low[i] >> part * 2 & 3);
-            y[j] = scale[j] * (float)code + min[j];
+            y[part * QUARTER + i] = scale * (float)code + min;
         }
     }
 }
 
 static void kern_unpack_kv(float *k, float *v, const kv_codes *c) {
     const int k_bytes = OPS_PAGE_TOKENS * c->k_bits / 8;
-    const int v_bytes = c->v_min ? c->v_dim / 2 : c->v_dim;
     for (int64_t d = 0; d < c->k_dim; d++) {
-        if (c->k_bits == 6) {
-            unpack_keys6(k + d * OPS_PAGE_TOKENS, c->k + d * k_bytes, c->k_scale, c->k_min);
-            continue;
+        float *row = k + d * OPS_PAGE_TOKENS;
+        const uint8_t *codes = c->k + d * k_bytes;
+        if (c->k_bits == 8) {
+            unpack_row8(row, codes, OPS_PAGE_TOKENS, c->k_scale, true);
+        } else if (c->k_bits == 6) {
+            unpack_keys6(row, codes, c->k_scale[d], c->k_min[d]);
+        } else {
+            unpack_row4(row, codes, OPS_PAGE_TOKENS, c->k_scale[d], c->k_min[d]);
         }
-        unpack_row(k + d * OPS_PAGE_TOKENS, c->k + d * k_bytes, OPS_PAGE_TOKENS, c->k_scale,
-                   c->k_min, true);
     }
     for (int64_t t = 0; t < OPS_PAGE_TOKENS; t++) {
-        unpack_row(v + t * c->v_dim, c->v + t * v_bytes, c->v_dim, c->v_scale + t,
-                   c->v_min ? c->v_min + t : NULL, false);
+        float *row = v + t * c->v_dim;
+        if (c->v_min) {
+            unpack_row4(row, c->v + t * (c->v_dim / 2), c->v_dim, c->v_scale[t], c->v_min[t]);
+        } else {
+            unpack_row8(row, c->v + t * c->v_dim, c->v_dim, c->v_scale + t, false);
+        }
     }
 }
