@@ -117,22 +117,74 @@ static jang_status quantize_rows(runner *r, int k, const gptq_site *s, int64_t f
     return status;
 }
 
-static jang_status quantize_item(runner *r, int k) {
-    const plan_item *item = &r->c->plan->items[r->items[k]];
-    int64_t block = item->part->rows < BLOCK_ROWS ? item->part->rows : BLOCK_ROWS;
-    float *rows = ctx_array(r->c->ctx, (size_t)block, (size_t)item->part->columns * sizeof *rows);
-    jang_status status =
-        rows ? make_codes(r, k)
-             : ctx_fail_memory(r->c->ctx, (size_t)(block * item->part->columns) * sizeof *rows);
-    if (status == JANG_OK && r->expert_first == 0) {
-        status = check_item(r, r->items[k], rows);
+static const plan_item *item_at(const runner *r, int k) {
+    return &r->c->plan->items[r->items[k]];
+}
+
+/* Rows of the items that are in memory at a time, at most. */
+static int64_t block_rows(const runner *r) {
+    int64_t most = 0;
+    for (int k = 0; k < r->n_items; k++) {
+        int64_t n = item_at(r, k)->part->rows;
+        most = n > most ? n : most;
     }
-    int64_t n = r->n_expert ? item->part->rows / r->n_expert : item->part->rows;
-    for (int i = 0; i < r->n_sites && status == JANG_OK; i++) {
-        int64_t first = (r->expert_first + i) * n;
-        status = quantize_rows(r, k, &r->sites[i], first, first + n, rows);
+    return most < BLOCK_ROWS ? most : BLOCK_ROWS;
+}
+
+/* Makes room for the codes of the items, and looks at their weights once. */
+static jang_status begin_items(runner *r, float *rows) {
+    jang_status status = JANG_OK;
+    for (int k = 0; k < r->n_items && status == JANG_OK; k++) {
+        status = make_codes(r, k);
+        if (status == JANG_OK && r->expert_first == 0) {
+            status = check_item(r, r->items[k], rows);
+        }
     }
-    ctx_free(r->c->ctx, rows);
+    return status;
+}
+
+static bool same_groups(const runner *r) {
+    bool same = true;
+    for (int k = 1; k < r->n_items; k++) {
+        same &= item_at(r, k)->group == item_at(r, 0)->group;
+    }
+    return same;
+}
+
+/* The rows of all items of this group size that have the site's inputs. */
+static jang_status quantize_group(runner *r, int site, int group, double damping, float *rows) {
+    gptq_site copy = {0}, *s = &r->sites[site];
+    jang_status status = JANG_OK;
+    if (r->c->feedback && !same_groups(r)) { /* the others need the site as it is */
+        status = gptq_site_copy(&copy, r->c->ctx, s);
+        s = &copy;
+    }
+    if (status == JANG_OK && r->c->feedback) {
+        status = gptq_prepare(s, r->c->ctx, group, damping);
+    }
+    for (int k = 0; k < r->n_items && status == JANG_OK; k++) {
+        const plan_item *item = item_at(r, k);
+        int64_t n = r->n_expert ? item->part->rows / r->n_expert : item->part->rows;
+        int64_t first = (r->expert_first + site) * n;
+        if (item->group == group) {
+            status = quantize_rows(r, k, s, first, first + n, rows);
+        }
+    }
+    gptq_site_free(&copy, r->c->ctx);
+    return status;
+}
+
+/* All rows of the items that have the site's inputs, a size of groups after the other. */
+static jang_status quantize_site(runner *r, int site, double damping, float *rows) {
+    jang_status status = JANG_OK;
+    for (int k = 0; k < r->n_items && status == JANG_OK; k++) {
+        int group = item_at(r, k)->group;
+        bool had = false;
+        for (int i = 0; i < k; i++) {
+            had |= item_at(r, i)->group == group;
+        }
+        status = had ? JANG_OK : quantize_group(r, site, group, damping, rows);
+    }
     return status;
 }
 
@@ -149,7 +201,6 @@ static jang_status put_items(runner *r) {
 }
 
 jang_status runner_quantize(bool *all, runner *r, double damping) {
-    int group = r->c->plan->items[r->items[0]].group;
     jang_status status = r->n_expert ? blend_sites(r) : JANG_OK;
     r->damping = damping_of(&r->sites[0], damping);
     bool tuned = r->sites[0].h_held != NULL;
@@ -167,13 +218,16 @@ jang_status runner_quantize(bool *all, runner *r, double damping) {
         gptq_site_merge(&r->sites[i], r->c->ctx);
     }
     runner_apply_factors(r);
-    for (int i = 0; i < r->n_sites && r->c->feedback && status == JANG_OK; i++) {
-        gptq_site *s = &r->sites[i];
-        status = gptq_prepare(s, r->c->ctx, group, tuned ? r->damping : damping_of(s, damping));
+    size_t n_rows = (size_t)block_rows(r), row_bytes = (size_t)r->sites[0].n_in * sizeof(float);
+    float *rows = ctx_array(r->c->ctx, n_rows, row_bytes);
+    if (status == JANG_OK) {
+        status = rows ? begin_items(r, rows) : ctx_fail_memory(r->c->ctx, n_rows * row_bytes);
     }
-    for (int k = 0; k < r->n_items && status == JANG_OK; k++) {
-        status = quantize_item(r, k);
+    for (int i = 0; i < r->n_sites && status == JANG_OK; i++) {
+        double own = tuned ? r->damping : damping_of(&r->sites[i], damping);
+        status = quantize_site(r, i, own, rows);
     }
+    ctx_free(r->c->ctx, rows);
     r->expert_first += r->n_sites;
     *all = r->expert_first >= r->n_expert;
     if (status == JANG_OK && *all) {

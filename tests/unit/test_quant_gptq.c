@@ -2,6 +2,7 @@
  * compared with methods that do not see the inputs, and whole conversions that calibrate. */
 #include "base/file.h"
 #include "base/half.h"
+#include "format/checkpoint.h"
 #include "quant/blas.h"
 #include "quant/convert.h"
 #include "quant/gptq.h"
@@ -280,6 +281,65 @@ static void test_gptq_goes_on_where_it_stopped(void **state) {
     jang_context_free(ctx);
 }
 
+/* The model in groups of 64, but for what the overrides say. */
+static checkpoint *with_groups(ctx_t *ctx, const char *source, const char *dir, const char *name,
+                               const char *overrides) {
+    char output[512], *path = write_text(dir, "overrides.json", overrides);
+    snprintf(output, sizeof output, "%s/%s", dir, name);
+    jang_convert_options o = options_of(source, output);
+    o.group_size = 64;
+    o.overrides = path;
+    assert_ok(ctx, jang_convert(NULL, ctx, &o));
+    checkpoint *made = NULL;
+    assert_ok(ctx, checkpoint_open(&made, ctx, output, 0));
+    free(path);
+    return made;
+}
+
+static void same_matrix(const checkpoint *a, const checkpoint *b, const char *name) {
+    static const char *const parts[] = {"weight", "scales", "biases"};
+    for (int i = 0; i < 3; i++) {
+        char full[128];
+        snprintf(full, sizeof full, "%s.%s", name, parts[i]);
+        const tensor_view *x = checkpoint_find(a, full), *y = checkpoint_find(b, full);
+        assert_non_null(x);
+        assert_non_null(y);
+        assert_int_equal(x->n_bytes, y->n_bytes);
+        assert_memory_equal(x->data, y->data, x->n_bytes);
+    }
+}
+
+/* Matrices that share an input may have groups of different sizes, as budgets choose them. */
+static void test_gptq_of_groups_of_several_sizes(void **state) {
+    (void)state;
+    static const char *const cases[][3] = {
+        {"llama-f32", "model.layers.0.self_attn.q_proj", "model.layers.0.self_attn.k_proj"},
+        {"llama-f32", "model.layers.0.self_attn.k_proj", "model.layers.0.self_attn.q_proj"},
+        {"lfm2_moe-bf16", "model.layers.1.feed_forward.switch_mlp.gate_proj",
+         "model.layers.1.feed_forward.switch_mlp.up_proj"}};
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir(), source[512], one[256], both[512];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *fine = cases[i][1], *coarse = cases[i][2], *bits = "{\"bits\": 3, ";
+        snprintf(source, sizeof source, "%s%s", MODELS, cases[i][0]);
+        snprintf(one, sizeof one, "{\"%s\": %s\"group_size\": 32}}", fine, bits);
+        snprintf(both, sizeof both,
+                 "{\"%s\": %s\"group_size\": 32}, \"%s\": %s\"group_size\": 32}}", fine, bits,
+                 coarse, bits);
+        checkpoint *mixed = with_groups(ctx, source, dir, "mixed", one);
+        checkpoint *small = with_groups(ctx, source, dir, "small", both);
+        checkpoint *large = with_groups(ctx, source, dir, "large", "{}");
+        same_matrix(mixed, small, fine);
+        same_matrix(mixed, large, coarse);
+        checkpoint_close(mixed);
+        checkpoint_close(small);
+        checkpoint_close(large);
+    }
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
 static void test_gptq_refuses_bad_calibration(void **state) {
     (void)state;
     ctx_t *ctx = test_context();
@@ -318,6 +378,7 @@ int main(void) {
         cmocka_unit_test(test_gptq_disturbs_outputs_less),
         cmocka_unit_test(test_gptq_aims_at_the_original_outputs),
         cmocka_unit_test(test_gptq_goes_on_where_it_stopped),
+        cmocka_unit_test(test_gptq_of_groups_of_several_sizes),
         cmocka_unit_test(test_gptq_refuses_bad_calibration),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
