@@ -63,10 +63,17 @@ def stream(url, body, begun=None):
     return times[0] - start if times else 0, times, tokens
 
 
-def messages(seed, words):
+SUBJECTS = ("a bicycle", "the sea", "bread", "a lighthouse", "winter", "a market town", "chess", "a violin",
+            "volcanoes", "a garden", "the moon", "trains", "honey bees", "a library", "rain", "mountains")
+QUESTIONS = ("Explain to a child how {} came to be what it is today.", "Write a letter about {} to a friend.",
+             "What are common mistakes about {}?", "Describe a day that has to do with {}.")
+
+
+def messages(seed, words, plain=False):
     """With a system text, since some servers put in the template's own and some do not."""
+    question = QUESTIONS[seed // 16 % 4].format(SUBJECTS[seed % 16])
     return [{"role": "system", "content": "You answer at length."},
-            {"role": "user", "content": prompt(seed, words)}]
+            {"role": "user", "content": question if plain else prompt(seed, words)}]
 
 
 def prompt(seed, words):
@@ -78,9 +85,9 @@ def load(arguments, n_clients, round_number):
     results, errors = [], []
 
     def client(i):
-        body = {"model": arguments.model, "temperature": 0, "max_tokens": arguments.tokens,
-                "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True,
-                "messages": messages(round_number * 1000 + i, arguments.words)}
+        body = {"model": arguments.model, "temperature": arguments.temperature, "seed": i,
+                "max_tokens": arguments.tokens, "stream": True, "stream_options": {"include_usage": True}, "ignore_eos": True,
+                "messages": messages(round_number * 1000 + i, arguments.words, arguments.plain)}
         try:
             results.append(stream(arguments.url, body))
         except Exception as e:
@@ -205,6 +212,9 @@ def main():
     p.add_argument("--clients", default="1,4,16")
     p.add_argument("--tokens", type=int, default=64, help="of each answer")
     p.add_argument("--words", type=int, default=40, help="of each prompt, about")
+    p.add_argument("--plain", action="store_true",
+                   help="ask short questions, each another, instead of giving lists of words")
+    p.add_argument("--temperature", type=float, default=0)
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--arrive", type=int, default=0, metavar="N",
                    help="also let a prompt of N tokens come while all clients have streams")

@@ -74,6 +74,7 @@ jang_status answer_new(answer **out, const jang_model *m, request *r, int32_t in
         .n_form = n_prompt,
         .n_limit = length_limit(r, n_context),
         .slot = -1,
+        .looking = {.right = 0.5, .found = -1},
         .end_id = -1,
         .stop = -1,
         .stats = {.n_prompt = n_prompt},

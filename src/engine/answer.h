@@ -16,11 +16,18 @@
 
 #define DRAFT_MAX 16 /* tokens guessed at once */
 
-/* How guessing has gone lately: tokens to guess (0: not yet tried), guesses wrong from their start
- * one after another, tokens to wait before the next. */
-typedef struct guess_record {
+/* How lookup has gone lately: the share of its tokens that were right, and the first that it has
+ * found for this step, whether guessed or not; -1: none. */
+typedef struct look_record {
+    double right;
+    int32_t found;
+} look_record;
+
+/* How the draft model has gone lately: tokens to guess (0: not yet tried), guesses wrong from their
+ * start one after another, tokens to wait before the next. */
+typedef struct draft_record {
     int32_t n, n_misses, pause;
-} guess_record;
+} draft_record;
 
 typedef struct answer {
     request *r;
@@ -48,7 +55,8 @@ typedef struct answer {
      * tokens are to be guessed by it now, and whether it can go on; how both kinds have done. */
     int32_t n_drafted_done, n_draft_pages, n_wanted;
     bool may_guess;
-    guess_record looking, drafting;
+    look_record looking;
+    draft_record drafting;
 
     reasoning thinking;
     const int32_t *forced; /* [n_forced] ids that come next, whatever the logits */

@@ -25,6 +25,8 @@ typedef struct answer_list {
 typedef struct step_costs {
     double decode;       /* a step of single tokens alone */
     double prompt_token; /* each token of a prompt in a step */
+    /* Means over steps without prompts: of rows, seconds, rows squared, rows times seconds. */
+    double rows, seconds, rows_rows, rows_seconds;
 } step_costs;
 
 /* A draw to be made from out rows [row, row + n_rows) of the step: logits [n_rows, n_vocab]. */

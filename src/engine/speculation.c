@@ -7,7 +7,9 @@
 #define LOOKUP_LEAST 2    /* tokens that must be the same */
 #define LOOKUP_MOST 6     /* more alike than this is no better */
 #define LOOKUP_BACK 16384 /* how far back is looked */
-#define FIRST_GUESS 3     /* tokens guessed at first */
+#define LOOK_SHARE 0.125  /* of a new token in what is known of how often lookup is right */
+#define COST_SHARE 0.02   /* of a new step in what is known of how long they take */
+#define FIRST_GUESS 3     /* tokens that the draft model guesses at first */
 #define GUESSED_ROWS 16   /* rows that guesses may add to a step, all answers together */
 
 /* ---- Lookup ---- */
@@ -33,10 +35,45 @@ int32_t lookup_find(int32_t *out, int32_t n_most, const int32_t *ids, int32_t n_
     return n_most;
 }
 
-/* ---- How many ---- */
+/* ---- What pays ---- */
+
+void speculation_learn_cost(step_costs *c, int32_t n_rows, double seconds) {
+    double n = n_rows, share = c->rows == 0 ? 1 : COST_SHARE;
+    c->rows += share * (n - c->rows);
+    c->seconds += share * (seconds - c->seconds);
+    c->rows_rows += share * (n * n - c->rows_rows);
+    c->rows_seconds += share * (n * seconds - c->rows_seconds);
+}
+
+/* A line through rows and seconds; where rows have hardly varied, one that was measured once. The
+ * limits keep a machine that is busy with other things from misleading it far. */
+double speculation_price(const step_costs *c, int32_t n) {
+    double spread = c->rows_rows - c->rows * c->rows, price = n / (n + 3.0);
+    if (spread > 0.02 * c->rows_rows) {
+        double slope = (c->rows_seconds - c->rows * c->seconds) / spread;
+        double step = c->seconds + slope * (n - c->rows);
+        price = step > 0 ? n * slope / step : price;
+    }
+    return fmin(fmax(price, n / (n + 8.0)), n / (n + 1.0));
+}
+
+/* How many of n tokens that lookup has found are worth a row. */
+static int32_t worth_guessing(const look_record *l, int32_t n, double price) {
+    int32_t k = 0;
+    for (double right = l->right; k < n && right > price; right *= l->right) {
+        k++;
+    }
+    return k;
+}
+
+static void learn_look(look_record *l, bool was_right) {
+    l->right += LOOK_SHARE * (was_right - l->right);
+}
+
+/* ---- How many the draft model guesses ---- */
 
 /* Tokens to guess now, at most n_most. */
-static int32_t how_many(guess_record *g, int32_t n_most) {
+static int32_t how_many(draft_record *g, int32_t n_most) {
     if (g->pause > 0) {
         g->pause--;
         return 0;
@@ -45,7 +82,7 @@ static int32_t how_many(guess_record *g, int32_t n_most) {
     return n < n_most ? n : n_most;
 }
 
-static void learn(guess_record *g, int32_t n_draft, int32_t n_accepted, int32_t n_most) {
+static void learn_draft(draft_record *g, int32_t n_draft, int32_t n_accepted, int32_t n_most) {
     int32_t n = g->n ? g->n : FIRST_GUESS;
     if (n_accepted == n_draft) {
         g->n = 2 * n < n_most ? 2 * n : n_most;
@@ -63,9 +100,20 @@ static void learn(guess_record *g, int32_t n_draft, int32_t n_accepted, int32_t 
 /* What the draft model computed of wrong guesses does not count. */
 void speculation_learn(jang_engine *e, answer *a) {
     a->n_drafted_done = a->n_ids - 1 < a->n_drafted_done ? a->n_ids - 1 : a->n_drafted_done;
-    if (a->n_draft > 0) {
-        guess_record *g = a->n_wanted ? &a->drafting : &a->looking;
-        learn(g, a->n_draft, a->n_accepted, e->o.n_draft);
+    if (a->has_ended) {
+        return;
+    }
+    if (a->n_wanted && a->n_draft > 0) {
+        learn_draft(&a->drafting, a->n_draft, a->n_accepted, e->o.n_draft);
+    } else if (a->n_draft > 0) {
+        for (int32_t i = 0; i < a->n_accepted; i++) {
+            learn_look(&a->looking, true);
+        }
+        if (a->n_accepted < a->n_draft) {
+            learn_look(&a->looking, false);
+        }
+    } else if (a->looking.found >= 0) {
+        learn_look(&a->looking, a->ids[a->n_ids - 1] == a->looking.found);
     }
 }
 
@@ -222,39 +270,57 @@ static void draft(jang_engine *e) {
 
 /* ---- Both ---- */
 
-/* Guesses that fit the answer's limit and pages; 0 where there is no telling. */
-static int32_t room_for_guesses(jang_engine *e, answer *a, int32_t n_most) {
+/* Guesses that fit the answer's limit; 0 where there is no telling. */
+static int32_t most_guesses(const jang_engine *e, const answer *a, int32_t n_most) {
     int32_t left = a->n_limit - a->n_ids - 1, from = model_get_facts(e->model->model)->long_from;
     if (from && a->n_form <= from && left > from - a->n_ids) { /* behind it all keys are others */
         left = from - a->n_ids;
     }
     n_most = n_most < left ? n_most : left;
-    if (a->n_done != a->n_ids - 1 || a->n_ids == a->n_prompt || n_most < 1 || a->n_forced > 0) {
-        return 0;
+    bool waits = a->n_done != a->n_ids - 1 || a->n_ids == a->n_prompt || a->n_forced > 0;
+    return waits || n_most < 1 ? 0 : n_most;
+}
+
+/* Takes the pages for n guesses; 0 where there are none. */
+static int32_t with_pages(jang_engine *e, answer *a, int32_t n) {
+    return n > 0 && sequence_grow(e, a, a->n_ids + n) == JANG_OK ? n : 0;
+}
+
+/* Looks in any case, to learn from what it finds. */
+static void look(jang_engine *e, answer *a, int32_t n_most, double price) {
+    int32_t n = lookup_find(a->draft, n_most, a->ids, a->n_ids);
+    a->looking.found = n > 0 ? a->draft[0] : -1;
+    a->n_draft = with_pages(e, a, worth_guessing(&a->looking, n, price));
+}
+
+static int32_t begin_guessing(jang_engine *e) {
+    int32_t n = 0;
+    for (size_t i = 0; i < e->running.n; i++) {
+        answer *a = e->running.items[i];
+        a->n_draft = 0;
+        a->n_wanted = 0;
+        a->may_guess = false;
+        a->looking.found = -1;
+        n += a->n_done == a->n_ids - 1 && a->n_ids > a->n_prompt;
     }
-    return sequence_grow(e, a, a->n_ids + n_most) == JANG_OK ? n_most : 0;
+    return n;
 }
 
 void speculate(jang_engine *e) {
     bool drafts = e->o.draft != NULL;
-    int32_t left = GUESSED_ROWS;
-    for (size_t i = 0; i < e->running.n; i++) {
-        e->running.items[i]->n_draft = 0;
-        e->running.items[i]->n_wanted = 0;
-        e->running.items[i]->may_guess = false;
-    }
+    int32_t left = GUESSED_ROWS, n_answers = begin_guessing(e);
     if ((!drafts && !e->o.lookup) || e->cache.state) {
         return;
     }
+    double price = speculation_price(&e->costs, n_answers);
     for (size_t i = 0; i < e->running.n && left > 0; i++) {
         answer *a = e->running.items[i];
-        int32_t n = room_for_guesses(e, a, left < e->o.n_draft ? left : e->o.n_draft);
+        int32_t n = most_guesses(e, a, left < e->o.n_draft ? left : e->o.n_draft);
         if (n > 0 && e->o.lookup) {
-            int32_t most = how_many(&a->looking, n);
-            a->n_draft = most ? lookup_find(a->draft, most, a->ids, a->n_ids) : 0;
+            look(e, a, n, price);
         }
         if (n > 0 && drafts && a->n_draft == 0) {
-            a->n_wanted = how_many(&a->drafting, n);
+            a->n_wanted = with_pages(e, a, how_many(&a->drafting, n));
         }
         left -= a->n_draft + a->n_wanted;
     }

@@ -322,6 +322,7 @@ static void learn_costs(jang_engine *e, int32_t n_prompt, double seconds) {
     step_costs *c = &e->costs;
     if (n_prompt == 0) {
         c->decode = blend(c->decode, seconds);
+        speculation_learn_cost(c, e->desc.n_tok, seconds);
     } else if (e->desc.n_tok == n_prompt) {
         c->prompt_token =
             n_prompt >= LEAST_CHUNK ? blend(c->prompt_token, seconds / n_prompt) : c->prompt_token;

@@ -69,7 +69,7 @@ static void test_engine_generates_as_a_session_does(void **state) {
 typedef struct asked {
     int32_t prompts[N_ASKED][LONGEST];
     jang_request r[N_ASKED];
-    jang_bias bias;
+    jang_bias bias, repeat[2];
     const char *stops[2];
 } asked;
 
@@ -78,6 +78,8 @@ static asked *make_requests(const jang_model *m) {
     asked *a = calloc(1, sizeof *a);
     test_rng rng = {77};
     a->bias = (jang_bias){40, 3};
+    a->repeat[0] = (jang_bias){10, 100};
+    a->repeat[1] = (jang_bias){11, 100};
     a->stops[0] = "a";
     a->stops[1] = "zz";
     int32_t room = jang_model_get_info(m)->n_context - 40;
@@ -105,6 +107,11 @@ static asked *make_requests(const jang_model *m) {
         r->stop = a->stops;
         r->n_stop = i % 9 == 4 ? 2 : 0;
         r->cache_salt = i % 16 == 5 ? "other" : NULL;
+        if (i % 8 == 4) { /* it repeats itself, and lookup is sure of it in time */
+            r->sampling.biases = a->repeat;
+            r->sampling.n_biases = 2;
+            r->n_max = 40;
+        }
     }
     return a;
 }
@@ -432,6 +439,25 @@ static void test_lookup_saves_steps(void **state) {
     jang_context_free(ctx);
 }
 
+/* A row is dear where many answers share a step; what steps took says how dear, within limits. */
+static void test_lookup_knows_what_rows_cost(void **state) {
+    (void)state;
+    step_costs none = {0};
+    assert_true(fabs(speculation_price(&none, 1) - 0.25) < 1e-9);
+    assert_true(speculation_price(&none, 16) > 0.8);
+    step_costs seen = {0}, flat = {0}, steep = {0};
+    for (int i = 0; i < 400; i++) {
+        int32_t n = 1 + i * 7 % 16;
+        speculation_learn_cost(&seen, n, 0.005 + 0.001 * n);
+        speculation_learn_cost(&flat, n, 0.005);
+        speculation_learn_cost(&steep, n, 0.005 * n);
+    }
+    assert_true(fabs(speculation_price(&seen, 1) - 1 / 6.0) < 1e-3);
+    assert_true(fabs(speculation_price(&seen, 16) - 16 / 21.0) < 1e-3);
+    assert_true(fabs(speculation_price(&flat, 16) - 16 / 24.0) < 1e-3);
+    assert_true(fabs(speculation_price(&steep, 4) - 4 / 5.0) < 1e-3);
+}
+
 static void test_engine_refuses_other_vocabularies(void **state) {
     (void)state;
     ctx_t *ctx = test_context();
@@ -665,6 +691,7 @@ int main(void) {
         cmocka_unit_test(test_engine_caches_what_it_generates),
         cmocka_unit_test(test_lookup_repeats_what_followed),
         cmocka_unit_test(test_lookup_saves_steps),
+        cmocka_unit_test(test_lookup_knows_what_rows_cost),
         cmocka_unit_test(test_engine_refuses_other_vocabularies),
         cmocka_unit_test(test_engine_answers_share_their_prompt),
         cmocka_unit_test(test_engine_cancels_within_a_step),
