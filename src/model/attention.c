@@ -180,8 +180,13 @@ static jang_status load_head_norms(norm_desc *out, const place *p, int64_t n_hea
     int64_t n = p->c->head_dim;
     float *all = ctx_array(l->ctx, (size_t)(n_head * n), sizeof *all);
     jang_status status = all ? JANG_OK : ctx_fail_memory(l->ctx, (size_t)(n_head * n) * 4);
-    for (int64_t h = 0; h < n_head && status == JANG_OK; h++) {
-        char full[128];
+    char full[128];
+    bool stacked = p->c->qk_norm == QK_NORM_STACKED;
+    if (status == JANG_OK && stacked) {
+        snprintf(full, sizeof full, "%s%s.%s.weight", p->prefix, p->path, name);
+        status = loader_read_numbers(all, l, n_head * n, full);
+    }
+    for (int64_t h = 0; h < n_head && status == JANG_OK && !stacked; h++) {
         snprintf(full, sizeof full, "%s%s.%s.norms.%d.weight", p->prefix, p->path, name, (int)h);
         status = loader_read_numbers(all + h * n, l, n, full);
     }
@@ -211,7 +216,7 @@ static jang_status load_qk_norms(attention *a, const place *p) {
     if (c->qk_norm == QK_NORM_NONE) {
         return JANG_OK;
     }
-    if (c->qk_norm == QK_NORM_EACH) {
+    if (c->qk_norm == QK_NORM_EACH || c->qk_norm == QK_NORM_STACKED) {
         jang_status each = load_head_norms(&a->q_norm, p, c->n_head, or_usual(c->q_norm, "q_norm"));
         return each == JANG_OK
                    ? load_head_norms(&a->k_norm, p, c->n_kv_head, or_usual(c->k_norm, "k_norm"))

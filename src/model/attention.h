@@ -13,9 +13,10 @@
 /* Which numbers of q and k are normed together. */
 typedef enum qk_norm_rule {
     QK_NORM_NONE,
-    QK_NORM_HEAD,  /* each head, with one weight for all */
-    QK_NORM_EACH,  /* each head, with a weight of its own: "q_norm.norms.N" */
-    QK_NORM_WHOLE, /* the whole row */
+    QK_NORM_HEAD,    /* each head, with one weight for all */
+    QK_NORM_EACH,    /* each head, with a weight of its own: "q_norm.norms.N" */
+    QK_NORM_STACKED, /* the same, in one tensor [heads, head_dim] */
+    QK_NORM_WHOLE,   /* the whole row */
 } qk_norm_rule;
 
 /* How the projections lie in the checkpoint. */

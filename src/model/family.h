@@ -74,8 +74,9 @@ extern const model_family family_deepseek_v2, family_deepseek_v3, family_ernie4_
 extern const model_family family_gemma, family_gemma2, family_gemma3_text, family_gemma3,
     family_gemma4_text, family_gemma4, family_phi, family_phi3, family_ministral3, family_mistral3,
     family_glm, family_glm4, family_smollm3, family_olmo2, family_olmo3, family_granite,
-    family_cohere2, family_starcoder2, family_stablelm, family_gpt_neox, family_exaone4,
-    family_seed_oss, family_apertus, family_gpt2, family_llama4_text, family_llama4, family_hunyuan;
+    family_cohere, family_cohere2, family_starcoder2, family_stablelm, family_gpt_neox,
+    family_exaone4, family_seed_oss, family_apertus, family_gpt2, family_llama4_text, family_llama4,
+    family_hunyuan, family_ernie4_5;
 
 extern const model_family family_bert, family_roberta, family_xlm_roberta, family_camembert;
 

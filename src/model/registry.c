@@ -25,6 +25,7 @@ static const model_family *const families[] = {
     &family_olmo2,
     &family_olmo3,
     &family_granite,
+    &family_cohere,
     &family_cohere2,
     &family_starcoder2,
     &family_stablelm,
@@ -37,6 +38,7 @@ static const model_family *const families[] = {
     /* with experts */
     &family_deepseek_v2,
     &family_deepseek_v3,
+    &family_ernie4_5,
     &family_ernie4_5_moe,
     &family_glm4_moe,
     &family_glm4_moe_lite,

@@ -29,7 +29,8 @@ FIXTURES = [
     "gemma4text-experts-bf16", "phi-bf16", "phi3-longrope-bf16", "phi4mini-bf16", "stablelm-bf16",
     "starcoder2-bf16", "gptneox-f16", "gpt2-f32", "olmo2-bf16", "olmo3-bf16", "granite-bf16",
     "glm-bf16", "glm4-bf16", "smollm3-window-bf16", "cohere2-bf16", "exaone4-bf16",
-    "seedoss-bf16", "hunyuan-bf16", "apertus-bf16",
+    "seedoss-bf16", "hunyuan-bf16", "apertus-bf16", "cohere-bf16",
+    "ernie45-bf16",
     # experts
     "mixtral-bf16", "qwen2moe-bf16", "qwen3moe-mixed-f16", "olmoe-clip-bf16", "phimoe-bf16",
     "phimoe-longrope-bf16", "ernie45moe-alone-bf16",

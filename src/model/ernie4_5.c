@@ -1,7 +1,7 @@
-/* ernie4_5_moe.c - ERNIE 4.5 with experts: Llama with interleaved RoPE; softmax scores, a bias that
+/* ernie4_5.c - ERNIE 4.5: Llama with interleaved RoPE; with experts, softmax scores, a bias that
  * only chooses, shared experts; a range of layers has experts.
  *
- * Reference: transformers, models/ernie4_5_moe. */
+ * Reference: transformers, models/{ernie4_5,ernie4_5_moe}. */
 #include "model/decoder.h"
 #include "model/moe.h"
 
@@ -71,4 +71,27 @@ static jang_status ernie4_5_moe_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, status);
 }
 
+/* One key decides all biases. */
+static jang_status ernie4_5_open(model *m, loader *l) {
+    static const decoder_defaults defaults = {.n_context = 131072,
+                                              .rope_theta = 500000,
+                                              .n_kv_head = 2,
+                                              .head_dim = 128,
+                                              .norm_eps = 1e-5,
+                                              .tied = true};
+    decoder_config c;
+    jang_status status = decoder_read_config(&c, l->config, &defaults);
+    if (status != JANG_OK) {
+        return status;
+    }
+    attention_config *a = &c.attention;
+    const bias_key biases[] = {
+        {"use_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}},
+        {"use_bias", false, {&c.mlp.bias}},
+    };
+    c.ropes[0].interleaved = true;
+    return decoder_finish(m, l, &c, decoder_read_biases(l->config, biases, 2));
+}
+
+const model_family family_ernie4_5 = {.model_type = "ernie4_5", .open = ernie4_5_open};
 const model_family family_ernie4_5_moe = {.model_type = "ernie4_5_moe", .open = ernie4_5_moe_open};
