@@ -508,7 +508,7 @@ jang_status part_run_f32(float *out, const checkpoint *c, const model_part *part
         return JANG_OK;
     case PACKING_GPTQ:
     case PACKING_AWQ:
-        assert(!"columns of packed integers"); /* maps and joins refuse them */
+        assert(false); /* maps and joins refuse columns of packed integers */
         return JANG_ERR_UNSUPPORTED;
     case PACKING_NONE:
         break;
