@@ -134,6 +134,8 @@ typedef struct gen_request {
     int32_t **prompt_types; /* [n_prompts] their token types, owned likewise; NULL: all 0 */
     size_t *prompt_lengths;
     size_t n_prompts;
+    int32_t *context; /* ids of text that goes before the prompt, owned; NULL: none */
+    size_t n_context;
     const char *suffix; /* what stands behind the gap that is to be filled; NULL: there is none */
 
     const char *stop[STOP_MAX];
@@ -143,7 +145,8 @@ typedef struct gen_request {
     jang_grammar_kind grammar_kind; /* response_format */
     tbuf grammar_text;
     bool has_grammar;
-    bool logprobs; /* tell them */
+    bool logprobs;  /* tell them */
+    bool keeps_ids; /* of answers */
     double timeout;
     bool stream;
     int32_t max_context; /* the request's own limit; 0: the server's */
@@ -153,7 +156,7 @@ typedef struct gen_request {
  * is set, and the request may be read on but not started. */
 void gen_request_init(gen_request *g, server *s, api_error *e, json_t *body, bool embeds);
 void gen_request_free(gen_request *g);
-/* Text to ids in memory of malloc; NULL sets the error. */
+/* Text to ids in memory of malloc, behind the request's context; NULL sets the error. */
 int32_t *prompt_ids(server *s, const gen_request *g, api_error *e, const char *text, size_t n_bytes,
                     unsigned flags, size_t *n_ids);
 
@@ -205,6 +208,7 @@ typedef struct answer {
     msg_parser *parser;
     chat_message message; /* all so far */
     tbuf logprobs;        /* entries not written yet, JSON objects divided by commas */
+    tbuf ids;             /* of its tokens, where they are kept, divided by commas */
     tbuf tokens[4];       /* completions: tokens, token_logprobs, top_logprobs, text_offset */
     size_t text_offset;
     bool begun, ended;

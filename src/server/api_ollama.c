@@ -244,6 +244,23 @@ static int64_t nanoseconds(double seconds) {
     return (int64_t)(seconds * 1e9);
 }
 
+/* The ids of the prompt and of the answer, to be given back with the next prompt. */
+static void put_context(jw *w, const reply *r) {
+    if (!r->g.keeps_ids) {
+        return;
+    }
+    tbuf ids = {0};
+    for (size_t i = 0; i < r->g.prompt_lengths[0]; i++) {
+        tbuf_printf(&ids, "%s%d", i ? "," : "", (int)r->g.prompts[0][i]);
+    }
+    const tbuf *own = &r->answers[0].ids;
+    tbuf_printf(&ids, "%s%s", own->n ? "," : "", tbuf_text(own));
+    jw_open(w, "context", '[');
+    jw_raw(w, NULL, ids.data, ids.n);
+    jw_close(w);
+    tbuf_free(&ids);
+}
+
 static void put_end(jw *w, const reply *r) {
     const answer *a = &r->answers[0];
     jw_bool(w, "done", true);
@@ -254,6 +271,7 @@ static void put_end(jw *w, const reply *r) {
     jw_int(w, "prompt_eval_duration", nanoseconds(r->stats.prompt_seconds));
     jw_int(w, "eval_count", r->n_generated);
     jw_int(w, "eval_duration", nanoseconds(r->stats.generate_seconds));
+    put_context(w, r);
 }
 
 static void put_whole(jw *w, reply *r) {
@@ -389,6 +407,45 @@ void ollama_chat(server *s, http_exchange *x, const char *rest) {
     start(s, x, &g, &e, false);
 }
 
+/* What an answer before gave as its context: ids that go before this prompt. */
+static void read_context(gen_request *g, const json_in *in) {
+    json_t *list = in_array(in, g->body, "context");
+    size_t n = json_array_size(list);
+    if (in->error->status || n == 0) {
+        return;
+    }
+    g->context = malloc(n * sizeof *g->context);
+    if (!g->context) {
+        api_fail(in->error, 503, "out_of_memory", NULL, "out of memory");
+        return;
+    }
+    for (; g->n_context < n; g->n_context++) {
+        json_t *id = json_array_get(list, g->n_context);
+        json_int_t value = json_integer_value(id);
+        if (!json_is_integer(id) || value < 0 || value >= jang_tokenizer_size(g->model->tok)) {
+            in_wrong(in, "context", "token ids of this model", id);
+            return;
+        }
+        g->context[g->n_context] = (int32_t)value;
+    }
+}
+
+/* A raw prompt is all there is; templates are the model's own. */
+static void check_form(const json_in *in, json_t *body, bool raw, const char *system) {
+    const char *template = "";
+    in_text(in, body, "template", &template);
+    bool has_system = system && *system, has_context = json_array_size(in_get(body, "context")) > 0;
+    if (*template) {
+        api_fail(in->error, 422, "unsupported", "template",
+                 "template: Go's templates are not rendered here; the model's own is used, or none "
+                 "with raw");
+    } else if (raw && (has_system || has_context)) {
+        const char *name = has_system ? "system" : "context";
+        api_fail(in->error, 400, "invalid_value", name,
+                 "%s: not with raw, which takes the prompt as it is", name);
+    }
+}
+
 static void raw_prompt(server *s, gen_request *g, api_error *e, const char *prompt) {
     g->prompts = calloc(1, sizeof *g->prompts);
     g->prompt_lengths = calloc(1, sizeof *g->prompt_lengths);
@@ -418,10 +475,7 @@ void ollama_generate(server *s, http_exchange *x, const char *rest) {
     if (json_array_size(in_get(body, "images"))) {
         api_fail(&e, 422, "unsupported", "images", "images: this model reads text only");
     }
-    if (in_get(body, "template") || json_array_size(in_get(body, "context"))) {
-        api_fail(&e, 422, "unsupported", NULL,
-                 "template and context are not supported: use /api/chat");
-    }
+    check_form(&in, body, raw, system);
     if (!e.status && !*prompt) {
         reply_loaded(s, x, body, true);
         return;
@@ -430,7 +484,11 @@ void ollama_generate(server *s, http_exchange *x, const char *rest) {
     gen_request_init(&g, s, &e, body, false);
     bool fills = suffix && *suffix && infill_check(&g, &e, suffix);
     g.is_chat = !raw && !fills && g.model->info->has_chat_template;
+    g.keeps_ids = !raw && !fills;
     read_common(&g, &in);
+    if (!e.status && !fills) {
+        read_context(&g, &in);
+    }
     if (fills) {
         tbuf whole = {0};
         infill_prompt(&whole, g.model->infill, prompt, suffix);

@@ -69,6 +69,7 @@ static void reply_free(reply *r) {
         message_free(&a->message);
         tbuf_free(&a->logprobs);
         tbuf_free(&a->scratch);
+        tbuf_free(&a->ids);
         for (size_t k = 0; k < 4; k++) {
             tbuf_free(&a->tokens[k]);
         }
@@ -322,8 +323,15 @@ static answer *find_answer(reply *r, const jang_event *e) {
     return NULL;
 }
 
+static void keep_id(answer *a, int32_t id) {
+    tbuf_printf(&a->ids, "%s%d", a->ids.n ? "," : "", (int)id);
+}
+
 static void take_tokens(answer *a, const jang_event *e, bool of_prompt) {
     const dialect *d = a->reply->dialect;
+    for (size_t i = 0; a->reply->g.keeps_ids && !of_prompt && i < e->n_tokens; i++) {
+        keep_id(a, e->tokens[i].chosen.id);
+    }
     for (size_t i = 0; a->reply->g.logprobs && d->token && i < e->n_tokens; i++) {
         d->token(a, &e->tokens[i], of_prompt);
     }
@@ -399,6 +407,9 @@ static void end_answer(answer *a, const jang_event *e) {
     a->finish = e->finish == JANG_FINISH_CANCELLED ? JANG_FINISH_LENGTH : e->finish;
     a->stop_index = e->finish == JANG_FINISH_STOP ? e->stop : -1;
     take_tokens(a, e, false);
+    if (r->g.keeps_ids && e->finish == JANG_FINISH_END && e->end_id >= 0) {
+        keep_id(a, e->end_id);
+    }
     if (e->n_bytes) {
         take_text(a, e);
     }

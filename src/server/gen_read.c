@@ -31,6 +31,7 @@ void gen_request_free(gen_request *g) {
     free(g->prompt_types);
     free(g->prompts);
     free(g->prompt_lengths);
+    free(g->context);
     free((void *)g->r.sampling.biases);
     tbuf_free(&g->grammar_text);
     json_decref(g->messages);

@@ -208,17 +208,35 @@ bool prompt_render(server *s, gen_request *g, api_error *e, char **text, size_t 
     return ok;
 }
 
+/* Whether an id is what begins a text, and nothing else is. */
+static bool begins_text(const server *s, const gen_request *g, int32_t id) {
+    int32_t *ids = NULL;
+    size_t n = 0;
+    if (jang_tokenize(&ids, &n, g->model->tok, "", 0, JANG_TOKENIZE_ADD_SPECIAL) != JANG_OK) {
+        return false;
+    }
+    bool begins = n == 1 && ids[0] == id;
+    jang_free(s->ctx, ids);
+    return begins;
+}
+
 int32_t *prompt_ids(server *s, const gen_request *g, api_error *e, const char *text, size_t n_bytes,
                     unsigned flags, size_t *n_ids) {
     int32_t *ids = NULL;
+    flags &= g->n_context ? ~JANG_TOKENIZE_ADD_SPECIAL : ~0u;
     jang_status status = jang_tokenize(&ids, n_ids, g->model->tok, text, n_bytes, flags);
     if (status != JANG_OK) {
         api_fail(e, 500, "internal", NULL, "%s", jang_context_error(s->ctx));
         return NULL;
     }
-    int32_t *own = *n_ids ? malloc(*n_ids * sizeof *own) : NULL;
+    size_t n = g->n_context, skip = n && *n_ids && begins_text(s, g, ids[0]);
+    int32_t *own = *n_ids ? malloc((n + *n_ids) * sizeof *own) : NULL;
     if (own) {
-        memcpy(own, ids, *n_ids * sizeof *own);
+        if (n) {
+            memcpy(own, g->context, n * sizeof *own);
+        }
+        memcpy(own + n, ids + skip, (*n_ids - skip) * sizeof *own);
+        *n_ids += n - skip;
     } else if (!*n_ids) {
         api_fail(e, 400, "invalid_value", "prompt", "prompt: expected at least one token");
     } else {

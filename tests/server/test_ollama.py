@@ -115,6 +115,27 @@ def test_generate(s):
     assert system["prompt_eval_count"] > 5
 
 
+def test_generate_goes_on_from_a_context(s):
+    """The ids of prompt and answer; what comes after them sees them."""
+    first = ask(s, "/api/generate", model="x", prompt="My name is Ada.", options=COLD, stream=False)
+    ids = first["context"]
+    assert len(ids) >= first["prompt_eval_count"] + first["eval_count"]
+    text = ask(s, "/detokenize", tokens=ids)["content"]
+    assert "My name is Ada." in text and first["response"].strip() in text
+    parts = lines(s, "/api/generate", model="x", prompt="And I?", context=ids, options=COLD)
+    alone = ask(s, "/api/generate", model="x", prompt="And I?", options=COLD, stream=False)
+    assert parts[-1]["context"][:len(ids)] == ids
+    assert parts[-1]["prompt_eval_count"] == len(ids) + alone["prompt_eval_count"]
+    assert "context" not in parts[0]
+    for wrong in ["x"], [1, -1], [10 ** 9], "x", [1.5]:
+        assert "context" in ask(s, "/api/generate", 400, model="x", prompt="a", context=wrong)["error"]
+    raw = {"model": "x", "prompt": "a", "raw": True}
+    assert "context" not in ask(s, "/api/generate", **raw, options=COLD, stream=False)
+    assert "context" in ask(s, "/api/generate", 400, **raw, context=ids)["error"]
+    assert "system" in ask(s, "/api/generate", 400, **raw, system="A cat.")["error"]
+    assert "Go" in ask(s, "/api/generate", 422, model="x", prompt="a", template="{{ .Prompt }}")["error"]
+
+
 def test_empty_prompts_load(s):
     assert ask(s, "/api/chat", model="x", messages=[])["done_reason"] == "load"
     assert ask(s, "/api/generate", model="x")["done_reason"] == "load"
