@@ -121,8 +121,9 @@ JANG_API const char *jang_build_info(jang_context *ctx);
 /* Returns the number of threads that compute, the caller's included. */
 JANG_API int jang_context_threads(const jang_context *ctx);
 
-/* Measures the bandwidth at which the context's threads read memory, in bytes a second: the best
- * of several passes over a block much larger than the caches. Takes about half a second. */
+/* Measures the bandwidth at which the context's threads read memory, in bytes a second: the median
+ * of several passes over a block in large pages, much larger than the caches. Takes a fraction of a
+ * second. */
 JANG_API JANG_MUST_CHECK jang_status jang_measure_bandwidth(double *bytes_per_second,
                                                             jang_context *ctx);
 

@@ -3,7 +3,8 @@
  *
  * One round is a prompt of pseudo-random ids from an empty session, and then one token at a time,
  * each the likeliest after the last. A short round first, not counted, brings the weights into
- * memory. The bandwidth is measured before and after the rounds; the better figure counts. */
+ * memory. The bandwidth is measured before each round and after the last, and a round's share is of
+ * the mean of the two figures around it: on virtual machines it comes and goes. */
 #include "command.h"
 #include "interrupt.h"
 #include "jang.h"
@@ -65,6 +66,10 @@ typedef struct speed_sample {
     size_t n;
 } speed_sample;
 
+static void sample_add(speed_sample *s, double rate) {
+    s->rates[s->n++] = rate;
+}
+
 typedef struct bench_job {
     jang_context *ctx;
     jang_model *model;
@@ -72,7 +77,7 @@ typedef struct bench_job {
     int32_t *ids; /* [n_prompt] */
     size_t n_prompt, n_generate;
     speed_sample prompt, generate;
-    double bandwidth; /* bytes a second */
+    speed_sample bandwidth, shares; /* bytes a second; of it, what generating took */
 } bench_job;
 
 /* ---- Measuring ---- */
@@ -114,31 +119,39 @@ static jang_status time_round(bench_job *job, size_t n_prompt, size_t n_generate
     return status;
 }
 
-static jang_status measure_bandwidth(bench_job *job) {
-    double measured = 0;
-    jang_status status = jang_measure_bandwidth(&measured, job->ctx);
-    job->bandwidth = measured > job->bandwidth ? measured : job->bandwidth;
-    return status;
+/* A round that counts, with the bandwidth on both sides of it; *before becomes the one after. */
+static jang_status measure_round(bench_job *job, double *before) {
+    double prompt_seconds, generate_seconds, after = 0;
+    jang_status status =
+        time_round(job, job->n_prompt, job->n_generate, &prompt_seconds, &generate_seconds);
+    if (status == JANG_OK) {
+        status = jang_measure_bandwidth(&after, job->ctx);
+    }
+    if (status != JANG_OK || interrupt_seen()) {
+        return status;
+    }
+    double bandwidth = (*before + after) / 2, rate = (double)job->n_generate / generate_seconds;
+    double bytes = (double)jang_model_get_info(job->model)->token_bytes;
+    sample_add(&job->prompt, (double)job->n_prompt / prompt_seconds);
+    sample_add(&job->generate, rate);
+    sample_add(&job->bandwidth, bandwidth);
+    sample_add(&job->shares, bytes * rate / bandwidth);
+    *before = after;
+    return JANG_OK;
 }
 
 static int measure_all(bench_job *job, size_t n_repeat) {
-    double prompt_seconds, generate_seconds;
+    double prompt_seconds, generate_seconds, bandwidth = 0;
     size_t n_warm = job->n_prompt < 32 ? job->n_prompt : 32;
-    jang_status status = measure_bandwidth(job);
+    jang_status status = time_round(job, n_warm, 2, &prompt_seconds, &generate_seconds);
     if (status == JANG_OK) {
-        status = time_round(job, n_warm, 2, &prompt_seconds, &generate_seconds);
+        status = jang_measure_bandwidth(&bandwidth, job->ctx);
     }
     for (size_t i = 0; status == JANG_OK && i < n_repeat; i++) {
-        status =
-            time_round(job, job->n_prompt, job->n_generate, &prompt_seconds, &generate_seconds);
+        status = measure_round(job, &bandwidth);
         if (interrupt_seen()) {
             return cli_failed("stopped");
         }
-        job->prompt.rates[job->prompt.n++] = (double)job->n_prompt / prompt_seconds;
-        job->generate.rates[job->generate.n++] = (double)job->n_generate / generate_seconds;
-    }
-    if (status == JANG_OK) {
-        status = measure_bandwidth(job);
     }
     return status == JANG_OK ? CLI_DONE : library_failed(job->ctx, status);
 }
@@ -158,11 +171,6 @@ static double sample_median(const speed_sample *s) {
     return (s->rates[(s->n - 1) / 2] + s->rates[s->n / 2]) / 2;
 }
 
-static double read_share(const bench_job *job) {
-    double bytes = (double)jang_model_get_info(job->model)->token_bytes;
-    return job->bandwidth > 0 ? bytes * sample_median(&job->generate) / job->bandwidth : 0;
-}
-
 static void print_sample(const char *name, size_t n_tokens, const speed_sample *s) {
     printf("%-9s %6zu tokens  %9.1f tokens/s  (%.1f to %.1f in %zu rounds)\n", name, n_tokens,
            sample_median(s), s->rates[0], s->rates[s->n - 1], s->n);
@@ -173,8 +181,8 @@ static void print_figures(const bench_job *job) {
     print_sample("prompt", job->n_prompt, &job->prompt);
     print_sample("generate", job->n_generate, &job->generate);
     printf("read per token %s, memory bandwidth %s/s, of which generating uses %.0f%%\n",
-           human_bytes((double)info->token_bytes).text, human_bytes(job->bandwidth).text,
-           100 * read_share(job));
+           human_bytes((double)info->token_bytes).text,
+           human_bytes(sample_median(&job->bandwidth)).text, 100 * sample_median(&job->shares));
 }
 
 /* Adds NAME (the median), NAME_min and NAME_max. */
@@ -204,8 +212,8 @@ static int print_json(const bench_job *job) {
     json_object_set_new(o, "true_bits", json_real(info->true_bits));
     json_object_set_new(o, "load_seconds", json_real(info->load_seconds));
     json_object_set_new(o, "bytes_per_token", json_integer((json_int_t)info->token_bytes));
-    json_object_set_new(o, "memory_bytes_per_second", json_real(job->bandwidth));
-    json_object_set_new(o, "read_bandwidth_share", json_real(read_share(job)));
+    json_object_set_new(o, "memory_bytes_per_second", json_real(sample_median(&job->bandwidth)));
+    json_object_set_new(o, "read_bandwidth_share", json_real(sample_median(&job->shares)));
     bool ok =
         json_dumpf(o, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6)) == 0;
     putchar('\n');
@@ -220,9 +228,13 @@ static int bench_model(bench_job *job, const bench_arguments *a) {
         return library_failed(job->ctx, status);
     }
     job->ids = calloc(job->n_prompt, sizeof *job->ids);
-    job->prompt.rates = calloc((size_t)a->n_repeat, sizeof(double));
-    job->generate.rates = calloc((size_t)a->n_repeat, sizeof(double));
-    if (!job->ids || !job->prompt.rates || !job->generate.rates) {
+    speed_sample *samples[] = {&job->prompt, &job->generate, &job->bandwidth, &job->shares};
+    bool ok = job->ids != NULL;
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        samples[i]->rates = calloc((size_t)a->n_repeat, sizeof(double));
+        ok = ok && samples[i]->rates;
+    }
+    if (!ok) {
         return cli_failed("out of memory");
     }
     fill_ids(job->ids, job->n_prompt, jang_model_get_info(job->model)->n_vocab);
@@ -230,8 +242,9 @@ static int bench_model(bench_job *job, const bench_arguments *a) {
     if (code != CLI_DONE) {
         return code;
     }
-    sample_sort(&job->prompt);
-    sample_sort(&job->generate);
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        sample_sort(samples[i]);
+    }
     if (a->json) {
         return print_json(job);
     }
@@ -257,6 +270,8 @@ static int bench_run(const void *arguments) {
     free(job.ids);
     free(job.prompt.rates);
     free(job.generate.rates);
+    free(job.bandwidth.rates);
+    free(job.shares.rates);
     jang_session_free(job.session);
     jang_model_free(job.model);
     jang_context_free(job.ctx);

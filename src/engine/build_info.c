@@ -7,6 +7,8 @@
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <utf8proc.h>
 
 /* ---- Build ---- */
@@ -57,7 +59,8 @@ const char *jang_build_info(jang_context *ctx) {
 
 #define BLOCK_BYTES ((size_t)256 << 20)
 #define CHUNK_BYTES ((size_t)1 << 20)
-#define N_PASSES 8
+#define HUGE_PAGE_BYTES ((size_t)2 << 20)
+#define N_PASSES 9
 
 typedef struct read_pass {
     const uint64_t *data;
@@ -78,28 +81,36 @@ static void read_chunk(void *arg, int task, int thread) {
     p->sums[task] = sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
 }
 
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 jang_status jang_measure_bandwidth(double *bytes_per_second, jang_context *ctx) {
     int n_chunks = (int)(BLOCK_BYTES / CHUNK_BYTES);
-    uint64_t *data = ctx_alloc(ctx, BLOCK_BYTES);
+    uint64_t *data = ctx_alloc_aligned(ctx, BLOCK_BYTES, HUGE_PAGE_BYTES);
     uint64_t *sums = ctx_array(ctx, (size_t)n_chunks, sizeof *sums);
     if (!data || !sums) {
-        ctx_free(ctx, data);
+        ctx_free_aligned(ctx, data);
         ctx_free(ctx, sums);
         return ctx_fail_memory(ctx, BLOCK_BYTES);
     }
+#ifdef MADV_HUGEPAGE
+    (void)madvise(data, BLOCK_BYTES, MADV_HUGEPAGE);
+#endif
     for (size_t i = 0; i < BLOCK_BYTES / sizeof *data; i++) {
         data[i] = i;
     }
     read_pass p = {data, sums};
-    double best = 0;
+    double speeds[N_PASSES];
     for (int i = 0; i < N_PASSES; i++) {
         double start = clock_seconds();
         pool_run(ctx_pool(ctx), read_chunk, &p, n_chunks);
-        double speed = (double)BLOCK_BYTES / (clock_seconds() - start);
-        best = speed > best ? speed : best;
+        speeds[i] = (double)BLOCK_BYTES / (clock_seconds() - start);
     }
-    ctx_free(ctx, data);
+    qsort(speeds, N_PASSES, sizeof speeds[0], by_value);
+    ctx_free_aligned(ctx, data);
     ctx_free(ctx, sums);
-    *bytes_per_second = best;
+    *bytes_per_second = speeds[N_PASSES / 2];
     return JANG_OK;
 }
