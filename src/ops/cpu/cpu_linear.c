@@ -9,12 +9,12 @@
 
 #include <string.h>
 
-#define PIECE_BYTES 131072   /* a piece at most, for few rows of x */
-#define PIECES_A_THREAD 8    /* as many pieces at least, if they are not tiny */
-#define GEMM_SPLIT 32        /* for more rows of x a piece is one panel: it takes long enough */
-#define EXACT_ROWS 8         /* rows dequantized together */
-#define QUANTIZE_SPLIT 65536 /* inputs of more elements are quantized by all threads */
-#define EXPERT_PAIRS 256     /* inputs of experts rounded at once, if a step has as many */
+#define PIECE_BYTES 131072  /* a piece at most, for few rows of x */
+#define PIECES_A_THREAD 8   /* as many pieces at least, if they are not tiny */
+#define GEMM_SPLIT 32       /* for more rows of x a piece is one panel: it takes long enough */
+#define EXACT_ROWS 8        /* rows dequantized together */
+#define QUANTIZE_SPLIT 8192 /* inputs of more elements are quantized by all threads */
+#define EXPERT_PAIRS 256    /* inputs of experts rounded at once, if a step has as many */
 
 /* ---- Scratch ----------------------------------------------------------------------------------
  */
@@ -132,6 +132,20 @@ void cpu_exact_rows(const cpu_ops *c, const weight_desc *d, const float *x, int6
     }
 }
 
+/* Asks for rows of an affine weight in the order in which they lie, which is faster than meeting
+ * them side by side, as a panel of few rows of x does. */
+static void fetch_rows(const weight_desc *d, int64_t from, int64_t to) {
+    int64_t row = d->n_in * d->bits / 8,
+            scales = d->n_in / d->group * dtype_table[d->scale_type].block_bytes;
+    for (int64_t i = from * row; i < to * row; i += 64) {
+        __builtin_prefetch((const char *)d->data + i, 0, 2);
+    }
+    for (int64_t i = from * scales; i < to * scales; i += 64) {
+        __builtin_prefetch((const char *)d->scales + i, 0, 2);
+        __builtin_prefetch((const char *)d->biases + i, 0, 2);
+    }
+}
+
 static void run_piece(void *arg, int piece, int thread) {
     const linear_run *run = arg;
     cpu_ops *c = run->c;
@@ -145,14 +159,20 @@ static void run_piece(void *arg, int piece, int thread) {
     const linear_item *item = run->items[i];
     const weight_desc *d = &item->weight->d;
     int64_t from = (piece - run->first[i]) * run->piece[i], end = from + run->piece[i];
+    end = end < d->n_out ? end : d->n_out;
+    weight_desc part = *d; /* kernels look ahead in it, but not into pieces of other threads */
+    part.n_out = end;
     bool direct = !d->bias && !item->accumulate;
     int64_t step = run->form == X_GEMM ? k->gemm_rows : CPU_OUT_ROWS;
-    for (end = end < d->n_out ? end : d->n_out; from < end; from += step) {
+    if (run->form == X_GEMM && run->x.n_row <= GEMM_SPLIT) {
+        fetch_rows(d, from, from + step < end ? from + step : end);
+    }
+    for (; from < end; from += step) {
         int64_t to = from + step < end ? from + step : end;
         float *y = direct ? host_row(item->y, 0) + from : held;
         int64_t y_stride = direct ? item->y.stride : to - from;
         if (run->form == X_GEMM) {
-            k->gemm(d, &c->q8, from, to, y, y_stride, scratch);
+            k->gemm(&part, &c->q8, from, to, y, y_stride, scratch);
         } else if (run->form == X_GEMV) {
             k->gemv(d, &c->q8, from, to, y, y_stride);
         } else {

@@ -13,10 +13,16 @@
  */
 
 /* Codes [n_in rounded up to Q8_PAD / 4 steps][32 rows][4], then scales and biases, each
- * [n_groups][32 rows] f32. */
+ * [n_groups][32 rows] f32. Where one tile is all that meets it, codes are made a block at a time,
+ * when the tile comes to it, in place of those before, so that they never leave the first-level
+ * cache. */
 typedef struct panel {
     uint8_t *codes;
     float *scales, *biases;
+    const uint8_t *starts[GEMM_ROWS]; /* of the rows' packed codes */
+    int64_t row_bytes;
+    int bits;
+    int64_t block_groups; /* groups of a block; 0: all codes are there */
 } panel;
 
 static int64_t padded(int64_t n_in) {
@@ -57,12 +63,13 @@ ALWAYS_INLINE void transpose(__m512i *m) {
     }
 }
 
-/* Sixteen rows of codes, starts[i] being that of row i; out is the panel at lane 0 or 16. */
-ALWAYS_INLINE void unpack_rows(uint8_t *out, const uint8_t *const *starts, int64_t row_bytes,
-                               int bits) {
+/* Bytes from .. to-1 of sixteen rows of codes that have row_bytes, starts[i] being that of row i;
+ * from is where a chunk begins, out its place in the panel at lane 0 or 16. */
+ALWAYS_INLINE void unpack_rows(uint8_t *out, const uint8_t *const *starts, int64_t from, int64_t to,
+                               int64_t row_bytes, int bits) {
     const int planes = planes_of(bits), size = chunk_bytes_of(bits);
     spread s = spread_for(bits);
-    for (int64_t at = 0, step = 0; at < row_bytes; at += size, step += 16 * planes) {
+    for (int64_t at = from, step = 0; at < to; at += size, step += 16 * planes) {
         __m512i m[16];
         bool full = at + size <= row_bytes;
         for (int i = 0; i < 16; i++) {
@@ -80,26 +87,26 @@ ALWAYS_INLINE void unpack_rows(uint8_t *out, const uint8_t *const *starts, int64
     }
 }
 
-static void unpack_sixteen(uint8_t *out, const uint8_t *const *starts, int64_t row_bytes,
-                           int bits) {
+static void unpack_sixteen(uint8_t *out, const uint8_t *const *starts, int64_t from, int64_t to,
+                           int64_t row_bytes, int bits) {
     switch (bits) {
     case 2:
-        unpack_rows(out, starts, row_bytes, 2);
+        unpack_rows(out, starts, from, to, row_bytes, 2);
         break;
     case 3:
-        unpack_rows(out, starts, row_bytes, 3);
+        unpack_rows(out, starts, from, to, row_bytes, 3);
         break;
     case 4:
-        unpack_rows(out, starts, row_bytes, 4);
+        unpack_rows(out, starts, from, to, row_bytes, 4);
         break;
     case 5:
-        unpack_rows(out, starts, row_bytes, 5);
+        unpack_rows(out, starts, from, to, row_bytes, 5);
         break;
     case 6:
-        unpack_rows(out, starts, row_bytes, 6);
+        unpack_rows(out, starts, from, to, row_bytes, 6);
         break;
     default:
-        unpack_rows(out, starts, row_bytes, 8);
+        unpack_rows(out, starts, from, to, row_bytes, 8);
     }
 }
 
@@ -121,23 +128,48 @@ static void spread_scales(float *out, const uint8_t *scales, dtype type, const i
     }
 }
 
+/* Puts groups from .. to-1 of all rows at the beginning of the panel's codes; from is where a chunk
+ * begins. */
+static void unpack_groups(const panel *p, int64_t from, int64_t to, int group) {
+    int64_t begin = from * group * p->bits / 8, end = to * group * p->bits / 8;
+    end = end < p->row_bytes ? end : p->row_bytes;
+    for (int h = 0; h < GEMM_ROWS; h += 16) {
+        unpack_sixteen(p->codes + 4 * h, p->starts + h, begin, end, p->row_bytes, p->bits);
+    }
+}
+
+/* Asks for the bytes of all rows that follow the first `from` groups, as many as a block has: rows
+ * side by side are too many streams for the processor to follow. */
+static void fetch_block(const panel *p, int64_t from, int group) {
+    int64_t begin = from * group * p->bits / 8, size = p->block_groups * group * p->bits / 8;
+    for (int i = 0; i < GEMM_ROWS; i++) {
+        for (int64_t j = 0; j < size; j += 64) {
+            _mm_prefetch((const char *)p->starts[i] + begin + j + 63, _MM_HINT_T0);
+        }
+    }
+}
+
 /* Rows beyond the last repeat it. */
-static panel make_panel(uint8_t *memory, const weight_desc *w, int64_t from, int64_t to) {
+static panel make_panel(uint8_t *memory, const weight_desc *w, int64_t from, int64_t to,
+                        bool in_blocks) {
     int64_t n_groups = w->n_in / w->group, row_bytes = w->n_in * w->bits / 8;
-    panel p = {.codes = memory};
+    panel p = {.codes = memory, .row_bytes = row_bytes, .bits = w->bits};
     p.scales = (float *)(void *)(memory + padded(w->n_in) * GEMM_ROWS);
     p.biases = p.scales + n_groups * GEMM_ROWS;
     for (int h = 0; h < GEMM_ROWS; h += 16) {
-        const uint8_t *starts[16];
         int64_t groups[16];
         for (int i = 0; i < 16; i++) {
             int64_t r = from + h + i < to ? from + h + i : to - 1;
-            starts[i] = (const uint8_t *)w->data + r * row_bytes;
+            p.starts[h + i] = (const uint8_t *)w->data + r * row_bytes;
             groups[i] = r * n_groups;
         }
-        unpack_sixteen(p.codes + 4 * h, starts, row_bytes, w->bits);
         spread_scales(p.scales + h, w->scales, w->scale_type, groups, n_groups);
         spread_scales(p.biases + h, w->biases, w->scale_type, groups, n_groups);
+    }
+    if (in_blocks) {
+        p.block_groups = (w->bits == 2 ? 256 : 128) / w->group;
+    } else {
+        unpack_groups(&p, 0, n_groups, w->group);
     }
     return p;
 }
@@ -156,7 +188,8 @@ typedef struct gemm_tile {
     int64_t y_stride;
     int n_rows;           /* to store */
     const uint8_t *ahead; /* weights of the rows that come next; NULL: none are asked for */
-    int64_t ahead_bytes;  /* for each group */
+    const uint8_t *ahead_scales, *ahead_biases;
+    int64_t ahead_bytes, ahead_scale_bytes; /* for each group */
 } gemm_tile;
 
 /* The f32 accumulators of one tile, [group mod 8][row of x][half]. */
@@ -235,6 +268,23 @@ ALWAYS_INLINE void fetch_next(const gemm_tile *k, int64_t g) {
     for (int64_t i = 0; k->ahead && i < k->ahead_bytes; i += 64) {
         _mm_prefetch((const char *)k->ahead + g * k->ahead_bytes + i, _MM_HINT_T1);
     }
+    for (int64_t i = 0; k->ahead && i < k->ahead_scale_bytes; i += 64) {
+        _mm_prefetch((const char *)k->ahead_scales + g * k->ahead_scale_bytes + i, _MM_HINT_T1);
+        _mm_prefetch((const char *)k->ahead_biases + g * k->ahead_scale_bytes + i, _MM_HINT_T1);
+    }
+}
+
+/* The codes of group g, unpacked if they are not there yet. */
+ALWAYS_INLINE const uint8_t *codes_of(const panel *p, int64_t g, int steps) {
+    int64_t at = g;
+    if (p->block_groups) {
+        at = g % p->block_groups;
+        if (at == 0) {
+            unpack_groups(p, g, g + p->block_groups, 4 * steps);
+            fetch_block(p, g + p->block_groups, 4 * steps);
+        }
+    }
+    return p->codes + at * steps * GEMM_ROWS * 4;
 }
 
 /* n_tok, the tile's width, is a constant where this is inlined. */
@@ -246,8 +296,8 @@ ALWAYS_INLINE void run_tile(const gemm_tile *k, int n_tok) {
         }
     }
     for (int64_t g = 0; g < k->n_groups; g++) {
-        const uint8_t *w = k->w.codes + g * k->steps * GEMM_ROWS * 4;
         int64_t at = g * k->steps * n_tok;
+        const uint8_t *w = codes_of(&k->w, g, k->steps);
         __m512i dot[GEMM_TOKENS][2];
         fetch_next(k, g);
 #pragma GCC unroll 12
@@ -308,7 +358,7 @@ static void (*const tiles[GEMM_TOKENS + 1])(const gemm_tile *k) = {
 
 void kern_gemm_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,
                           float *y, int64_t y_stride, uint8_t *memory) {
-    gemm_tile k = {.w = make_panel(memory, w, from, to),
+    gemm_tile k = {.w = make_panel(memory, w, from, to, x->n_row <= GEMM_TOKENS),
                    .n_groups = w->n_in / w->group,
                    .steps = w->group / 4,
                    .y_stride = y_stride,
@@ -316,6 +366,11 @@ void kern_gemm_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, 
     if (to + GEMM_ROWS <= w->n_out) {
         k.ahead = (const uint8_t *)w->data + to * w->n_in * w->bits / 8;
         k.ahead_bytes = GEMM_ROWS * w->group * w->bits / 8;
+        k.ahead_scale_bytes = GEMM_ROWS * dtype_table[w->scale_type].block_bytes;
+        k.ahead_scales =
+            (const uint8_t *)w->scales + to / GEMM_ROWS * k.n_groups * k.ahead_scale_bytes;
+        k.ahead_biases =
+            (const uint8_t *)w->biases + to / GEMM_ROWS * k.n_groups * k.ahead_scale_bytes;
     }
     for (int64_t t = 0; t < x->n_row; t += GEMM_TOKENS) {
         int64_t left = x->n_row - t;
