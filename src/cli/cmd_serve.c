@@ -16,7 +16,7 @@ typedef struct serve_arguments {
     const char *embedding_model, *host, *key, *key_file, *cors, *tool_format, *reasoning_format;
     const char *disk_cache, *kv_budget, *disk_size, *draft, *affinity;
     int64_t port, parallel, queue, n_context, chunk, n_threads, body, connections, rate, n_draft;
-    double timeout, grace;
+    double timeout, grace, head_time, idle_time;
     int reasoning, kv_type;
     bool strict_model, keep_volatile, exact, no_cache, no_lookup;
 } serve_arguments;
@@ -31,6 +31,8 @@ static const serve_arguments serve_defaults = {.host = "127.0.0.1",
                                                .n_draft = 8,
                                                .timeout = 600,
                                                .grace = 10,
+                                               .head_time = 15,
+                                               .idle_time = 60,
                                                .kv_type = KV_TYPE_F16};
 
 static const char *const reasoning_places[] = {"separate", "inline", NULL};
@@ -47,6 +49,12 @@ static const char *const reasoning_places[] = {"separate", "inline", NULL};
     }
 #define FLAG_ROW(NAME, MEMBER, HELP)                                                               \
     { .name = NAME, .kind = OPT_FLAG, .target = offsetof(serve_arguments, MEMBER), .help = HELP }
+
+#define REAL_ROW(NAME, MEMBER, LEAST, MOST, HELP)                                                  \
+    {                                                                                              \
+        .name = NAME, .kind = OPT_REAL, .value = "S", .target = offsetof(serve_arguments, MEMBER), \
+        .min = (LEAST), .max = (MOST), .help = HELP                                                \
+    }
 
 static const opt_spec serve_rows[] = {
     {.name = "model",
@@ -106,19 +114,12 @@ static const opt_spec serve_rows[] = {
     INT_ROW("rate", rate, 0, 1000000, "Most requests a minute and key; 0: no limit."),
     INT_ROW("body-limit", body, 1024, (int64_t)1 << 40, "Most bytes of a request's body."),
     INT_ROW("connections", connections, 1, 65536, "Most connections."),
-    {.name = "timeout",
-     .kind = OPT_REAL,
-     .value = "S",
-     .target = offsetof(serve_arguments, timeout),
-     .min = 1,
-     .max = 86400,
-     .help = "Most seconds a request may take."},
-    {.name = "grace",
-     .kind = OPT_REAL,
-     .value = "S",
-     .target = offsetof(serve_arguments, grace),
-     .max = 3600,
-     .help = "Seconds that running requests get when the server is stopped."},
+    REAL_ROW("head-time", head_time, 1, 3600, "Most seconds that a request's head may take."),
+    REAL_ROW("idle-time", idle_time, 1, 86400,
+             "Seconds after which a silent connection is closed."),
+    REAL_ROW("timeout", timeout, 1, 86400, "Most seconds a request may take."),
+    REAL_ROW("grace", grace, 0, 3600,
+             "Seconds that running requests get when the server is stopped."),
     FLAG_ROW("exact", exact, "Keep activations in f32 inside quantized products (slower)."),
     THREADS_OPTION(serve_arguments),
     AFFINITY_OPTION(serve_arguments),
@@ -209,6 +210,8 @@ static void fill(serve_options *o, const serve_arguments *a) {
                          .rate = a->rate,
                          .timeout = a->timeout,
                          .grace = a->grace,
+                         .head_time = a->head_time,
+                         .idle_time = a->idle_time,
                          .n_threads = a->n_threads,
                          .affinity = a->affinity,
                          .exact = a->exact,

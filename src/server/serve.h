@@ -27,8 +27,8 @@ typedef struct serve_options {
     const char *cors;                    /* origins divided by commas, or *; NULL: localhost only */
     const char *tool_format, *reasoning_format; /* NULL: found out */
     bool strict_model, inline_reasoning, keep_volatile;
-    int64_t body_max, n_connections, rate; /* rate: requests a minute and key; 0: no limit */
-    double timeout, grace;
+    int64_t body_max, n_connections, rate;       /* rate: requests a minute and key; 0: no limit */
+    double timeout, grace, head_time, idle_time; /* seconds */
     int64_t n_threads;
     const char *affinity; /* cores of the threads that compute; NULL: not bound */
     bool exact;

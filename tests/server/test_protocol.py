@@ -4,13 +4,18 @@
 Needs Python alone. JANG: the program; JANG_SMOLLM2: SmolLM2's GGUF file, fetched otherwise.
 """
 
+import collections
+import http.client
 import json
+import pathlib
 import socket
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 
-from serving import Server, read_all, run_tests, small_model
+from serving import JANG, Server, read_all, run_tests, small_model
 
 HI = [{"role": "user", "content": "Say hi."}]
 WEATHER = {
@@ -574,13 +579,59 @@ def test_full_queue_and_shutdown(_):
         s.stop()
 
 
-def test_slow_headers(s):
-    with socket.create_connection(("127.0.0.1", s.port)) as c:
-        c.settimeout(20)
-        c.sendall(b"GET /health HTTP/1.1\r\n")
-        start = time.time()
-        out = read_all(c)
-        assert out.startswith(b"HTTP/1.1 408") and 14 < time.time() - start < 18, out
+def test_slow_and_silent_connections(_):
+    """A head in pieces, a body that stops, nothing at all, and nothing after an answer."""
+    whole = b"GET /health HTTP/1.1\r\n\r\n"
+    cases = [(b"GET /health HTTP/1.1\r\n", 1, b"HTTP/1.1 408"), (b"", 2.5, b""),
+             (whole, 2.5, b"HTTP/1.1 200"),
+             (b"POST /tokenize HTTP/1.1\r\nContent-Length: 9\r\n\r\n{", 2.5, b"HTTP/1.1 408")]
+    s = Server(small_model(), "--head-time", "1", "--idle-time", "2.5")
+    try:
+        for data, seconds, expected in cases:
+            with socket.create_connection(("127.0.0.1", s.port)) as c:
+                c.settimeout(20)
+                start = time.time()
+                c.sendall(data)
+                out = read_all(c)
+                took = time.time() - start
+                assert out.startswith(expected) and bool(out) == bool(expected), out
+                assert seconds - 0.1 <= took < seconds + 3, (data, took)
+    finally:
+        assert s.stop() == 0
+
+
+def test_loading(_):
+    """Six models take a while; until they are there, all but /health is told to come back."""
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        free.close()
+        links = [pathlib.Path(folder) / f"model{i}" for i in range(6)]
+        for link in links:
+            link.symlink_to(small_model())
+        process = subprocess.Popen(
+            [JANG, "serve", "--port", str(port), *[w for p in links for w in ("--model", str(p))]],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        seen = collections.Counter()
+        try:
+            while process.poll() is None and seen["ok"] == 0:
+                try:
+                    for path, body in ("/health", None), (CHAT, json.dumps({"messages": HI, "max_tokens": 1})):
+                        c = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+                        c.request("POST" if body else "GET", path, body)
+                        r = c.getresponse()
+                        answer = json.loads(r.read())
+                        c.close()
+                        if r.status == 503 and body:
+                            assert answer["error"]["code"] == "loading", answer
+                        elif r.status == 503:
+                            assert answer == {"status": "loading"}, answer
+                        seen["loading" if r.status == 503 else "ok"] += 1
+                except ConnectionRefusedError:
+                    time.sleep(0.005)
+            assert seen["loading"] > 1 and seen["ok"] > 0, (seen, process.stderr.read())
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0
 
 
 def main():
