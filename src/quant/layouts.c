@@ -122,8 +122,8 @@ static int mend_gemma4(json_t *config) {
 
 /* Full layers of a fixed period. */
 static int mend_gemma3(json_t *config) {
-    const json_t *text = json_object_get(config, "text_config");
-    json_t *inner = json_is_object(text) ? json_object_get(config, "text_config") : config;
+    json_t *text = json_object_get(config, "text_config");
+    json_t *inner = json_is_object(text) ? text : config;
     const json_t *types = json_object_get(inner, "layer_types");
     int failed = tell_words(config);
     size_t full = 0;

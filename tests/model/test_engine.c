@@ -228,36 +228,44 @@ static void test_engine_answers_depend_on_the_request_alone(void **state) {
     check_determinism("qwen3moe-bf16", 1, JANG_KV_F16);
 }
 
-/* Recurrent state, alone and beside attention: no guesses; what is reused ends at a snapshot. */
-static void test_engine_hybrids_depend_on_the_request_alone(void **state) {
-    (void)state;
-    static const char *const names[] = {"mamba2-bf16", "qwen3_next-bf16", "jamba-bf16"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        ctx_t *ctx = context_with(1);
-        jang_model *m;
-        assert_ok(ctx, jang_model_open(&m, ctx, test_path(TEST_MODELS, names[i]), NULL));
-        asked *a = make_requests(m);
-        got *expected = ask_alone(ctx, m, a, i % 2 ? JANG_KV_Q5 : JANG_KV_F16);
-        for (int32_t chunk = 40; chunk <= 512; chunk += 472) {
-            jang_engine_options o = options();
-            o.kv_type = i % 2 ? JANG_KV_Q5 : JANG_KV_F16;
-            o.prefill_chunk = chunk;
-            o.on_event = got_event;
-            jang_engine *e;
-            assert_ok(ctx, jang_engine_new(&e, m, &o));
-            check_all(ctx, e, a, expected, 1);
-            check_all(ctx, e, a, expected, 27);
-            jang_engine_stats stats;
-            jang_engine_get_stats(&stats, e);
+/* In chunks of two sizes, on an engine for each: one request after the other, then all at once, as
+ * alone. keeps_state: nothing is guessed, and what is reused ends at a snapshot. */
+static void check_in_chunks(const char *name, int32_t chunk, jang_kv_type type, bool keeps_state) {
+    ctx_t *ctx = context_with(1);
+    jang_model *m;
+    assert_ok(ctx, jang_model_open(&m, ctx, test_path(TEST_MODELS, name), NULL));
+    asked *a = make_requests(m);
+    got *expected = ask_alone(ctx, m, a, type);
+    const int32_t chunks[] = {chunk, 512};
+    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+        jang_engine_options o = options();
+        o.kv_type = type;
+        o.prefill_chunk = chunks[i];
+        o.on_event = got_event;
+        jang_engine *e;
+        assert_ok(ctx, jang_engine_new(&e, m, &o));
+        check_all(ctx, e, a, expected, 1);
+        check_all(ctx, e, a, expected, 27);
+        jang_engine_stats stats;
+        jang_engine_get_stats(&stats, e);
+        if (keeps_state) {
             assert_true(stats.n_cached > 64 * N_ASKED);
             assert_int_equal(stats.n_draft + (uint64_t)stats.n_pages_used, 0);
-            jang_engine_free(e);
         }
-        got_free(expected, N_ASKED);
-        free(a);
-        jang_model_free(m);
-        jang_context_free(ctx);
+        jang_engine_free(e);
     }
+    got_free(expected, N_ASKED);
+    free(a);
+    jang_model_free(m);
+    jang_context_free(ctx);
+}
+
+/* Recurrent state, alone and beside attention. */
+static void test_engine_hybrids_depend_on_the_request_alone(void **state) {
+    (void)state;
+    check_in_chunks("mamba2-bf16", 40, JANG_KV_F16, true);
+    check_in_chunks("qwen3_next-bf16", 40, JANG_KV_Q5, true);
+    check_in_chunks("jamba-bf16", 40, JANG_KV_F16, true);
 }
 
 /* The next turn of a conversation goes on where the last page of the answer before it ends. */
@@ -283,15 +291,8 @@ static void test_engine_hybrids_reuse_what_they_wrote(void **state) {
         r.n_prompt = N_FIRST + N_WRITTEN + N_MORE;
         r.n_max = 20;
         r.n_logprobs = 3;
-        got *warm = engine_ask(ctx, e, r);
-        assert_int_equal(warm->stats.n_cached, (N_FIRST + N_WRITTEN - 1) / 64 * 64);
-        r.cache_prompt = false;
-        got *cold = engine_ask(ctx, e, r);
-        assert_int_equal(cold->stats.n_cached, 0);
-        got_assert_equal(warm, cold);
+        engine_check_cached(ctx, e, r, (N_FIRST + N_WRITTEN - 1) / 64 * 64, names[i]);
         got_free(first, 1);
-        got_free(warm, 1);
-        got_free(cold, 1);
         jang_engine_free(e);
         jang_model_free(m);
         jang_context_free(ctx);
@@ -302,25 +303,7 @@ static void test_engine_hybrids_reuse_what_they_wrote(void **state) {
  * whatever steps, beside guesses, and beside pages of shorter prompts. */
 static void test_engine_long_rope_depends_on_the_request_alone(void **state) {
     (void)state;
-    ctx_t *ctx = context_with(1);
-    jang_model *m;
-    assert_ok(ctx, jang_model_open(&m, ctx, test_path(TEST_MODELS, "phi3-longrope-bf16"), NULL));
-    asked *a = make_requests(m);
-    got *expected = ask_alone(ctx, m, a, JANG_KV_F16);
-    for (int32_t chunk = 17; chunk <= 512; chunk += 495) {
-        jang_engine_options o = options();
-        o.prefill_chunk = chunk;
-        o.on_event = got_event;
-        jang_engine *e;
-        assert_ok(ctx, jang_engine_new(&e, m, &o));
-        check_all(ctx, e, a, expected, 1);
-        check_all(ctx, e, a, expected, 27);
-        jang_engine_free(e);
-    }
-    got_free(expected, N_ASKED);
-    free(a);
-    jang_model_free(m);
-    jang_context_free(ctx);
+    check_in_chunks("phi3-longrope-bf16", 17, JANG_KV_F16, false);
 }
 
 /* ---- Caching ---- */

@@ -93,16 +93,8 @@ static void check_engine(ctx_t *ctx, const char *name, const fixture *f) {
     r.n_max = 8;
     r.ignore_eos = true;
     r.n_logprobs = 3;
-    got *warm = engine_ask(ctx, e, r);
-    r.cache_prompt = false;
-    got *cold = engine_ask(ctx, e, r);
-    if ((int32_t)warm->stats.n_cached != (n - 5) / 64 * 64 || cold->stats.n_cached != 0) {
-        fail_msg("%s: %d of %d words were kept", name, (int)warm->stats.n_cached, n);
-    }
-    got_assert_equal(warm, cold);
+    engine_check_cached(ctx, e, r, (n - 5) / 64 * 64, name);
     got_free(first, 1);
-    got_free(warm, 1);
-    got_free(cold, 1);
     jang_engine_free(e);
     jang_model_free(m);
 }

@@ -112,6 +112,20 @@ got *engine_ask(ctx_t *ctx, jang_engine *e, jang_request r) {
     return g;
 }
 
+void engine_check_cached(ctx_t *ctx, jang_engine *e, jang_request r, int32_t n_cached,
+                         const char *name) {
+    got *warm = engine_ask(ctx, e, r);
+    r.cache_prompt = false;
+    got *cold = engine_ask(ctx, e, r);
+    if ((int32_t)warm->stats.n_cached != n_cached || cold->stats.n_cached != 0) {
+        fail_msg("%s: %d tokens came from the cache, not %d, and %d without it", name,
+                 (int)warm->stats.n_cached, (int)n_cached, (int)cold->stats.n_cached);
+    }
+    got_assert_equal(warm, cold);
+    got_free(warm, 1);
+    got_free(cold, 1);
+}
+
 void random_ids(int32_t *ids, size_t n, uint64_t seed) {
     test_rng rng = {seed};
     for (size_t i = 0; i < n; i++) {

@@ -41,6 +41,9 @@ void engine_run(ctx_t *ctx, jang_engine *e);
 jang_engine *engine_open(jang_model **m, ctx_t *ctx, const char *name, jang_engine_options o);
 /* Submits, runs, and returns what came of the first answer. */
 got *engine_ask(ctx_t *ctx, jang_engine *e, jang_request r);
+/* Of a request, n_cached tokens come from the cache, and the answer is the same as without it. */
+void engine_check_cached(ctx_t *ctx, jang_engine *e, jang_request r, int32_t n_cached,
+                         const char *name);
 
 /* Writes n random ids, the same for a seed; none ends a turn. */
 void random_ids(int32_t *ids, size_t n, uint64_t seed);

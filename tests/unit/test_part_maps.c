@@ -63,6 +63,15 @@ static void open_parts(part_list *parts, checkpoint **c, ctx_t *ctx, const char 
     assert_ok(ctx, part_list_make(parts, ctx, *c));
 }
 
+/* Of open_parts, with the directory and the context. */
+static void close_parts(part_list *parts, checkpoint *c, ctx_t *ctx, char *dir) {
+    part_list_free(parts);
+    checkpoint_close(c);
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
 static void check_rows(ctx_t *ctx, const checkpoint *c, const part_list *parts, const char *name,
                        int n_dim, const int64_t *shape, const float *want) {
     const model_part *part = part_find(parts, name);
@@ -151,11 +160,7 @@ static void test_part_maps_take_what_rules_say(void **state) {
     for (size_t i = 0; i < sizeof made / sizeof made[0]; i++) {
         check_rows(ctx, c, &parts, made[i].name, made[i].n_dim, made[i].shape, made[i].want);
     }
-    part_list_free(&parts);
-    checkpoint_close(c);
-    test_remove_tree(dir);
-    free(dir);
-    jang_context_free(ctx);
+    close_parts(&parts, c, ctx, dir);
 }
 
 /* ---- The way back ---- */
@@ -216,11 +221,7 @@ static void test_part_maps_put_sources_together(void **state) {
     for (size_t i = 0; i < sizeof made / sizeof made[0]; i++) {
         check_rows(ctx, c, &parts, made[i].name, made[i].n_dim, made[i].shape, made[i].want);
     }
-    part_list_free(&parts);
-    checkpoint_close(c);
-    test_remove_tree(dir);
-    free(dir);
-    jang_context_free(ctx);
+    close_parts(&parts, c, ctx, dir);
 }
 
 /* What was mapped and is asked for again is the tensor itself; what a filter holds back stays. */
@@ -252,11 +253,7 @@ static void test_part_maps_give_sources_back(void **state) {
     }
     assert_non_null(part_find(&parts, L "first.weight"));
     assert_non_null(part_find(&parts, L "second.weight"));
-    part_list_free(&parts);
-    checkpoint_close(c);
-    test_remove_tree(dir);
-    free(dir);
-    jang_context_free(ctx);
+    close_parts(&parts, c, ctx, dir);
 }
 
 static jang_status there_and_back(ctx_t *ctx, const void *dir) {
@@ -313,11 +310,7 @@ static void test_part_maps_refuse_pieces_that_do_not_fit(void **state) {
     use_all(&parts);
     assert_fails(ctx, part_list_unmap(&parts, tables, any_rule, NULL), JANG_ERR_UNSUPPORTED,
                  L "first.weight cannot become fused: shapes do not fit");
-    part_list_free(&parts);
-    checkpoint_close(c);
-    test_remove_tree(dir);
-    free(dir);
-    jang_context_free(ctx);
+    close_parts(&parts, c, ctx, dir);
 }
 
 static void check_refused(const tensor_spec *specs, size_t n, const char *message) {
@@ -329,11 +322,7 @@ static void check_refused(const tensor_spec *specs, size_t n, const char *messag
     jang_status status = part_list_map(&parts, tables, &sizes);
     assert_true(status != JANG_OK);
     assert_fails(ctx, status, status, message);
-    part_list_free(&parts);
-    checkpoint_close(c);
-    test_remove_tree(dir);
-    free(dir);
-    jang_context_free(ctx);
+    close_parts(&parts, c, ctx, dir);
 }
 
 static void test_part_maps_refuse_what_does_not_fit(void **state) {
@@ -378,11 +367,7 @@ static void test_parts_read_fp8_blocks(void **state) {
     const float want[] = {10, 20, -11, 10, 10, 11, 24, 24, 26};
     check_rows(ctx, c, &parts, L "a.weight", 2, (const int64_t[]){3, 3}, want);
     assert_ok(ctx, part_check_type(ctx, &parts.parts[0]));
-    part_list_free(&parts);
-    checkpoint_close(c);
-    test_remove_tree(dir);
-    free(dir);
-    jang_context_free(ctx);
+    close_parts(&parts, c, ctx, dir);
 }
 
 /* Codes 0 .. 15 are 0, .5, 1, 1.5, 2, 3, 4, 6 and their negatives; the lower half byte is first. */
@@ -413,11 +398,7 @@ static void test_parts_read_mxfp4(void **state) {
     static const map_rule *const turning[] = {turn, NULL};
     assert_ok(ctx, part_list_map(&parts, turning, &sizes));
     check_rows(ctx, c, &parts, L "y.weight", 3, (const int64_t[]){1, 1, 32}, want + 32);
-    part_list_free(&parts);
-    checkpoint_close(c);
-    test_remove_tree(dir);
-    free(dir);
-    jang_context_free(ctx);
+    close_parts(&parts, c, ctx, dir);
 }
 
 int main(void) {
