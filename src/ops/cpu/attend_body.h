@@ -4,13 +4,26 @@
  * Scores have the page's tokens in the lanes and run along the head's elements in order; values
  * have the head's elements in the lanes and run along the tokens in order. So nothing is summed
  * across lanes but the weights, always over the whole page, and the bits of a row do not depend on
- * the rows beside it. Rows go in tiles of 4 that share each load of keys and values. */
+ * the rows beside it. Rows go in tiles of up to 4 that share each load of keys and values. Pages do
+ * not follow each other in memory, so the processor does not see the next one coming: it is asked
+ * for while this one is worked on. */
 
 #define ATTEND_ROWS 4
 #define ATTEND_WIDTH (VEC_TILE * VEC_N) /* lanes of a tile */
 
 static inline __attribute__((always_inline)) vf kv_load(const void *p, bool half, int64_t at) {
     return v_load_as(p, half ? DT_F16 : DT_F32, at);
+}
+
+/* Asks for n elements of the next page's keys or values, for the second-level cache: the first one
+ * is full of this page. */
+static inline __attribute__((always_inline)) void fetch_ahead(const void *next, bool half,
+                                                              int64_t at, int n) {
+    const int size = half ? 2 : 4;
+    const char *p = (const char *)next + at * size;
+    for (int i = 0; i < n * size; i += 64) {
+        __builtin_prefetch(p + i, 0, 2);
+    }
 }
 
 /* scores[r][.] = q[r] . k for the tokens of the page. */
@@ -25,6 +38,7 @@ score_tile(float *scores, const float *q, const kv_page *page, int k_dim, int n_
         }
         for (int d = 0; d < k_dim; d++) {
             vf k[VEC_TILE];
+            fetch_ahead(page->next_k, half, (int64_t)d * OPS_PAGE_TOKENS + c, ATTEND_WIDTH);
             for (int j = 0; j < VEC_TILE; j++) {
                 k[j] = kv_load(page->k, half, (int64_t)d * OPS_PAGE_TOKENS + c + j * VEC_N);
             }
@@ -97,6 +111,7 @@ static inline __attribute__((always_inline)) void value_tile(float *acc, const f
     for (int t = from; t < to; t++) {
         vf v[VEC_TILE];
         int64_t at = (int64_t)t * v_dim + d;
+        fetch_ahead(page->next_v, half, at, tail ? tail : n_vec * VEC_N);
         for (int j = 0; j < n_vec; j++) {
             v[j] = tail ? v_load_as_n(page->v, type, at, tail)
                         : v_load_as(page->v, type, at + j * VEC_N);
@@ -173,10 +188,11 @@ static inline __attribute__((always_inline)) void attend_all(const attn_rows *a,
     for (; r + ATTEND_ROWS <= a->n_row; r += ATTEND_ROWS) {
         attend_tile(a, r, ATTEND_ROWS, page, half);
     }
-    for (; r + 2 <= a->n_row; r += 2) {
+    if (a->n_row - r == 3) {
+        attend_tile(a, r, 3, page, half);
+    } else if (a->n_row - r == 2) {
         attend_tile(a, r, 2, page, half);
-    }
-    for (; r < a->n_row; r++) {
+    } else if (a->n_row - r == 1) {
         attend_tile(a, r, 1, page, half);
     }
 }

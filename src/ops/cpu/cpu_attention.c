@@ -15,7 +15,7 @@
 
 #define PIECE_PAGES 16
 #define ROWS 64                        /* queries of a task at most */
-#define CONVERT_ROWS 8                 /* from here on f16 pages are converted first */
+#define CONVERT_ROWS 32                /* from here on f16 pages are converted first */
 #define STATES_BYTES ((size_t)4 << 20) /* for the states of pieces run apart */
 
 /* A thread's memory. */
@@ -213,19 +213,23 @@ static void unpack_page(const attn_job *job, attn_thread *t, kv_place at) {
 
 /* Rows [first, end) of the part through a form of a page. */
 static void attend_form(const attn_job *job, attn_thread *t, attn_rows rows, kv_place at,
-                        int32_t first, int32_t end) {
+                        kv_place next, int32_t first, int32_t end) {
     const float_kernels *k = job->c->kernels->floats;
     if (first >= end) {
         return;
     }
-    kv_page view = {.k = kv_keys_at(at), .v = kv_values_at(at), .half = at.form->type == KV_F16};
+    kv_page view = {.k = kv_keys_at(at),
+                    .v = kv_values_at(at),
+                    .next_k = kv_keys_at(next),
+                    .next_v = kv_values_at(next),
+                    .half = at.form->type == KV_F16};
     if (kv_type_params(at.form->type)) {
         unpack_page(job, t, at);
-        view = (kv_page){.k = t->k, .v = t->v};
+        view = (kv_page){.k = t->k, .v = t->v, .next_k = t->k, .next_v = t->v};
     } else if (view.half && end - first >= CONVERT_ROWS) {
         k->from_f16(t->k, view.k, (int64_t)OPS_PAGE_TOKENS * rows.k_dim);
         k->from_f16(t->v, view.v, (int64_t)OPS_PAGE_TOKENS * rows.v_dim);
-        view = (kv_page){.k = t->k, .v = t->v};
+        view = (kv_page){.k = t->k, .v = t->v, .next_k = t->k, .next_v = t->v};
     }
     rows.n_row = end - first;
     rows.q += first * rows.k_dim;
@@ -246,7 +250,7 @@ static int32_t first_row_from(const attn_part *p, int32_t pos) {
 
 /* One page for the queries of the part; rows->from and to are filled here. */
 static void attend_page(const attn_job *job, const attn_part *p, attn_thread *t,
-                        const attn_rows *rows, int32_t page) {
+                        const attn_rows *rows, int32_t page, int32_t next_page) {
     const ops_kv *kv = job->kv;
     int32_t start = page * OPS_PAGE_TOKENS, end = start + OPS_PAGE_TOKENS;
     for (int32_t r = 0; r < p->n_row; r++) {
@@ -259,17 +263,19 @@ static void attend_page(const attn_job *job, const attn_part *p, attn_thread *t,
     }
     int32_t where = p->seq->pages[page];
     kv_place kept = kv_at(kv, &kv->kept, where, job->layer, p->kv_head);
+    kv_place next = kv_at(kv, &kv->kept, p->seq->pages[next_page], job->layer, p->kv_head);
     if (!kv_type_opens(kv->kept.type)) {
-        attend_form(job, t, *rows, kept, 0, p->n_row);
+        attend_form(job, t, *rows, kept, next, 0, p->n_row);
         return;
     }
     int32_t own = first_row_from(p, start), later = first_row_from(p, end);
-    attend_form(job, t, *rows, kept, 0, job->d->whole ? own : 0); /* else they see nothing of it */
+    attend_form(job, t, *rows, kept, next, 0,
+                job->d->whole ? own : 0); /* else they see nothing of it */
     if (own < later && kv->open.pages[where]) {
         kv_place open = kv_at(kv, &kv->open, where, job->layer, p->kv_head);
-        attend_form(job, t, *rows, open, own, later);
+        attend_form(job, t, *rows, open, open, own, later);
     }
-    attend_form(job, t, *rows, kept, later, p->n_row);
+    attend_form(job, t, *rows, kept, next, later, p->n_row);
 }
 
 /* Adds a piece's state to the total of the pieces before it. */
@@ -317,7 +323,7 @@ static void attend_piece(const attn_job *job, const attn_part *p, attn_thread *t
     end = end < (piece + 1) * PIECE_PAGES ? end : (piece + 1) * PIECE_PAGES;
     clear_rows(t->sum, t->max, t->acc, p->n_row, job->d->kv.v_dim);
     for (; page < end; page++) {
-        attend_page(job, p, t, &rows, page);
+        attend_page(job, p, t, &rows, page, page + 1 < end ? page + 1 : page);
     }
 }
 

@@ -74,9 +74,10 @@ typedef struct affine_kernels {
  */
 
 /* Keys or values of one page: K as [k_dim][OPS_PAGE_TOKENS], V as [OPS_PAGE_TOKENS][v_dim].
- * half: elements are f16, else f32. */
+ * half: elements are f16, else f32. The same of the page that comes next are fetched into the cache
+ * meanwhile; where none comes they are those of this page. */
 typedef struct kv_page {
-    const void *k, *v;
+    const void *k, *v, *next_k, *next_v;
     bool half;
 } kv_page;
 
