@@ -47,26 +47,22 @@ static jang_status apertus_mlp(block **out, decoder *d, loader *l, const decoder
     return mlp_make(out, l, &d->work, &m, c->n_embd, prefix);
 }
 
-static jang_status apertus_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {.n_context = 65536,
-                                              .rope_theta = 12000000,
-                                              .norm_eps = 1e-5,
-                                              .act = "xielu",
-                                              .needs_scaling = true};
-    decoder_config c;
-    jang_status status = decoder_read_config(&c, l->config, &defaults);
-    if (status != JANG_OK) {
-        return status;
-    }
-    attention_config *a = &c.attention;
-    const bias_key bias = {
-        "attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}};
-    a->qk_norm = QK_NORM_HEAD;
-    c.norms =
+static jang_status adapt(decoder_config *c, json_at config) {
+    (void)config;
+    c->attention.qk_norm = QK_NORM_HEAD;
+    c->norms =
         (layer_norms){.mixer_before = "attention_layernorm", .ffn_before = "feedforward_layernorm"};
-    c.mlp.layout = MLP_PLAIN;
-    c.ffn = c.mlp.act.kind == ACT_XIELU ? apertus_mlp : NULL;
-    return decoder_finish(m, l, &c, decoder_read_biases(l->config, &bias, 1));
+    c->mlp.layout = MLP_PLAIN;
+    c->ffn = c->mlp.act.kind == ACT_XIELU ? apertus_mlp : NULL;
+    return JANG_OK;
 }
 
-const model_family family_apertus = {.model_type = "apertus", .open = apertus_open};
+const model_family family_apertus = {
+    .model_type = "apertus",
+    .defaults = &(const decoder_defaults){.n_context = 65536,
+                                          .rope_theta = 12000000,
+                                          .norm_eps = 1e-5,
+                                          .act = "xielu",
+                                          .needs_scaling = true,
+                                          .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}},
+    .adapt = adapt};

@@ -80,13 +80,6 @@ static jang_status read_mamba(mamba2_config *m, json_at at, const decoder_config
     return status == JANG_OK ? config_want_silu(at, "hidden_act") : status;
 }
 
-static jang_status read_attention_bias(decoder_config *c, json_at at) {
-    attention_config *a = &c->attention;
-    const bias_key bias = {
-        "attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}};
-    return decoder_read_biases(at, &bias, 1);
-}
-
 static jang_status new_layers(bamba *b, json_at at, int64_t n_layer) {
     b->is_attention = ctx_zero(at.ctx, (size_t)n_layer, sizeof *b->is_attention);
     return b->is_attention ? JANG_OK : ctx_fail_memory(at.ctx, (size_t)n_layer);
@@ -110,11 +103,13 @@ static jang_status read_indices(bamba *b, json_at at, int64_t n_layer) {
 }
 
 static jang_status bamba_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {.n_context = 262144,
-                                              .rope_theta = 10000,
-                                              .partial_rotary = 0.5,
-                                              .norm_eps = 1e-5,
-                                              .n_kv_head = 8};
+    static const decoder_defaults defaults = {
+        .n_context = 262144,
+        .rope_theta = 10000,
+        .partial_rotary = 0.5,
+        .norm_eps = 1e-5,
+        .n_kv_head = 8,
+        .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}, {"mlp_bias", false, BIAS_ON_MLP}}};
     decoder_config c;
     bamba b = {0};
     jang_status status = decoder_read_config(&c, l->config, &defaults);
@@ -124,13 +119,6 @@ static jang_status bamba_open(model *m, loader *l) {
     status = read_mamba(&b.mamba, l->config, &c);
     if (status == JANG_OK) {
         status = read_indices(&b, l->config, c.n_layer);
-    }
-    if (status == JANG_OK) {
-        status = read_attention_bias(&c, l->config);
-    }
-    const bias_key bias = {"mlp_bias", false, {&c.mlp.bias}};
-    if (status == JANG_OK) {
-        status = decoder_read_biases(l->config, &bias, 1);
     }
     c.mlp.path = "feed_forward";
     c.norms.ffn_before = "pre_ff_layernorm";
@@ -239,7 +227,10 @@ static jang_status read_granite_ffn(bamba *b, decoder_config *c, loader *l) {
 }
 
 static jang_status granite_hybrid_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {.n_context = 2048, .rope_theta = 10000};
+    static const decoder_defaults defaults = {
+        .n_context = 2048,
+        .rope_theta = 10000,
+        .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}};
     decoder_config c;
     bamba b = {0};
     jang_status status = decoder_read_config(&c, l->config, &defaults);
@@ -255,9 +246,6 @@ static jang_status granite_hybrid_open(model *m, loader *l) {
     }
     if (status == JANG_OK) {
         status = read_positions(&c, l->config);
-    }
-    if (status == JANG_OK) {
-        status = read_attention_bias(&c, l->config);
     }
     if (status == JANG_OK) {
         status = read_granite_ffn(&b, &c, l);

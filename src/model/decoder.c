@@ -525,3 +525,12 @@ jang_status decoder_finish(model *m, loader *l, decoder_config *c, jang_status s
     decoder_config_free(c, m->ctx);
     return status;
 }
+
+jang_status decoder_open_family(model *m, loader *l, const model_family *family) {
+    decoder_config c;
+    jang_status status = decoder_read_config(&c, l->config, family->defaults);
+    if (status != JANG_OK) {
+        return status;
+    }
+    return decoder_finish(m, l, &c, family->adapt ? family->adapt(&c, l->config) : JANG_OK);
+}

@@ -118,7 +118,24 @@ typedef struct key_alias {
     const char *usual, *own;
 } key_alias;
 
-/* Defaults that a family's reference class has for keys that are absent. */
+/* The linears that have a bias when a key of the config says so. */
+enum {
+    BIAS_ON_Q = 1,
+    BIAS_ON_K = 2,
+    BIAS_ON_V = 4,
+    BIAS_ON_O = 8,
+    BIAS_ON_MLP = 16,
+    BIAS_ON_OUTPUT = 32,
+    BIAS_ON_QKV = BIAS_ON_Q | BIAS_ON_K | BIAS_ON_V,
+    BIAS_ON_ATTENTION = BIAS_ON_QKV | BIAS_ON_O,
+};
+typedef struct bias_key {
+    const char *key; /* NULL: the fallback, whatever the config says */
+    bool fallback;
+    unsigned on; /* 0: no row */
+} bias_key;
+
+/* Defaults that a family's reference class has for keys that are absent, and its bias keys. */
 typedef struct decoder_defaults {
     int64_t n_context;
     int64_t head_dim; /* 0: hidden_size / num_attention_heads */
@@ -139,11 +156,12 @@ typedef struct decoder_defaults {
     int64_t n_layer;         /* 0: num_hidden_layers is needed */
     int64_t n_vocab, n_embd, n_head; /* 0: the key is needed */
     const key_alias *keys;           /* of sizes, ended by a NULL; NULL: all have the usual names */
+    bias_key biases[3];              /* BIAS_NONE is the rule of linears that none of them is on */
 } decoder_defaults;
 
 /* Reads the keys that all such families share, checks ranges, and the scaling of RoPE; fills in
- * pre-norm layers of attention and gated MLPs. On success the caller owes a decoder_config_free or
- * decoder_open, which frees too. */
+ * pre-norm layers of attention and gated MLPs with the biases that the keys of defaults say. On
+ * success the caller owes a decoder_config_free or decoder_open, which frees too. */
 JANG_MUST_CHECK jang_status decoder_read_config(decoder_config *out, json_at config,
                                                 const decoder_defaults *defaults);
 void decoder_config_free(decoder_config *c, ctx_t *ctx);
@@ -151,14 +169,6 @@ void decoder_config_free(decoder_config *c, ctx_t *ctx);
 /* Reads an activation by the names that transformers gives them. */
 JANG_MUST_CHECK jang_status decoder_read_activation(act_desc *out, json_at config, const char *key,
                                                     const char *fallback);
-
-/* Reads flags that decide biases: {key, default, what it decides}. */
-typedef struct bias_key {
-    const char *key;
-    bool fallback;
-    bias_rule *out[4]; /* up to four, ended by NULL */
-} bias_key;
-JANG_MUST_CHECK jang_status decoder_read_biases(json_at config, const bias_key *keys, int n);
 
 /* JANG_ERR_UNSUPPORTED when a key is there with another value than this one. */
 JANG_MUST_CHECK jang_status decoder_want_bool(json_at config, const char *key, bool only,
@@ -212,5 +222,8 @@ JANG_MUST_CHECK jang_status decoder_open(model *m, loader *l, decoder_config *co
 /* The end of a family's open: decoder_open when status, of what it read, is JANG_OK. */
 JANG_MUST_CHECK jang_status decoder_finish(model *m, loader *l, decoder_config *config,
                                            jang_status status);
+
+/* Opens a family that has no open of its own: its defaults and biases, then what differs. */
+JANG_MUST_CHECK jang_status decoder_open_family(model *m, loader *l, const model_family *family);
 
 #endif

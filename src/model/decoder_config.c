@@ -86,6 +86,26 @@ jang_status decoder_read_activation(act_desc *out, json_at at, const char *key,
                     at.what, key, name);
 }
 
+static jang_status read_biases(decoder_config *c, json_at at, const decoder_defaults *defaults) {
+    attention_config *a = &c->attention;
+    bias_rule *const rules[] = {&a->q_bias, &a->k_bias,   &a->v_bias,
+                                &a->o_bias, &c->mlp.bias, &c->output_bias};
+    for (size_t i = 0; i < sizeof defaults->biases / sizeof *defaults->biases; i++) {
+        const bias_key *row = &defaults->biases[i];
+        bool has = row->fallback;
+        jang_status status = row->key ? json_get_bool(&has, at, row->key, row->fallback) : JANG_OK;
+        if (status != JANG_OK) {
+            return status;
+        }
+        for (size_t k = 0; k < sizeof rules / sizeof *rules; k++) {
+            if (row->on & 1U << k) {
+                *rules[k] = has ? BIAS_NEEDED : BIAS_NONE;
+            }
+        }
+    }
+    return JANG_OK;
+}
+
 jang_status decoder_read_config(decoder_config *out, json_at at, const decoder_defaults *defaults) {
     decoder_config c = {
         .norms = {.mixer_before = "input_layernorm", .ffn_before = "post_attention_layernorm"}};
@@ -103,6 +123,9 @@ jang_status decoder_read_config(decoder_config *out, json_at at, const decoder_d
         status = decoder_read_activation(&c.mlp.act, at,
                                          defaults->act_key ? defaults->act_key : "hidden_act",
                                          defaults->act ? defaults->act : "silu");
+    }
+    if (status == JANG_OK) {
+        status = read_biases(&c, at, defaults);
     }
     if (status == JANG_OK && defaults->rope_theta > 0) {
         const rope_wanted rope = {.head_dim = (int)c.attention.head_dim,
@@ -134,20 +157,6 @@ void decoder_config_free(decoder_config *c, ctx_t *ctx) {
     ctx_free(ctx, c->sliding);
     c->rope_of = NULL;
     c->sliding = NULL;
-}
-
-jang_status decoder_read_biases(json_at config, const bias_key *keys, int n) {
-    for (int i = 0; i < n; i++) {
-        bool has;
-        jang_status status = json_get_bool(&has, config, keys[i].key, keys[i].fallback);
-        if (status != JANG_OK) {
-            return status;
-        }
-        for (int k = 0; k < 4 && keys[i].out[k]; k++) {
-            *keys[i].out[k] = has ? BIAS_NEEDED : BIAS_NONE;
-        }
-    }
-    return JANG_OK;
 }
 
 jang_status decoder_want_bool(json_at config, const char *key, bool only, bool fallback) {

@@ -84,14 +84,11 @@ static jang_status read_attention(deepseek *s, decoder_config *c, json_at at,
         status = ctx_fail(at.ctx, JANG_ERR_UNSUPPORTED,
                           "%s: kv_lora_rank + qk_rope_head_dim is above %d", at.what, OPS_HEAD_MAX);
     }
-    const bias_key bias = {"attention_bias", false, {&m->a_bias, &m->o_bias}};
-    if (status == JANG_OK) {
-        status = decoder_read_biases(at, &bias, 1);
-    }
     if (status != JANG_OK) {
         return status;
     }
     m->n_head = c->attention.n_head;
+    m->a_bias = m->o_bias = c->attention.o_bias;
     m->norm = (norm_config){.kind = NORM_RMS, .eps = 1e-6}; /* whatever rms_norm_eps says */
     const rope_wanted rope = {
         .head_dim = (int)m->rope_dim, .n_context = c->n_context, .theta = 10000};
@@ -212,51 +209,58 @@ static jang_status open_sigmoid(model *m, loader *l, const deepseek_defaults *de
 }
 
 static jang_status deepseek_v3_open(model *m, loader *l) {
-    static const deepseek_defaults defaults = {.decoder = {.n_context = 4096},
-                                               .n_expert = 256,
-                                               .n_used = 8,
-                                               .n_shared = 1,
-                                               .first_dense = 3,
-                                               .n_ff = 2048,
-                                               .n_group = 8,
-                                               .topk_group = 4,
-                                               .q_lora = 1536,
-                                               .nope_dim = 128,
-                                               .v_dim = 128,
-                                               .scale = 2.5,
-                                               .renormalise = true};
+    static const deepseek_defaults defaults = {
+        .decoder = {.n_context = 4096, .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}},
+        .n_expert = 256,
+        .n_used = 8,
+        .n_shared = 1,
+        .first_dense = 3,
+        .n_ff = 2048,
+        .n_group = 8,
+        .topk_group = 4,
+        .q_lora = 1536,
+        .nope_dim = 128,
+        .v_dim = 128,
+        .scale = 2.5,
+        .renormalise = true};
     return open_sigmoid(m, l, &defaults);
 }
 
 static jang_status glm4_moe_lite_open(model *m, loader *l) {
-    static const deepseek_defaults defaults = {.decoder = {.n_context = 202752, .norm_eps = 1e-5},
-                                               .n_expert = 64,
-                                               .n_used = 4,
-                                               .n_shared = 1,
-                                               .first_dense = 1,
-                                               .n_ff = 1536,
-                                               .n_group = 1,
-                                               .topk_group = 1,
-                                               .q_lora = 768,
-                                               .nope_dim = 192,
-                                               .v_dim = 256,
-                                               .scale = 1.8,
-                                               .renormalise = true};
+    static const deepseek_defaults defaults = {
+        .decoder = {.n_context = 202752,
+                    .norm_eps = 1e-5,
+                    .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}},
+        .n_expert = 64,
+        .n_used = 4,
+        .n_shared = 1,
+        .first_dense = 1,
+        .n_ff = 1536,
+        .n_group = 1,
+        .topk_group = 1,
+        .q_lora = 768,
+        .nope_dim = 192,
+        .v_dim = 256,
+        .scale = 1.8,
+        .renormalise = true};
     return open_sigmoid(m, l, &defaults);
 }
 
 static jang_status deepseek_v2_open(model *m, loader *l) {
-    static const deepseek_defaults defaults = {.decoder = {.n_context = 2048},
-                                               .n_expert = 64,
-                                               .n_used = 6,
-                                               .n_shared = 2,
-                                               .n_ff = 1407,
-                                               .n_group = 1,
-                                               .topk_group = 1,
-                                               .q_lora = 1536,
-                                               .nope_dim = 128,
-                                               .v_dim = 128,
-                                               .scale = 1};
+    static const deepseek_defaults defaults = {
+        .decoder = {.n_context = 2048,
+                    .biases = {{"attention_bias", false, BIAS_ON_ATTENTION},
+                               {"mlp_bias", false, BIAS_ON_MLP}}},
+        .n_expert = 64,
+        .n_used = 6,
+        .n_shared = 2,
+        .n_ff = 1407,
+        .n_group = 1,
+        .topk_group = 1,
+        .q_lora = 1536,
+        .nope_dim = 128,
+        .v_dim = 128,
+        .scale = 1};
     decoder_config c;
     deepseek s;
     const char *method = "greedy";
@@ -265,7 +269,6 @@ static jang_status deepseek_v2_open(model *m, loader *l) {
         return status;
     }
     s.moe.route.score = ROUTE_SOFTMAX;
-    const bias_key bias = {"mlp_bias", false, {&c.mlp.bias}};
     status = json_get_string(&method, l->config, "topk_method", "greedy");
     if (status == JANG_OK && strcmp(method, "group_limited_greedy") == 0) {
         status = moe_read_groups(&s.moe, l->config, defaults.n_group, defaults.topk_group);
@@ -277,9 +280,6 @@ static jang_status deepseek_v2_open(model *m, loader *l) {
     }
     if (status == JANG_OK) {
         status = want_string(l->config, "scoring_func", "softmax");
-    }
-    if (status == JANG_OK) {
-        status = decoder_read_biases(l->config, &bias, 1);
     }
     s.moe.route.renormalise = false; /* as the reference, which does not look at it */
     return decoder_finish(m, l, &c, status);

@@ -71,27 +71,21 @@ static jang_status ernie4_5_moe_open(model *m, loader *l) {
     return decoder_finish(m, l, &c, status);
 }
 
-/* One key decides all biases. */
-static jang_status ernie4_5_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {.n_context = 131072,
-                                              .rope_theta = 500000,
-                                              .n_kv_head = 2,
-                                              .head_dim = 128,
-                                              .norm_eps = 1e-5,
-                                              .tied = true};
-    decoder_config c;
-    jang_status status = decoder_read_config(&c, l->config, &defaults);
-    if (status != JANG_OK) {
-        return status;
-    }
-    attention_config *a = &c.attention;
-    const bias_key biases[] = {
-        {"use_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}},
-        {"use_bias", false, {&c.mlp.bias}},
-    };
-    c.ropes[0].interleaved = true;
-    return decoder_finish(m, l, &c, decoder_read_biases(l->config, biases, 2));
+static jang_status adapt(decoder_config *c, json_at config) {
+    (void)config;
+    c->ropes[0].interleaved = true;
+    return JANG_OK;
 }
 
-const model_family family_ernie4_5 = {.model_type = "ernie4_5", .open = ernie4_5_open};
+const model_family family_ernie4_5 = {
+    .model_type = "ernie4_5",
+    .defaults =
+        &(const decoder_defaults){.n_context = 131072,
+                                  .rope_theta = 500000,
+                                  .n_kv_head = 2,
+                                  .head_dim = 128,
+                                  .norm_eps = 1e-5,
+                                  .tied = true,
+                                  .biases = {{"use_bias", false, BIAS_ON_ATTENTION | BIAS_ON_MLP}}},
+    .adapt = adapt};
 const model_family family_ernie4_5_moe = {.model_type = "ernie4_5_moe", .open = ernie4_5_moe_open};

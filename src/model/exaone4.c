@@ -30,18 +30,16 @@ static jang_status read_layers(decoder_config *c, json_at config) {
     return status == JANG_OK ? decoder_choose_ropes(c, config.ctx, -1, 0) : status;
 }
 
-static jang_status exaone4_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {
-        .n_context = 2048, .n_kv_head = 32, .rope_theta = 10000, .norm_eps = 1e-5};
-    decoder_config c;
-    jang_status status = decoder_read_config(&c, l->config, &defaults);
-    if (status != JANG_OK) {
-        return status;
-    }
-    c.attention.qk_norm = QK_NORM_HEAD;
-    c.norms = (layer_norms){.mixer_after = "post_attention_layernorm",
-                            .ffn_after = "post_feedforward_layernorm"};
-    return decoder_finish(m, l, &c, read_layers(&c, l->config));
+static jang_status adapt(decoder_config *c, json_at config) {
+    c->attention.qk_norm = QK_NORM_HEAD;
+    c->norms = (layer_norms){.mixer_after = "post_attention_layernorm",
+                             .ffn_after = "post_feedforward_layernorm"};
+    return read_layers(c, config);
 }
 
-const model_family family_exaone4 = {.model_type = "exaone4", .open = exaone4_open};
+const model_family family_exaone4 = {.model_type = "exaone4",
+                                     .defaults = &(const decoder_defaults){.n_context = 2048,
+                                                                           .n_kv_head = 32,
+                                                                           .rope_theta = 10000,
+                                                                           .norm_eps = 1e-5},
+                                     .adapt = adapt};

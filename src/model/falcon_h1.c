@@ -226,22 +226,19 @@ static void set_layers(decoder_config *c, const falcon_h1 *f) {
 
 static jang_status falcon_h1_open(model *m, loader *l) {
     static const decoder_defaults defaults = {
-        .n_context = 8192, .rope_theta = 10000, .norm_eps = 1e-5, .n_kv_head = 8, .n_ff = 14336};
+        .n_context = 8192,
+        .rope_theta = 10000,
+        .norm_eps = 1e-5,
+        .n_kv_head = 8,
+        .n_ff = 14336,
+        .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}, {"mlp_bias", false, BIAS_ON_MLP}}};
     decoder_config c;
     falcon_h1 f = {0};
     jang_status status = decoder_read_config(&c, l->config, &defaults);
     if (status != JANG_OK) {
         return status;
     }
-    attention_config *a = &c.attention;
-    const bias_key biases[] = {
-        {"attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}},
-        {"mlp_bias", false, {&c.mlp.bias}},
-    };
-    status = decoder_read_biases(l->config, biases, 2);
-    if (status == JANG_OK) {
-        status = falcon_h1_left_multipliers(&f.by, l->config, has_mlx_layout(l), c.tied);
-    }
+    status = falcon_h1_left_multipliers(&f.by, l->config, has_mlx_layout(l), c.tied);
     if (status == JANG_OK) {
         status = read_mamba(&f, l->config, &c);
     }

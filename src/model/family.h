@@ -43,10 +43,17 @@ struct model {
 /* Rows of logits computed at once; more are done in turns. */
 #define MODEL_LOGIT_ROWS 16
 
-/* One row of the registry. open reads the config, loads the weights and sets body, state, facts. */
+struct decoder_config;
+struct decoder_defaults;
+
+/* One row of the registry. A family either opens itself (reads the config, loads the weights, sets
+ * body, state and facts) or is the frame of decoder.h, with these defaults and what adapt changes
+ * in the config once it is read. */
 typedef struct model_family {
     const char *model_type;
     jang_status (*open)(model *m, loader *l);
+    const struct decoder_defaults *defaults;                        /* where open is NULL */
+    jang_status (*adapt)(struct decoder_config *c, json_at config); /* NULL: nothing */
     bool text_config;           /* of several parts: the text model's config is text_config */
     const char *embedding;      /* its module, by which the prefix is found; NULL: embed_tokens */
     const name_alias *aliases;  /* ended by a NULL mlx; NULL: the hub's names are mlx-lm's */
@@ -59,25 +66,83 @@ JANG_MUST_CHECK jang_status model_open_from(model **out, ctx_t *ctx, checkpoint 
                                             const struct tensor_source *source,
                                             struct model_survey *survey);
 
-extern const model_family family_llama, family_mistral, family_qwen2, family_qwen3;
-extern const model_family family_qwen3_next, family_qwen3_5, family_qwen3_5_moe,
-    family_qwen3_5_text, family_qwen3_5_moe_text;
-extern const model_family family_mamba, family_falcon_mamba, family_mamba2;
-extern const model_family family_nemotron_h, family_granitemoehybrid, family_bamba, family_jamba;
-extern const model_family family_falcon_h1, family_lfm2, family_lfm2_moe, family_kimi_linear;
+/* The families, each defined as family_NAME in a file of its own or beside its kin: a new one is
+ * that definition and a row here. */
+#define MODEL_FAMILIES(X)                                                                          \
+    /* dense */                                                                                    \
+    X(llama)                                                                                       \
+    X(mistral)                                                                                     \
+    X(qwen2)                                                                                       \
+    X(qwen3)                                                                                       \
+    X(gemma)                                                                                       \
+    X(gemma2)                                                                                      \
+    X(gemma3_text)                                                                                 \
+    X(gemma3)                                                                                      \
+    X(gemma4_text)                                                                                 \
+    X(gemma4)                                                                                      \
+    X(phi)                                                                                         \
+    X(phi3)                                                                                        \
+    X(ministral3)                                                                                  \
+    X(mistral3)                                                                                    \
+    X(glm)                                                                                         \
+    X(glm4)                                                                                        \
+    X(smollm3)                                                                                     \
+    X(olmo2)                                                                                       \
+    X(olmo3)                                                                                       \
+    X(granite)                                                                                     \
+    X(cohere)                                                                                      \
+    X(cohere2)                                                                                     \
+    X(starcoder2)                                                                                  \
+    X(stablelm)                                                                                    \
+    X(gpt_neox)                                                                                    \
+    X(gpt2)                                                                                        \
+    X(exaone4)                                                                                     \
+    X(seed_oss)                                                                                    \
+    X(apertus)                                                                                     \
+    X(hunyuan)                                                                                     \
+    /* with experts */                                                                             \
+    X(deepseek_v2)                                                                                 \
+    X(deepseek_v3)                                                                                 \
+    X(ernie4_5)                                                                                    \
+    X(ernie4_5_moe)                                                                                \
+    X(glm4_moe)                                                                                    \
+    X(glm4_moe_lite)                                                                               \
+    X(gpt_oss)                                                                                     \
+    X(granitemoe)                                                                                  \
+    X(kimi_k2)                                                                                     \
+    X(llama4_text)                                                                                 \
+    X(llama4)                                                                                      \
+    X(minimax_m2)                                                                                  \
+    X(mixtral)                                                                                     \
+    X(olmoe)                                                                                       \
+    X(phimoe)                                                                                      \
+    X(qwen2_moe)                                                                                   \
+    X(qwen3_moe)                                                                                   \
+    /* recurrent and hybrid */                                                                     \
+    X(qwen3_5)                                                                                     \
+    X(qwen3_5_text)                                                                                \
+    X(mamba)                                                                                       \
+    X(falcon_mamba)                                                                                \
+    X(mamba2)                                                                                      \
+    X(nemotron_h)                                                                                  \
+    X(granitemoehybrid)                                                                            \
+    X(bamba)                                                                                       \
+    X(falcon_h1)                                                                                   \
+    X(lfm2)                                                                                        \
+    X(qwen3_next)                                                                                  \
+    X(qwen3_5_moe)                                                                                 \
+    X(qwen3_5_moe_text)                                                                            \
+    X(jamba)                                                                                       \
+    X(lfm2_moe)                                                                                    \
+    X(kimi_linear)                                                                                 \
+    /* encoders */                                                                                 \
+    X(bert)                                                                                        \
+    X(roberta)                                                                                     \
+    X(xlm_roberta)                                                                                 \
+    X(camembert)
 
-extern const model_family family_deepseek_v2, family_deepseek_v3, family_ernie4_5_moe,
-    family_glm4_moe, family_glm4_moe_lite, family_granitemoe, family_minimax_m2, family_phimoe,
-    family_gpt_oss, family_kimi_k2, family_mixtral, family_olmoe, family_qwen2_moe,
-    family_qwen3_moe;
-
-extern const model_family family_gemma, family_gemma2, family_gemma3_text, family_gemma3,
-    family_gemma4_text, family_gemma4, family_phi, family_phi3, family_ministral3, family_mistral3,
-    family_glm, family_glm4, family_smollm3, family_olmo2, family_olmo3, family_granite,
-    family_cohere, family_cohere2, family_starcoder2, family_stablelm, family_gpt_neox,
-    family_exaone4, family_seed_oss, family_apertus, family_gpt2, family_llama4_text, family_llama4,
-    family_hunyuan, family_ernie4_5;
-
-extern const model_family family_bert, family_roberta, family_xlm_roberta, family_camembert;
+#define DECLARE_FAMILY(name) extern const model_family family_##name;
+MODEL_FAMILIES(DECLARE_FAMILY)
+#undef DECLARE_FAMILY
 
 #endif

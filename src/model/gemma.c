@@ -17,52 +17,44 @@ static const layer_norms sandwich = {
     .ffn_after = "post_feedforward_layernorm",
 };
 
-static jang_status read_common(decoder_config *c, json_at config,
-                               const decoder_defaults *defaults) {
-    jang_status status = decoder_read_config(c, config, defaults);
-    if (status != JANG_OK) {
-        return status;
-    }
+/* What all three have. */
+static jang_status adapt_all(decoder_config *c, json_at config) {
     c->norm.offset = c->attention.norm.offset = 1;
     c->embed_scale = sqrt((double)c->n_embd);
-    attention_config *a = &c->attention;
-    const bias_key bias = {
-        "attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}};
-    status = decoder_read_biases(config, &bias, 1);
+    return json_get_bool(&c->attention.whole, config, "use_bidirectional_attention", false);
+}
+
+/* Configs of the first Gemma say gelu and mean its tanh form. */
+static jang_status adapt_gemma(decoder_config *c, json_at config) {
+    jang_status status = adapt_all(c, config);
     if (status == JANG_OK) {
-        status = json_get_bool(&a->whole, config, "use_bidirectional_attention", false);
+        status = decoder_want_bool(config, "use_bidirectional_attention", false, false);
     }
-    if (status != JANG_OK) {
-        decoder_config_free(c, config.ctx);
+    if (c->mlp.act.kind == ACT_GELU) {
+        c->mlp.act.kind = ACT_GELU_TANH;
     }
     return status;
 }
 
-/* Configs of the first Gemma say gelu and mean its tanh form. */
-static jang_status gemma_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {.n_context = 8192,
-                                              .head_dim = 256,
-                                              .rope_theta = 10000,
-                                              .tied = true,
-                                              .act = "gelu_pytorch_tanh"};
-    decoder_config c;
-    jang_status status = read_common(&c, l->config, &defaults);
-    if (status != JANG_OK) {
-        return status;
-    }
-    status = decoder_want_bool(l->config, "use_bidirectional_attention", false, false);
-    if (c.mlp.act.kind == ACT_GELU) {
-        c.mlp.act.kind = ACT_GELU_TANH;
-    }
-    return decoder_finish(m, l, &c, status);
-}
+const model_family family_gemma = {
+    .model_type = "gemma",
+    .defaults = &(const decoder_defaults){.n_context = 8192,
+                                          .head_dim = 256,
+                                          .rope_theta = 10000,
+                                          .tied = true,
+                                          .act = "gelu_pytorch_tanh",
+                                          .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}},
+    .adapt = adapt_gemma};
 
 /* What Gemma 2 and 3 have in common. Null or absent softcaps are none (Gemma 3) or Gemma 2's. */
-static jang_status read_later(decoder_config *c, json_at config, double score_cap, double logit_cap,
-                              int64_t every) {
-    double scalar;
+static jang_status adapt_later(decoder_config *c, json_at config, double score_cap,
+                               double logit_cap, int64_t every) {
+    double scalar = 256;
     c->norms = sandwich;
-    jang_status status = json_get_double(&scalar, config, "query_pre_attn_scalar", 256);
+    jang_status status = adapt_all(c, config);
+    if (status == JANG_OK) {
+        status = json_get_double(&scalar, config, "query_pre_attn_scalar", 256);
+    }
     if (status == JANG_OK && !(scalar > 0)) {
         status = ctx_fail(config.ctx, JANG_ERR_FORMAT, "%s: query_pre_attn_scalar must be above 0",
                           config.what);
@@ -83,18 +75,20 @@ static jang_status read_later(decoder_config *c, json_at config, double score_ca
     return status == JANG_OK ? decoder_read_sliding(c, config, decoder_slides, every) : status;
 }
 
-static jang_status gemma2_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {.n_context = 8192,
-                                              .head_dim = 256,
-                                              .rope_theta = 10000,
-                                              .tied = true,
-                                              .act = "gelu_pytorch_tanh",
-                                              .act_key = "hidden_activation"};
-    decoder_config c;
-    jang_status status = read_common(&c, l->config, &defaults);
-    return status == JANG_OK ? decoder_finish(m, l, &c, read_later(&c, l->config, 50, 30, 2))
-                             : status;
+static jang_status adapt_gemma2(decoder_config *c, json_at config) {
+    return adapt_later(c, config, 50, 30, 2);
 }
+
+const model_family family_gemma2 = {
+    .model_type = "gemma2",
+    .defaults = &(const decoder_defaults){.n_context = 8192,
+                                          .head_dim = 256,
+                                          .rope_theta = 10000,
+                                          .tied = true,
+                                          .act = "gelu_pytorch_tanh",
+                                          .act_key = "hidden_activation",
+                                          .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}},
+    .adapt = adapt_gemma2};
 
 /* ropes[0] is that of full layers, ropes[1] that of windows, which no scaling touches. */
 static jang_status read_local_rope(decoder_config *c, json_at config) {
@@ -125,32 +119,28 @@ static json_at with_sizes(json_t **owned, json_at config) {
     return (json_at){config.ctx, config.what, all};
 }
 
-static jang_status gemma3_read(decoder_config *c, json_at config) {
-    static const decoder_defaults defaults = {.n_context = 131072,
-                                              .head_dim = 256,
-                                              .rope_theta = 1000000,
-                                              .rope_layers = "full_attention",
-                                              .tied = true,
-                                              .act = "gelu_pytorch_tanh",
-                                              .act_key = "hidden_activation"};
+static const decoder_defaults gemma3_defaults = {
+    .n_context = 131072,
+    .head_dim = 256,
+    .rope_theta = 1000000,
+    .rope_layers = "full_attention",
+    .tied = true,
+    .act = "gelu_pytorch_tanh",
+    .act_key = "hidden_activation",
+    .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}};
+
+static jang_status adapt_gemma3(decoder_config *c, json_at config) {
     int64_t every;
-    jang_status status = read_common(c, config, &defaults);
-    if (status != JANG_OK) {
-        return status;
-    }
     c->attention.qk_norm = QK_NORM_HEAD;
-    status = json_get_int(&every, config, "sliding_window_pattern", 6, 1, 1 << 12);
+    jang_status status = json_get_int(&every, config, "sliding_window_pattern", 6, 1, 1 << 12);
     if (status == JANG_OK) {
-        status = read_later(c, config, 0, 0, every);
+        status = adapt_later(c, config, 0, 0, every);
     }
     if (status == JANG_OK) {
         status = read_local_rope(c, config);
     }
     if (c->attention.whole && c->attention.window > 0) {
         c->attention.window = c->attention.window / 2 + 1; /* to either side (EmbeddingGemma) */
-    }
-    if (status != JANG_OK) {
-        decoder_config_free(c, config.ctx);
     }
     return status;
 }
@@ -162,13 +152,14 @@ static jang_status gemma3_open(model *m, loader *l) {
     if (!owned) {
         return ctx_fail_memory(m->ctx, 64);
     }
-    jang_status status = gemma3_read(&c, config);
+    jang_status status = decoder_read_config(&c, config, &gemma3_defaults);
+    if (status == JANG_OK) {
+        status = decoder_finish(m, l, &c, adapt_gemma3(&c, config));
+    }
     json_decref(owned);
-    return status == JANG_OK ? decoder_open(m, l, &c) : status;
+    return status;
 }
 
-const model_family family_gemma = {.model_type = "gemma", .open = gemma_open};
-const model_family family_gemma2 = {.model_type = "gemma2", .open = gemma2_open};
 const model_family family_gemma3_text = {.model_type = "gemma3_text", .open = gemma3_open};
 const model_family family_gemma3 = {
     .model_type = "gemma3", .open = gemma3_open, .text_config = true};

@@ -387,11 +387,8 @@ static jang_status read_ropes(decoder_config *c, const gemma4_config *g, json_at
 
 static jang_status read_rest(decoder_config *c, gemma4_config *g, json_at config) {
     attention_config *a = &c->attention;
-    const bias_key bias = {
-        "attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}};
-    jang_status status = decoder_read_biases(config, &bias, 1);
-    if (status == JANG_OK &&
-        json_string_value(json_object_get(config.object, "use_bidirectional_attention"))) {
+    jang_status status = JANG_OK;
+    if (json_string_value(json_object_get(config.object, "use_bidirectional_attention"))) {
         const char *value = "vision"; /* images alone see both ways: text does not */
         status = json_get_string(&value, config, "use_bidirectional_attention", value);
         if (status == JANG_OK && value[0] != 'v') {
@@ -417,12 +414,14 @@ static jang_status read_rest(decoder_config *c, gemma4_config *g, json_at config
 }
 
 static jang_status gemma4_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {.n_context = 131072,
-                                              .head_dim = 256,
-                                              .n_kv_head = 4,
-                                              .tied = true,
-                                              .act = "gelu_pytorch_tanh",
-                                              .act_key = "hidden_activation"};
+    static const decoder_defaults defaults = {
+        .n_context = 131072,
+        .head_dim = 256,
+        .n_kv_head = 4,
+        .tied = true,
+        .act = "gelu_pytorch_tanh",
+        .act_key = "hidden_activation",
+        .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}};
     decoder_config c;
     gemma4_config g = {0};
     jang_status status = decoder_read_config(&c, l->config, &defaults);

@@ -62,7 +62,8 @@ static jang_status glm4_moe_open(model *m, loader *l) {
                                               .rope_theta = 10000,
                                               .n_kv_head = 8,
                                               .norm_eps = 1e-5,
-                                              .partial_rotary = 0.5};
+                                              .partial_rotary = 0.5,
+                                              .biases = {{"attention_bias", false, BIAS_ON_QKV}}};
     decoder_config c;
     glm4_moe g;
     bool qk_norm = false;
@@ -70,16 +71,11 @@ static jang_status glm4_moe_open(model *m, loader *l) {
     if (status != JANG_OK) {
         return status;
     }
-    attention_config *a = &c.attention;
-    const bias_key bias = {"attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias}};
-    status = decoder_read_biases(l->config, &bias, 1);
-    if (status == JANG_OK) {
-        status = json_get_bool(&qk_norm, l->config, "use_qk_norm", false);
-    }
+    status = json_get_bool(&qk_norm, l->config, "use_qk_norm", false);
     if (status == JANG_OK) {
         status = read_experts(&g, &c, l->config);
     }
-    a->qk_norm = qk_norm ? QK_NORM_HEAD : QK_NORM_NONE;
+    c.attention.qk_norm = qk_norm ? QK_NORM_HEAD : QK_NORM_NONE;
     c.ffn = make_ffn;
     c.own = &g;
     return decoder_finish(m, l, &c, status);

@@ -40,12 +40,14 @@ static jang_status read_experts(moe_config *moe, json_at at) {
 }
 
 static jang_status gpt_oss_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {.n_context = 131072,
-                                              .head_dim = 64,
-                                              .rope_theta = 150000,
-                                              .needs_scaling = true,
-                                              .n_kv_head = 8,
-                                              .norm_eps = 1e-5};
+    static const decoder_defaults defaults = {
+        .n_context = 131072,
+        .head_dim = 64,
+        .rope_theta = 150000,
+        .needs_scaling = true,
+        .n_kv_head = 8,
+        .norm_eps = 1e-5,
+        .biases = {{"attention_bias", true, BIAS_ON_ATTENTION}}};
     decoder_config c;
     jang_status status = decoder_read_config(&c, l->config, &defaults);
     if (status != JANG_OK) {
@@ -53,8 +55,6 @@ static jang_status gpt_oss_open(model *m, loader *l) {
     }
     attention_config *a = &c.attention;
     a->sinks = true;
-    const bias_key bias = {
-        "attention_bias", true, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}};
     moe_config moe = {.names = &names,
                       .n_ff = c.mlp.n_ff,
                       .route = {.score = ROUTE_SOFTMAX_CHOSEN, .scale = 1},
@@ -66,9 +66,6 @@ static jang_status gpt_oss_open(model *m, loader *l) {
     }
     if (status == JANG_OK) {
         status = decoder_read_sliding(&c, l->config, slides, 0);
-    }
-    if (status == JANG_OK) {
-        status = decoder_read_biases(l->config, &bias, 1);
     }
     c.ffn = moe_in_every_layer;
     c.own = &moe;

@@ -29,21 +29,10 @@ jang_status granite_read_multipliers(decoder_config *c, json_at config) {
     return JANG_OK;
 }
 
-static jang_status granite_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {.n_context = 2048, .rope_theta = 10000};
-    decoder_config c;
-    jang_status status = decoder_read_config(&c, l->config, &defaults);
-    if (status != JANG_OK) {
-        return status;
-    }
-    attention_config *a = &c.attention;
-    const bias_key biases[] = {
-        {"attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}},
-        {"mlp_bias", false, {&c.mlp.bias}},
-    };
-    status = granite_read_multipliers(&c, l->config);
-    return decoder_finish(m, l, &c,
-                          status == JANG_OK ? decoder_read_biases(l->config, biases, 2) : status);
-}
-
-const model_family family_granite = {.model_type = "granite", .open = granite_open};
+const model_family family_granite = {
+    .model_type = "granite",
+    .defaults = &(const decoder_defaults){.n_context = 2048,
+                                          .rope_theta = 10000,
+                                          .biases = {{"attention_bias", false, BIAS_ON_ATTENTION},
+                                                     {"mlp_bias", false, BIAS_ON_MLP}}},
+    .adapt = granite_read_multipliers};

@@ -16,16 +16,16 @@ static const moe_names names = {
 };
 
 static jang_status granitemoe_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {.n_context = 2048, .rope_theta = 10000};
+    static const decoder_defaults defaults = {
+        .n_context = 2048,
+        .rope_theta = 10000,
+        .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}};
     static const char *const expert_keys[] = {"num_local_experts", NULL};
     decoder_config c;
     jang_status status = decoder_read_config(&c, l->config, &defaults);
     if (status != JANG_OK) {
         return status;
     }
-    attention_config *a = &c.attention;
-    const bias_key bias = {
-        "attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}};
     moe_config moe = {.names = &names,
                       .n_ff = c.mlp.n_ff,
                       .act = c.mlp.act,
@@ -33,9 +33,6 @@ static jang_status granitemoe_open(model *m, loader *l) {
     status = granite_read_multipliers(&c, l->config);
     if (status == JANG_OK) {
         status = moe_read_counts(&moe, l->config, expert_keys, "num_experts_per_tok", 8, 2);
-    }
-    if (status == JANG_OK) {
-        status = decoder_read_biases(l->config, &bias, 1);
     }
     c.ffn = moe_in_every_layer;
     c.own = &moe;

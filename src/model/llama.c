@@ -1,23 +1,59 @@
-/* llama.c - Llama 1, 2, 3 and the many models with its config: SmolLM2, TinyLlama, ...
+/* llama.c - Llama 1, 2, 3 and the many models with its config (SmolLM2, TinyLlama, ...), and the
+ * families that are Llama but for defaults, biases and a setting or two: a row each.
  *
- * attention_bias is for q, k, v and o alike; mlp_bias for gate, up and down. pretraining_tp only
- * says how a training run was split and changes nothing.
- * Reference: transformers, models/llama. */
+ * References: transformers, models/{llama,mistral,qwen2,qwen3,seed_oss}. */
 #include "model/decoder.h"
 
-static jang_status llama_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {.n_context = 2048, .rope_theta = 10000};
-    decoder_config c;
-    jang_status status = decoder_read_config(&c, l->config, &defaults);
-    if (status != JANG_OK) {
-        return status;
-    }
-    attention_config *a = &c.attention;
-    const bias_key biases[] = {
-        {"attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}},
-        {"mlp_bias", false, {&c.mlp.bias}},
-    };
-    return decoder_finish(m, l, &c, decoder_read_biases(l->config, biases, 2));
+/* pretraining_tp only says how a training run was split and changes nothing. */
+const model_family family_llama = {
+    .model_type = "llama",
+    .defaults = &(const decoder_defaults){.n_context = 2048,
+                                          .rope_theta = 10000,
+                                          .biases = {{"attention_bias", false, BIAS_ON_ATTENTION},
+                                                     {"mlp_bias", false, BIAS_ON_MLP}}}};
+
+const model_family family_seed_oss = {
+    .model_type = "seed_oss",
+    .defaults = &(const decoder_defaults){.n_context = 524288,
+                                          .head_dim = 128,
+                                          .n_kv_head = 8,
+                                          .rope_theta = 10000,
+                                          .biases = {{"attention_bias", true, BIAS_ON_QKV},
+                                                     {"attention_out_bias", false, BIAS_ON_O},
+                                                     {"mlp_bias", false, BIAS_ON_MLP}}}};
+
+/* ---- Mistral 7B, Nemo and their like: a sliding window, arXiv:2310.06825 ---- */
+
+/* A window of w tokens is the token itself and the w - 1 before it. */
+static jang_status mistral_adapt(decoder_config *c, json_at config) {
+    return decoder_read_window(&c->attention.window, config, 4096);
 }
 
-const model_family family_llama = {.model_type = "llama", .open = llama_open};
+const model_family family_mistral = {
+    .model_type = "mistral",
+    .defaults = &(const decoder_defaults){.n_context = 131072, .rope_theta = 10000},
+    .adapt = mistral_adapt};
+
+/* ---- Qwen2 and Qwen2.5: q, k and v have biases, arXiv:2407.10671 ---- */
+
+const model_family family_qwen2 = {
+    .model_type = "qwen2",
+    .defaults = &(const decoder_defaults){.n_context = 32768,
+                                          .rope_theta = 10000,
+                                          .biases = {{NULL, true, BIAS_ON_QKV}}},
+    .adapt = decoder_read_windows};
+
+/* ---- Qwen3: q and k are normed head by head, arXiv:2505.09388 ---- */
+
+static jang_status qwen3_adapt(decoder_config *c, json_at config) {
+    c->attention.qk_norm = QK_NORM_HEAD;
+    return decoder_read_windows(c, config);
+}
+
+const model_family family_qwen3 = {
+    .model_type = "qwen3",
+    .defaults = &(const decoder_defaults){.n_context = 32768,
+                                          .head_dim = 128,
+                                          .rope_theta = 10000,
+                                          .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}},
+    .adapt = qwen3_adapt};

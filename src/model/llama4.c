@@ -135,12 +135,7 @@ static jang_status read_layers(llama4 *f, decoder_config *c, json_at at) {
 static jang_status read_attention(llama4 *f, decoder_config *c, json_at at) {
     attention_config *a = &c->attention;
     const json_t *tuning = json_object_get(at.object, "attn_temperature_tuning");
-    const bias_key bias = {
-        "attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}};
-    jang_status status = decoder_read_biases(at, &bias, 1);
-    if (status == JANG_OK) {
-        status = json_get_bool(&f->qk_norm, at, "use_qk_norm", true);
-    }
+    jang_status status = json_get_bool(&f->qk_norm, at, "use_qk_norm", true);
     f->tuned = true;
     if (status == JANG_OK && json_is_number(tuning)) {
         f->tuned = json_number_value(tuning) != 0;
@@ -179,16 +174,18 @@ static jang_status read_experts(llama4 *f, const decoder_config *c, json_at at) 
 }
 
 static jang_status llama4_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {.n_vocab = 202048,
-                                              .n_embd = 5120,
-                                              .n_ff = 8192,
-                                              .n_layer = 48,
-                                              .n_head = 40,
-                                              .n_kv_head = 8,
-                                              .head_dim = 128,
-                                              .n_context = 131072,
-                                              .rope_theta = 500000,
-                                              .norm_eps = 1e-5};
+    static const decoder_defaults defaults = {
+        .n_vocab = 202048,
+        .n_embd = 5120,
+        .n_ff = 8192,
+        .n_layer = 48,
+        .n_head = 40,
+        .n_kv_head = 8,
+        .head_dim = 128,
+        .n_context = 131072,
+        .rope_theta = 500000,
+        .norm_eps = 1e-5,
+        .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}};
     decoder_config c;
     llama4 f = {0};
     jang_status status = decoder_read_config(&c, l->config, &defaults);

@@ -46,7 +46,7 @@ static jang_status ministral3_open(model *m, loader *l) {
 static jang_status mistral3_open(model *m, loader *l) {
     const char *type = json_string_value(json_object_get(l->config.object, "model_type"));
     if (type && strcmp(type, "mistral") == 0) {
-        return family_mistral.open(m, l);
+        return decoder_open_family(m, l, &family_mistral);
     }
     if (type && strcmp(type, "ministral3") != 0) {
         return ctx_fail(m->ctx, JANG_ERR_UNSUPPORTED,

@@ -1,6 +1,7 @@
 /* model.c - opening a model and running steps, whatever its family. */
 #include "model/model.h"
 
+#include "model/decoder.h"
 #include "model/registry.h"
 #include "model/survey.h"
 
@@ -42,7 +43,7 @@ static jang_status open_family(model *m, loader *l, const json_t *config) {
         status = find_config(l, m->family);
     }
     if (status == JANG_OK) {
-        status = m->family->open(m, l);
+        status = m->family->open ? m->family->open(m, l) : decoder_open_family(m, l, m->family);
     }
     m->facts.state_sizes = m->states.sizes;
     m->facts.n_state = m->states.n;

@@ -222,7 +222,8 @@ static jang_status nemotron_h_open(model *m, loader *l) {
                                               .act_key = "mlp_hidden_act",
                                               .n_kv_head = 8,
                                               .n_ff = 21504,
-                                              .n_layer = 1};
+                                              .n_layer = 1,
+                                              .biases = {{"mlp_bias", false, BIAS_ON_MLP}}};
     decoder_config c;
     nemotron_h n = {0};
     jang_status status = decoder_read_config(&c, l->config, &defaults);
@@ -232,10 +233,6 @@ static jang_status nemotron_h_open(model *m, loader *l) {
     status = read_layers(&n, &c, l->config);
     if (status == JANG_OK) {
         status = read_mamba(&n.mamba, l->config, c.norm.eps);
-    }
-    const bias_key bias = {"mlp_bias", false, {&c.mlp.bias}};
-    if (status == JANG_OK) {
-        status = decoder_read_biases(l->config, &bias, 1);
     }
     if (status == JANG_OK && has_kind(&n, &c, KIND_EXPERTS)) {
         status = read_experts(&n.moe, l->config, &c.mlp);

@@ -6,7 +6,10 @@
 
 static jang_status olmoe_open(model *m, loader *l) {
     static const decoder_defaults defaults = {
-        .n_context = 4096, .rope_theta = 10000, .norm_eps = 1e-5};
+        .n_context = 4096,
+        .rope_theta = 10000,
+        .norm_eps = 1e-5,
+        .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}};
     static const char *const expert_keys[] = {"num_experts", "num_local_experts", NULL};
     decoder_config c;
     jang_status status = decoder_read_config(&c, l->config, &defaults);
@@ -15,8 +18,6 @@ static jang_status olmoe_open(model *m, loader *l) {
     }
     attention_config *a = &c.attention;
     a->qk_norm = QK_NORM_WHOLE;
-    const bias_key bias = {
-        "attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}};
     moe_config moe = {.names = &moe_names_mlp,
                       .n_ff = c.mlp.n_ff,
                       .act = c.mlp.act,
@@ -27,9 +28,6 @@ static jang_status olmoe_open(model *m, loader *l) {
     }
     if (status == JANG_OK) {
         status = json_get_double(&a->clip, l->config, "clip_qkv", 0);
-    }
-    if (status == JANG_OK) {
-        status = decoder_read_biases(l->config, &bias, 1);
     }
     c.ffn = moe_in_every_layer;
     c.own = &moe;

@@ -6,11 +6,14 @@
 #include "model/moe.h"
 
 static jang_status phimoe_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {.n_context = 131072,
-                                              .rope_theta = 1000000,
-                                              .n_kv_head = 8,
-                                              .norm_eps = 1e-5,
-                                              .has_mscales = true};
+    static const decoder_defaults defaults = {
+        .n_context = 131072,
+        .rope_theta = 1000000,
+        .n_kv_head = 8,
+        .norm_eps = 1e-5,
+        .has_mscales = true,
+        .biases = {{"attention_bias", false, BIAS_ON_ATTENTION},
+                   {"lm_head_bias", false, BIAS_ON_OUTPUT}}};
     static const char *const expert_keys[] = {"num_local_experts", NULL};
     decoder_config c;
     double jitter = 0;
@@ -20,10 +23,6 @@ static jang_status phimoe_open(model *m, loader *l) {
     }
     c.norm.kind = NORM_LAYER;
     c.norm.bias = BIAS_NEEDED;
-    attention_config *a = &c.attention;
-    const bias_key biases[] = {
-        {"attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}},
-        {"lm_head_bias", false, {&c.output_bias}}};
     moe_config moe = {.names = &moe_names_sparse,
                       .n_ff = c.mlp.n_ff,
                       .act = c.mlp.act,
@@ -37,10 +36,7 @@ static jang_status phimoe_open(model *m, loader *l) {
         status = json_get_double(&jitter, l->config, "router_jitter_noise", 0.01);
     }
     if (status == JANG_OK) {
-        status = decoder_read_window(&a->window, l->config, 0);
-    }
-    if (status == JANG_OK) {
-        status = decoder_read_biases(l->config, biases, 2);
+        status = decoder_read_window(&c.attention.window, l->config, 0);
     }
     moe.route.jitter = (float)jitter;
     c.ffn = moe_in_every_layer;

@@ -119,11 +119,7 @@ static jang_status read_attention(decoder_config *c, loader *l) {
     a->output_gate = true;
     a->qk_norm = QK_NORM_HEAD;
     a->norm = c->norm;
-    const bias_key bias = {
-        "attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}};
-    jang_status status = decoder_read_biases(l->config, &bias, 1);
-    return status == JANG_OK ? decoder_want_bool(l->config, "attn_output_gate", true, true)
-                             : status;
+    return decoder_want_bool(l->config, "attn_output_gate", true, true);
 }
 
 /* What the three differ in. */
@@ -168,7 +164,8 @@ static jang_status open_kind(model *m, loader *l, qwen_kind kind) {
                                        .head_dim = 256,
                                        .rope_theta = 10000,
                                        .partial_rotary = 0.25,
-                                       .n_ff = kind == QWEN3_5 ? 0 : 5632};
+                                       .n_ff = kind == QWEN3_5 ? 0 : 5632,
+                                       .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}};
     decoder_config c;
     qwen_next q = {.delta.path = "linear_attn"};
     bool shifted = false;

@@ -82,20 +82,17 @@ static jang_status read_qwen2_windows(decoder_config *c, json_at at) {
 }
 
 static jang_status qwen2_moe_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {
-        .n_context = 32768, .rope_theta = 10000, .n_kv_head = 16};
+    static const decoder_defaults defaults = {.n_context = 32768,
+                                              .rope_theta = 10000,
+                                              .n_kv_head = 16,
+                                              .biases = {{"qkv_bias", true, BIAS_ON_QKV}}};
     decoder_config c;
     qwen_experts q;
     jang_status status = decoder_read_config(&c, l->config, &defaults);
     if (status != JANG_OK) {
         return status;
     }
-    attention_config *a = &c.attention;
-    const bias_key bias = {"qkv_bias", true, {&a->q_bias, &a->k_bias, &a->v_bias}};
     status = read_qwen2_windows(&c, l->config);
-    if (status == JANG_OK) {
-        status = decoder_read_biases(l->config, &bias, 1);
-    }
     if (status == JANG_OK) {
         status = read_experts(&q, &c, l->config, 60, 4, 1408);
     }
@@ -113,24 +110,21 @@ static jang_status qwen2_moe_open(model *m, loader *l) {
 
 static jang_status qwen3_moe_open(model *m, loader *l) {
     static const decoder_defaults defaults = {
-        .n_context = 32768, .rope_theta = 10000, .n_kv_head = 4};
+        .n_context = 32768,
+        .rope_theta = 10000,
+        .n_kv_head = 4,
+        .biases = {{"attention_bias", false, BIAS_ON_ATTENTION}}};
     decoder_config c;
     qwen_experts q;
     jang_status status = decoder_read_config(&c, l->config, &defaults);
     if (status != JANG_OK) {
         return status;
     }
-    attention_config *a = &c.attention;
-    a->qk_norm = QK_NORM_HEAD;
-    const bias_key bias = {
-        "attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}};
+    c.attention.qk_norm = QK_NORM_HEAD;
     bool sliding;
     status = json_get_bool(&sliding, l->config, "use_sliding_window", false);
     if (status == JANG_OK && sliding) { /* all layers, whatever max_window_layers says */
-        status = decoder_read_window(&a->window, l->config, 4096);
-    }
-    if (status == JANG_OK) {
-        status = decoder_read_biases(l->config, &bias, 1);
+        status = decoder_read_window(&c.attention.window, l->config, 4096);
     }
     if (status == JANG_OK) {
         status = read_experts(&q, &c, l->config, 128, 8, 768);

@@ -1,81 +1,10 @@
-/* registry.c - the list of families: a new one is its file and one row here. */
+/* registry.c - finding a family by its model_type. */
 #include "model/registry.h"
 
 #include <string.h>
 
-static const model_family *const families[] = {
-    /* dense */
-    &family_llama,
-    &family_mistral,
-    &family_qwen2,
-    &family_qwen3,
-    &family_gemma,
-    &family_gemma2,
-    &family_gemma3_text,
-    &family_gemma3,
-    &family_gemma4_text,
-    &family_gemma4,
-    &family_phi,
-    &family_phi3,
-    &family_ministral3,
-    &family_mistral3,
-    &family_glm,
-    &family_glm4,
-    &family_smollm3,
-    &family_olmo2,
-    &family_olmo3,
-    &family_granite,
-    &family_cohere,
-    &family_cohere2,
-    &family_starcoder2,
-    &family_stablelm,
-    &family_gpt_neox,
-    &family_gpt2,
-    &family_exaone4,
-    &family_seed_oss,
-    &family_apertus,
-    &family_hunyuan,
-    /* with experts */
-    &family_deepseek_v2,
-    &family_deepseek_v3,
-    &family_ernie4_5,
-    &family_ernie4_5_moe,
-    &family_glm4_moe,
-    &family_glm4_moe_lite,
-    &family_gpt_oss,
-    &family_granitemoe,
-    &family_kimi_k2,
-    &family_llama4_text,
-    &family_llama4,
-    &family_minimax_m2,
-    &family_mixtral,
-    &family_olmoe,
-    &family_phimoe,
-    &family_qwen2_moe,
-    &family_qwen3_moe,
-    /* recurrent and hybrid */
-    &family_qwen3_5,
-    &family_qwen3_5_text,
-    &family_mamba,
-    &family_falcon_mamba,
-    &family_mamba2,
-    &family_nemotron_h,
-    &family_granitemoehybrid,
-    &family_bamba,
-    &family_falcon_h1,
-    &family_lfm2,
-    &family_qwen3_next,
-    &family_qwen3_5_moe,
-    &family_qwen3_5_moe_text,
-    &family_jamba,
-    &family_lfm2_moe,
-    &family_kimi_linear,
-    /* encoders */
-    &family_bert,
-    &family_roberta,
-    &family_xlm_roberta,
-    &family_camembert,
-};
+#define FAMILY_ROW(name) &family_##name,
+static const model_family *const families[] = {MODEL_FAMILIES(FAMILY_ROW)};
 #define N_FAMILIES (sizeof families / sizeof families[0])
 
 /* Levenshtein distance of two short names, for "did you mean". */

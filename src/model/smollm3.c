@@ -44,24 +44,17 @@ static jang_status read_windows(decoder_config *c, json_at config) {
     return status;
 }
 
-static jang_status smollm3_open(model *m, loader *l) {
-    static const decoder_defaults defaults = {
-        .n_context = 32768, .n_kv_head = 4, .rope_theta = 2000000, .tied = true};
-    decoder_config c;
-    jang_status status = decoder_read_config(&c, l->config, &defaults);
-    if (status != JANG_OK) {
-        return status;
-    }
-    attention_config *a = &c.attention;
-    const bias_key biases[] = {
-        {"attention_bias", false, {&a->q_bias, &a->k_bias, &a->v_bias, &a->o_bias}},
-        {"mlp_bias", false, {&c.mlp.bias}},
-    };
-    status = decoder_read_biases(l->config, biases, 2);
-    if (status == JANG_OK) {
-        status = read_ropes(&c, l->config);
-    }
-    return decoder_finish(m, l, &c, status == JANG_OK ? read_windows(&c, l->config) : status);
+static jang_status adapt(decoder_config *c, json_at config) {
+    jang_status status = read_ropes(c, config);
+    return status == JANG_OK ? read_windows(c, config) : status;
 }
 
-const model_family family_smollm3 = {.model_type = "smollm3", .open = smollm3_open};
+const model_family family_smollm3 = {
+    .model_type = "smollm3",
+    .defaults = &(const decoder_defaults){.n_context = 32768,
+                                          .n_kv_head = 4,
+                                          .rope_theta = 2000000,
+                                          .tied = true,
+                                          .biases = {{"attention_bias", false, BIAS_ON_ATTENTION},
+                                                     {"mlp_bias", false, BIAS_ON_MLP}}},
+    .adapt = adapt};
