@@ -155,7 +155,12 @@ typedef struct gen_request {
 /* Defaults of the model that the body names; takes over the body. Where there is no such model, e
  * is set, and the request may be read on but not started. */
 void gen_request_init(gen_request *g, server *s, api_error *e, json_t *body, bool embeds);
+/* The same of the exchange's body; false: there is none, and an error has been replied. */
+bool gen_request_open(gen_request *g, server *s, http_exchange *x, api_family family, api_error *e);
 void gen_request_free(gen_request *g);
+/* Frees it and replies the error. */
+void gen_request_refuse(gen_request *g, server *s, http_exchange *x, api_family family,
+                        const api_error *e);
 /* Text to ids in memory of malloc, behind the request's context; NULL sets the error. */
 int32_t *prompt_ids(server *s, const gen_request *g, api_error *e, const char *text, size_t n_bytes,
                     unsigned flags, size_t *n_ids);
@@ -168,12 +173,18 @@ void gen_read_stop(gen_request *g, const json_in *in, json_t *body, const char *
 /* response_format or its like: type text, json_object, json_schema, grammar, regex. */
 void gen_read_format(gen_request *g, const json_in *in, json_t *format, const char *key);
 void gen_set_schema(gen_request *g, const json_t *schema);
+/* Adds a tool, which it takes over, if its function (the part with name and parameters, which an
+ * error calls by where it stands: "tools[3].function") is well formed. */
+void gen_add_tool(gen_request *g, const json_in *in, const char *where, json_t *function,
+                  json_t *tool);
 /* tool_choice in OpenAI's form, after the tools are set. */
 void gen_read_tool_choice(gen_request *g, const json_in *in, json_t *choice);
 /* Sets a variable of the template. */
 void gen_set_kwarg(gen_request *g, const char *name, json_t *value);
 /* reasoning effort: none, minimal, low, medium, high; switches thinking off or on. */
 void gen_set_effort(gen_request *g, const char *effort);
+/* The same from a member of OpenAI's; xhigh is high. */
+void gen_read_effort(gen_request *g, const json_in *in, json_t *object, const char *key);
 
 /* How a model fills a gap, found from its tokenizer's special tokens (infill.c); NULL: not at all.
  */

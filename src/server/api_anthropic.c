@@ -529,15 +529,12 @@ static const dialect anthropic_dialect = {
 void anthropic_messages(server *s, http_exchange *x, const char *rest) {
     (void)rest;
     api_error e = {0};
-    json_t *body = api_read_body(s, x, API_ANTHROPIC);
-    if (!body) {
+    gen_request g;
+    if (!gen_request_open(&g, s, x, API_ANTHROPIC, &e)) {
         return;
     }
-    gen_request g;
-    gen_request_init(&g, s, &e, body, false);
     if (!read_request(s, &g, &e, false)) {
-        gen_request_free(&g);
-        api_reply_error(s, x, API_ANTHROPIC, &e);
+        gen_request_refuse(&g, s, x, API_ANTHROPIC, &e);
         return;
     }
     reply *r = gen_start(s, x, &anthropic_dialect, &g, "msg_");
@@ -550,12 +547,10 @@ void anthropic_count_tokens(server *s, http_exchange *x, const char *rest) {
     (void)rest;
     api_error e = {0};
     bool open;
-    json_t *body = api_read_body(s, x, API_ANTHROPIC);
-    if (!body) {
+    gen_request g;
+    if (!gen_request_open(&g, s, x, API_ANTHROPIC, &e)) {
         return;
     }
-    gen_request g;
-    gen_request_init(&g, s, &e, body, false);
     if (read_request(s, &g, &e, true) && prompt_make(s, &g, &e, &open)) {
         tbuf out = {0};
         jw w = jw_start(&out);

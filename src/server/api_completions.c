@@ -179,15 +179,8 @@ static void write_logprobs(jw *w, answer *a) {
     jw_close(w);
 }
 
-static jw begin_object(reply *r, tbuf *out) {
-    jw w = jw_start(out);
-    jw_open(&w, NULL, '{');
-    jw_text(&w, "id", r->id);
-    jw_text(&w, "object", "text_completion");
-    jw_int(&w, "created", r->created);
-    jw_text(&w, "model", r->g.model->id);
-    jw_text(&w, "system_fingerprint", r->g.model->fingerprint);
-    return w;
+static jw begin_object(const reply *r, tbuf *out) {
+    return openai_begin(r, out, "text_completion");
 }
 
 static void write_choice(jw *w, answer *a, const char *text, size_t n, const char *finish) {
@@ -195,11 +188,7 @@ static void write_choice(jw *w, answer *a, const char *text, size_t n, const cha
     jw_bytes(w, "text", text, n);
     jw_int(w, "index", a->index);
     write_logprobs(w, a);
-    if (finish) {
-        jw_text(w, "finish_reason", finish);
-    } else {
-        jw_null(w, "finish_reason");
-    }
+    jw_text(w, "finish_reason", finish);
     jw_close(w);
 }
 
@@ -281,19 +270,16 @@ static void echo_prompt(server *s, reply *r) {
 void openai_completions(server *s, http_exchange *x, const char *rest) {
     (void)rest;
     api_error e = {0};
-    json_t *body = api_read_body(s, x, API_OPENAI);
-    if (!body) {
-        return;
-    }
     gen_request g;
     bool echo = false;
-    gen_request_init(&g, s, &e, body, false);
-    if (!completions_read(s, &g, &echo, &e)) {
-        gen_request_free(&g);
-        api_reply_error(s, x, API_OPENAI, &e);
+    if (!gen_request_open(&g, s, x, API_OPENAI, &e)) {
         return;
     }
-    bool usage = json_is_true(json_object_get(in_get(body, "stream_options"), "include_usage"));
+    if (!completions_read(s, &g, &echo, &e)) {
+        gen_request_refuse(&g, s, x, API_OPENAI, &e);
+        return;
+    }
+    bool usage = json_is_true(json_object_get(in_get(g.body, "stream_options"), "include_usage"));
     reply *r = gen_start(s, x, &completion_dialect, &g, "cmpl-");
     if (!r) {
         return;

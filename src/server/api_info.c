@@ -182,19 +182,16 @@ static bool warm_prompt(server *s, gen_request *g, api_error *e) {
 void info_cache_warm(server *s, http_exchange *x, const char *rest) {
     (void)rest;
     api_error e = {0};
-    json_t *body = api_read_body(s, x, API_OPENAI);
-    if (!body) {
+    gen_request g;
+    if (!gen_request_open(&g, s, x, API_OPENAI, &e)) {
         return;
     }
-    gen_request g;
-    gen_request_init(&g, s, &e, body, false);
-    bool ok = in_get(body, "messages") ? openai_chat_read(&g, &e) : warm_prompt(s, &g, &e);
+    bool ok = in_get(g.body, "messages") ? openai_chat_read(&g, &e) : warm_prompt(s, &g, &e);
     g.stream = false;
     g.r.n_max = 0;
     g.r.n = 1;
     if (!ok) {
-        gen_request_free(&g);
-        api_reply_error(s, x, API_OPENAI, &e);
+        gen_request_refuse(&g, s, x, API_OPENAI, &e);
         return;
     }
     gen_start(s, x, &warm_dialect, &g, "warm-");

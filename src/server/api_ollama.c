@@ -104,17 +104,11 @@ static void read_messages(gen_request *g, const json_in *in, json_t *list) {
 static void read_tools(gen_request *g, const json_in *in) {
     json_t *tools = in_array(in, g->body, "tools");
     for (size_t i = 0; i < json_array_size(tools); i++) {
-        json_t *f = json_object_get(json_array_get(tools, i), "function");
-        json_t *name = json_object_get(f, "name"), *parameters = in_get(f, "parameters");
-        bool named = json_is_string(name);
-        if (!named || (parameters && !json_is_object(parameters))) {
-            char path[64];
-            snprintf(path, sizeof path, "tools[%zu].function.%s", i, named ? "parameters" : "name");
-            in_wrong(in, path, named ? "an object" : "a string", named ? parameters : name);
-            return;
-        }
+        json_t *tool = json_array_get(tools, i);
+        char where[64];
+        snprintf(where, sizeof where, "tools[%zu].function", i);
+        gen_add_tool(g, in, where, json_object_get(tool, "function"), json_incref(tool));
     }
-    g->tools = json_array_size(tools) ? json_incref(tools) : NULL;
     gen_read_tool_choice(g, in, NULL);
 }
 
@@ -343,8 +337,7 @@ static void reply_loaded(server *s, http_exchange *x, json_t *body, bool generat
     gen_request g;
     gen_request_init(&g, s, &e, body, false);
     if (e.status) {
-        gen_request_free(&g);
-        api_reply_error(s, x, API_OLLAMA, &e);
+        gen_request_refuse(&g, s, x, API_OLLAMA, &e);
         return;
     }
     json_t *keep = in_get(body, "keep_alive");
@@ -371,8 +364,7 @@ static void reply_loaded(server *s, http_exchange *x, json_t *body, bool generat
 
 static void start(server *s, http_exchange *x, gen_request *g, api_error *e, bool generate) {
     if (e->status) {
-        gen_request_free(g);
-        api_reply_error(s, x, API_OLLAMA, e);
+        gen_request_refuse(g, s, x, API_OLLAMA, e);
         return;
     }
     reply *r = gen_start(s, x, &ollama_dialect, g, "ollama-");

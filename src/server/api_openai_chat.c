@@ -29,25 +29,13 @@ static void read_old_functions(json_t *body) {
 static void read_tools(gen_request *g, const json_in *in, json_t *body) {
     json_t *tools = in_array(in, body, "tools");
     for (size_t i = 0; i < json_array_size(tools); i++) {
-        json_t *tool = json_array_get(tools, i), *f = json_object_get(tool, "function");
+        json_t *tool = json_array_get(tools, i);
         const char *type = json_string_value(json_object_get(tool, "type"));
-        char path[64];
-        if (type && strcmp(type, "function")) {
-            continue; /* hosted tools are not ours */
+        char where[64];
+        snprintf(where, sizeof where, "tools[%zu].function", i);
+        if (!type || !strcmp(type, "function")) { /* hosted tools are not ours */
+            gen_add_tool(g, in, where, json_object_get(tool, "function"), json_incref(tool));
         }
-        if (!json_is_string(json_object_get(f, "name"))) {
-            snprintf(path, sizeof path, "tools[%zu].function.name", i);
-            in_wrong(in, path, "a string", json_object_get(f, "name"));
-            return;
-        }
-        json_t *parameters = in_get(f, "parameters");
-        if (parameters && !json_is_object(parameters)) {
-            snprintf(path, sizeof path, "tools[%zu].function.parameters", i);
-            in_wrong(in, path, "an object", parameters);
-            return;
-        }
-        g->tools = g->tools ? g->tools : json_array();
-        json_array_append(g->tools, tool);
     }
 }
 
@@ -66,13 +54,8 @@ static void read_limits(gen_request *g, const json_in *in, json_t *body) {
 }
 
 static void read_switches(gen_request *g, const json_in *in, json_t *body) {
-    static const char *const efforts[] = {"none", "minimal", "low", "medium",
-                                          "high", "xhigh",   NULL};
-    int effort = 0;
     json_t *kwargs = in_object(in, body, "chat_template_kwargs");
-    if (in_choice(in, body, "reasoning_effort", efforts, &effort)) {
-        gen_set_effort(g, effort == 5 ? "high" : efforts[effort]);
-    }
+    gen_read_effort(g, in, body, "reasoning_effort");
     bool thinking;
     if (in_bool(in, body, "enable_thinking", &thinking)) {
         gen_set_kwarg(g, "enable_thinking", json_boolean(thinking));
@@ -107,17 +90,27 @@ bool openai_chat_read(gen_request *g, api_error *e) {
     return !e->status;
 }
 
+/* ---- Writing ---- */
+
+static void write_logprobs(jw *w, const answer *a, bool wanted) {
+    if (!wanted) {
+        jw_null(w, "logprobs");
+        return;
+    }
+    jw_open(w, "logprobs", '{');
+    jw_open(w, "content", '[');
+    if (a->logprobs.n) {
+        jw_raw(w, NULL, a->logprobs.data, a->logprobs.n);
+    }
+    jw_close(w);
+    jw_null(w, "refusal");
+    jw_close(w);
+}
+
 /* ---- Streaming ---- */
 
 static jw begin_chunk(reply *r) {
-    jw w = jw_start(&r->out);
-    jw_open(&w, NULL, '{');
-    jw_text(&w, "id", r->id);
-    jw_text(&w, "object", "chat.completion.chunk");
-    jw_int(&w, "created", r->created);
-    jw_text(&w, "model", r->g.model->id);
-    jw_text(&w, "system_fingerprint", r->g.model->fingerprint);
-    return w;
+    return openai_begin(r, &r->out, "chat.completion.chunk");
 }
 
 /* Opens choices[0].delta. */
@@ -133,22 +126,9 @@ static jw begin_delta(answer *a) {
 /* Closes the delta; the log-probabilities that wait go with it. */
 static void end_delta(answer *a, jw *w, const char *finish) {
     jw_close(w);
-    if (a->logprobs.n) {
-        jw_open(w, "logprobs", '{');
-        jw_open(w, "content", '[');
-        jw_raw(w, NULL, a->logprobs.data, a->logprobs.n);
-        jw_close(w);
-        jw_null(w, "refusal");
-        jw_close(w);
-        tbuf_clear(&a->logprobs);
-    } else {
-        jw_null(w, "logprobs");
-    }
-    if (finish) {
-        jw_text(w, "finish_reason", finish);
-    } else {
-        jw_null(w, "finish_reason");
-    }
+    write_logprobs(w, a, a->logprobs.n > 0);
+    tbuf_clear(&a->logprobs);
+    jw_text(w, "finish_reason", finish);
     jw_close(w);
     jw_close(w);
     jw_close(w);
@@ -233,31 +213,14 @@ static void write_choice(jw *w, const answer *a) {
     jw_open(w, "message", '{');
     message_write(&a->message, w);
     jw_close(w);
-    if (a->reply->g.logprobs) {
-        jw_open(w, "logprobs", '{');
-        jw_open(w, "content", '[');
-        if (a->logprobs.n) {
-            jw_raw(w, NULL, a->logprobs.data, a->logprobs.n);
-        }
-        jw_close(w);
-        jw_null(w, "refusal");
-        jw_close(w);
-    } else {
-        jw_null(w, "logprobs");
-    }
+    write_logprobs(w, a, a->reply->g.logprobs);
     jw_text(w, "finish_reason", openai_finish(a));
     jw_close(w);
 }
 
 static void finish_whole(reply *r) {
     tbuf out = {0};
-    jw w = jw_start(&out);
-    jw_open(&w, NULL, '{');
-    jw_text(&w, "id", r->id);
-    jw_text(&w, "object", "chat.completion");
-    jw_int(&w, "created", r->created);
-    jw_text(&w, "model", r->g.model->id);
-    jw_text(&w, "system_fingerprint", r->g.model->fingerprint);
+    jw w = openai_begin(r, &out, "chat.completion");
     jw_open(&w, "choices", '[');
     for (size_t i = 0; i < r->n_answers; i++) {
         write_choice(&w, &r->answers[i]);
@@ -290,18 +253,15 @@ static const dialect chat_dialect = {
 void openai_chat(server *s, http_exchange *x, const char *rest) {
     (void)rest;
     api_error e = {0};
-    json_t *body = api_read_body(s, x, API_OPENAI);
-    if (!body) {
-        return;
-    }
     gen_request g;
-    gen_request_init(&g, s, &e, body, false);
-    if (!openai_chat_read(&g, &e)) {
-        gen_request_free(&g);
-        api_reply_error(s, x, API_OPENAI, &e);
+    if (!gen_request_open(&g, s, x, API_OPENAI, &e)) {
         return;
     }
-    bool usage = json_is_true(json_object_get(in_get(body, "stream_options"), "include_usage"));
+    if (!openai_chat_read(&g, &e)) {
+        gen_request_refuse(&g, s, x, API_OPENAI, &e);
+        return;
+    }
+    bool usage = json_is_true(json_object_get(in_get(g.body, "stream_options"), "include_usage"));
     reply *r = gen_start(s, x, &chat_dialect, &g, "chatcmpl-");
     if (r && r->streaming) {
         r->include_usage = usage;
@@ -313,12 +273,10 @@ void openai_chat(server *s, http_exchange *x, const char *rest) {
 void openai_apply_template(server *s, http_exchange *x, const char *rest) {
     (void)rest;
     api_error e = {0};
-    json_t *body = api_read_body(s, x, API_OPENAI);
-    if (!body) {
+    gen_request g;
+    if (!gen_request_open(&g, s, x, API_OPENAI, &e)) {
         return;
     }
-    gen_request g;
-    gen_request_init(&g, s, &e, body, false);
     char *text = NULL;
     size_t n = 0;
     if (openai_chat_read(&g, &e) && prompt_render(s, &g, &e, &text, &n)) {

@@ -164,30 +164,24 @@ static void read_input(server *s, gen_request *g, const json_in *in) {
     json_decref(out);
 }
 
+/* A function's members stand in the tool itself here. */
 static void read_tools(gen_request *g, const json_in *in) {
     json_t *tools = in_array(in, g->body, "tools");
     for (size_t i = 0; i < json_array_size(tools); i++) {
         json_t *tool = json_array_get(tools, i);
         const char *type = json_string_value(json_object_get(tool, "type"));
+        char where[48];
         if (!type || strcmp(type, "function")) {
             continue; /* hosted tools */
         }
-        if (!json_is_string(json_object_get(tool, "name"))) {
-            char path[48];
-            snprintf(path, sizeof path, "tools[%zu].name", i);
-            in_wrong(in, path, "a string", json_object_get(tool, "name"));
-            return;
-        }
         json_t *f = json_copy(tool);
         json_object_del(f, "type");
-        g->tools = g->tools ? g->tools : json_array();
-        json_array_append_new(g->tools, json_pack("{s:s,s:o}", "type", "function", "function", f));
+        snprintf(where, sizeof where, "tools[%zu]", i);
+        gen_add_tool(g, in, where, tool, json_pack("{s:s,s:o}", "type", "function", "function", f));
     }
 }
 
 static bool read_request(server *s, gen_request *g, api_error *e) {
-    static const char *const efforts[] = {"none", "minimal", "low", "medium",
-                                          "high", "xhigh",   NULL};
     json_in in = {e, ""};
     json_t *body = g->body;
     g->is_chat = true;
@@ -205,10 +199,7 @@ static bool read_request(server *s, gen_request *g, api_error *e) {
     gen_read_tool_choice(g, &in, in_get(body, "tool_choice"));
     gen_read_format(g, &in, in_get(in_object(&in, body, "text"), "format"), "text.format");
     json_in inner = {e, "reasoning."};
-    int effort;
-    if (in_choice(&inner, in_object(&in, body, "reasoning"), "effort", efforts, &effort)) {
-        gen_set_effort(g, effort == 5 ? "high" : efforts[effort]);
-    }
+    gen_read_effort(g, &inner, in_object(&in, body, "reasoning"), "effort");
     return !e->status;
 }
 
@@ -560,15 +551,12 @@ static const dialect responses_dialect = {
 void responses_create(server *s, http_exchange *x, const char *rest) {
     (void)rest;
     api_error e = {0};
-    json_t *body = api_read_body(s, x, API_OPENAI);
-    if (!body) {
+    gen_request g;
+    if (!gen_request_open(&g, s, x, API_OPENAI, &e)) {
         return;
     }
-    gen_request g;
-    gen_request_init(&g, s, &e, body, false);
     if (!read_request(s, &g, &e)) {
-        gen_request_free(&g);
-        api_reply_error(s, x, API_OPENAI, &e);
+        gen_request_refuse(&g, s, x, API_OPENAI, &e);
         return;
     }
     reply *r = gen_start(s, x, &responses_dialect, &g, "resp_");

@@ -21,6 +21,21 @@ void gen_request_init(gen_request *g, server *s, api_error *e, json_t *body, boo
     g->r.sampling.seed = g->r.sampling.seed << 31 ^ (uint64_t)random();
 }
 
+bool gen_request_open(gen_request *g, server *s, http_exchange *x, api_family family,
+                      api_error *e) {
+    json_t *body = api_read_body(s, x, family);
+    if (body) {
+        gen_request_init(g, s, e, body, false);
+    }
+    return body != NULL;
+}
+
+void gen_request_refuse(gen_request *g, server *s, http_exchange *x, api_family family,
+                        const api_error *e) {
+    gen_request_free(g);
+    api_reply_error(s, x, family, e);
+}
+
 void gen_request_free(gen_request *g) {
     for (size_t i = 0; i < g->n_prompts; i++) {
         free(g->prompts[i]);
@@ -263,6 +278,21 @@ void gen_read_tool_choice(gen_request *g, const json_in *in, json_t *choice) {
     }
 }
 
+void gen_add_tool(gen_request *g, const json_in *in, const char *where, json_t *function,
+                  json_t *tool) {
+    json_t *name = json_object_get(function, "name"), *parameters = in_get(function, "parameters");
+    bool named = json_is_string(name);
+    if (!named || (parameters && !json_is_object(parameters))) {
+        char path[80];
+        snprintf(path, sizeof path, "%s.%s", where, named ? "parameters" : "name");
+        in_wrong(in, path, named ? "an object" : "a string", named ? parameters : name);
+        json_decref(tool);
+        return;
+    }
+    g->tools = g->tools ? g->tools : json_array();
+    json_array_append_new(g->tools, tool);
+}
+
 /* ---- The template's switches ---- */
 
 void gen_set_kwarg(gen_request *g, const char *name, json_t *value) {
@@ -275,4 +305,13 @@ void gen_set_effort(gen_request *g, const char *effort) {
     gen_set_kwarg(g, "thinking", json_boolean(on));
     gen_set_kwarg(g, "reasoning_effort",
                   json_string(!strcmp(effort, "minimal") || !on ? "low" : effort));
+}
+
+void gen_read_effort(gen_request *g, const json_in *in, json_t *object, const char *key) {
+    static const char *const efforts[] = {"none", "minimal", "low", "medium",
+                                          "high", "xhigh",   NULL};
+    int effort = 0;
+    if (in_choice(in, object, key, efforts, &effort)) {
+        gen_set_effort(g, effort == 5 ? "high" : efforts[effort]);
+    }
 }

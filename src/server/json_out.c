@@ -74,7 +74,11 @@ void jw_bytes(jw *w, const char *key, const char *text, size_t n_bytes) {
 }
 
 void jw_text(jw *w, const char *key, const char *text) {
-    jw_bytes(w, key, text, strlen(text));
+    if (text) {
+        jw_bytes(w, key, text, strlen(text));
+    } else {
+        jw_null(w, key);
+    }
 }
 
 void jw_int(jw *w, const char *key, int64_t value) {

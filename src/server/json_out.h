@@ -25,6 +25,7 @@ jw jw_start(tbuf *out);
 /* kind is '{' or '['. */
 void jw_open(jw *w, const char *key, char kind);
 void jw_close(jw *w);
+/* NULL is null. */
 void jw_text(jw *w, const char *key, const char *text);
 void jw_bytes(jw *w, const char *key, const char *text, size_t n_bytes);
 void jw_int(jw *w, const char *key, int64_t value);

@@ -1,9 +1,20 @@
-/* openai_write.c - pieces of OpenAI's answers that several routes share: usage, log-probabilities.
- */
+/* openai_write.c - pieces of OpenAI's answers that several routes share: their heads,
+ * usage, log-probabilities. */
 #include "openai_write.h"
 
 #include <math.h>
 #include <string.h>
+
+jw openai_begin(const reply *r, tbuf *out, const char *object) {
+    jw w = jw_start(out);
+    jw_open(&w, NULL, '{');
+    jw_text(&w, "id", r->id);
+    jw_text(&w, "object", object);
+    jw_int(&w, "created", r->created);
+    jw_text(&w, "model", r->g.model->id);
+    jw_text(&w, "system_fingerprint", r->g.model->fingerprint);
+    return w;
+}
 
 void openai_usage(jw *w, const reply *r) {
     jw_open(w, "usage", '{');

@@ -4,6 +4,8 @@
 
 #include "api.h"
 
+/* Opens an answer or a chunk of one: id, object, created, model, system_fingerprint. */
+jw openai_begin(const reply *r, tbuf *out, const char *object);
 /* The member "timings". */
 void openai_timings(jw *w, const reply *r);
 /* Appends a chat log-probability entry, after a comma where others stand before it. */

@@ -262,6 +262,40 @@ def test_allowed_tools(s):
     refused(s, 400, "tool_choice", tools=TOOLS, tool_choice=allowed)
 
 
+def test_tools_are_checked_alike(s):
+    """A tool's name and parameters, in every dialect that has the field."""
+    dialects = [
+        ("/v1/chat/completions", "tools[1].function", "parameters"),
+        ("/v1/responses", "tools[1]", "parameters"),
+        ("/v1/messages", "tools[1]", "input_schema"),
+        ("/api/chat", "tools[1].function", "parameters"),
+    ]
+    for path, where, parameters in dialects:
+        for damage in [{"name": 5}, {"name": "f", parameters: "x"}]:
+            function = {"name": "f", parameters: {"type": "object"}}
+            tools = [function, damage]
+            if "function" in where:
+                tools = [{"type": "function", "function": one} for one in tools]
+            elif path == "/v1/responses":
+                tools = [{"type": "function", **one} for one in tools]
+            _, _, reply = s.post(path, model="llama-f32", messages=HI, input="Hi", max_tokens=4,
+                                 stream=False, tools=tools)
+            error = reply["error"] if isinstance(reply["error"], str) else reply["error"]["message"]
+            wrong = f"{where}.{parameters if parameters in damage else 'name'}: expected"
+            assert error.startswith(wrong), (path, error)
+
+
+def test_effort_of_both_dialects(s):
+    for effort in ["none", "low", "xhigh"]:
+        chat(s, reasoning_effort=effort)
+        status, _, body = s.post("/v1/responses", input="Hi", max_output_tokens=4,
+                                 reasoning={"effort": effort})
+        assert status == 200, body
+    refused(s, 400, "reasoning_effort", reasoning_effort="huge")
+    refused(s, 400, "reasoning.effort", path="/v1/responses", input="Hi",
+            reasoning={"effort": "huge"})
+
+
 def test_tool_format_none(_):
     with own("--tool-format", "none", "--reasoning-format", "none") as s:
         refused(s, 422, "tool_choice", tools=TOOLS, tool_choice="required")
