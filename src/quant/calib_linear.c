@@ -117,7 +117,7 @@ static void multiply(runner *r, const float *w, ops_mat x, int64_t first, int64_
  * other inputs than its columns (MLA's, transposed): those say nothing of it. */
 static void add_squares(runner *r, size_t number, ops_mat x) {
     float **all = r->c->importance;
-    if (x.width != r->c->plan->items[number].part->columns) {
+    if (r->trying || x.width != r->c->plan->items[number].part->columns) {
         return;
     }
     if (!all[number]) {
@@ -245,11 +245,29 @@ static bool choose_items(runner *r, int call, const size_t *numbers, int n) {
     return true;
 }
 
+/* Products that are made before the first layer are made anew by every step and not studied. */
+static void compute_first(runner *r, ops_mat x, const linear_item *items, int n_items) {
+    for (int i = 0; i < n_items && r->status == JANG_OK; i++) {
+        size_t number = runner_item(r, items[i].weight);
+        if (number != NO_ITEM) {
+            add_squares(r, number, x);
+        }
+        compute(r, x, &items[i], NO_ITEM);
+    }
+}
+
 void runner_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
     runner *r = (runner *)(void *)o->table;
-    int call = r->call++;
-    if (r->skip || r->status != JANG_OK) {
+    if (r->begins) {
+        compute_first(r, x, items, n_items);
         return;
+    }
+    int call = r->call++;
+    if (r->skip || r->status != JANG_OK || (r->again && call < r->kept.call)) {
+        return;
+    }
+    if (r->again && call == r->kept.call) {
+        runner_put_back(r, x);
     }
     if (r->head) {
         r->items[0] = runner_item(r, items[0].weight);
@@ -269,7 +287,10 @@ void runner_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
         }
     }
     if (choose_items(r, call, numbers, n_known)) {
-        runner_study(r, host_row(x, 0), x.stride, x.n_row, x.width);
+        if (!r->trying) {
+            runner_study(r, host_row(x, 0), x.stride, x.n_row, x.width);
+            runner_keep(r, call, x);
+        }
         r->skip = true;
         return;
     }
@@ -446,7 +467,7 @@ void runner_experts(ops *o, const ops_routes *routes, ops_mat x, const expert_it
                     int n_items) {
     runner *r = (runner *)(void *)o->table;
     int call = r->call++;
-    if (r->skip || r->status != JANG_OK) {
+    if (r->skip || r->status != JANG_OK || (r->again && call < r->kept.call)) {
         return;
     }
     size_t numbers[MAX_ITEMS] = {0};
@@ -464,7 +485,9 @@ void runner_experts(ops *o, const ops_routes *routes, ops_mat x, const expert_it
         return;
     }
     if (choose_items(r, call, numbers, n_known)) {
-        study_experts(r, routes, x);
+        if (!r->trying) {
+            study_experts(r, routes, x);
+        }
         r->skip = true;
         return;
     }

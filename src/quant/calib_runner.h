@@ -18,11 +18,26 @@ typedef struct item_codes {
     float *scales, *biases;
 } item_codes;
 
+/* The inputs of one product in the first steps of a pass over a stage. */
+typedef struct kept_input {
+    uint8_t *data; /* [room, row_bytes]; NULL: none */
+    size_t row_bytes;
+    int64_t room, n_rows; /* n_rows are there */
+    int call;             /* the product's number in the stage */
+    bool half;            /* in bf16, not f32 */
+} kept_input;
+
+/* Keys and values of a layer that later ones attend to as well. */
+typedef struct shared_keys {
+    bool wanted;
+    ops_kv *kv;
+    int64_t width, k_width; /* keys come first */
+    float *rows;            /* [rows of a pass, width]; NULL: none yet */
+} shared_keys;
+
 typedef struct runner {
     ops_table table;      /* first: the backend's table pointer leads here */
     const ops_table *own; /* the backend's */
-    void (*attention)(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
-                      const ops_batch *batch, ops_mat q, ops_mat out);
     void (*experts)(ops *o, const ops_routes *routes, ops_mat x, const expert_item *items,
                     int n_items);
     calibration *c;
@@ -35,14 +50,21 @@ typedef struct runner {
     float *weight;     /* scratch for one weight as f32 */
     size_t n_weight;
     /* The pass at hand */
-    int pass;          /* its number */
-    int call, target;  /* number of a product in its stage; the first that may be studied */
-    bool skip;         /* the input was reached: the rest of the stage is not wanted */
-    bool reached;      /* ... in some step of the pass */
-    bool head;         /* the output matrix's inputs are collected */
-    double damping;    /* of the matrices under study */
-    size_t step_first; /* number of the step's first sequence */
-    int64_t n_orig;    /* first rows of the step that are the original model's */
+    int pass;         /* its number */
+    int call, target; /* number of a product in its stage; the first that may be studied */
+    bool skip;        /* the input was reached: the rest of the stage is not wanted */
+    bool reached;     /* ... in some step of the pass */
+    bool head;        /* the output matrix's inputs are collected */
+    bool begins;      /* a step is begun: products before the first layer */
+    bool again;       /* the step starts at the product whose input is kept */
+    bool trying;      /* nothing is studied: the step only shows what it comes to */
+    int64_t step_row; /* number of the step's first row in the pass */
+    kept_input kept;
+    shared_keys *shared; /* [n_layer] */
+    int stored;          /* the layer whose keys the stage at hand has stored; -1: none */
+    double damping;      /* of the matrices under study */
+    size_t step_first;   /* number of the step's first sequence */
+    int64_t n_orig;      /* first rows of the step that are the original model's */
     jang_status status;
     /* What is studied: one input, or that of each of a layer's experts from expert_first on */
     gptq_site *sites;                    /* [n_sites]; NULL: nothing yet */
@@ -76,6 +98,24 @@ void runner_study(runner *r, const float *rows, int64_t stride, int64_t n_row, i
 void runner_linear(ops *o, ops_mat x, const linear_item *items, int n_items);
 void runner_experts(ops *o, const ops_routes *routes, ops_mat x, const expert_item *items,
                     int n_items);
+
+/* ---- calib_kept.c ---- */
+
+/* Keeps a step's inputs of a product, if there is room and something was computed for them. */
+void runner_keep(runner *r, int call, ops_mat x);
+/* Whether all of a step's n_row inputs are kept. */
+bool runner_has_kept(const runner *r, int64_t n_row);
+/* Puts them back, where the product reads them. */
+void runner_put_back(runner *r, ops_mat x);
+void runner_forget_kept(runner *r);
+
+/* ---- calib_shared.c ---- */
+
+/* The table's entries. A layer whose keys are attended to where they were not stored is wanted. */
+void runner_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v);
+void runner_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
+                      const ops_batch *batch, ops_mat q, ops_mat out);
+void runner_free_shared(runner *r);
 
 /* ---- calib_site.c ---- */
 

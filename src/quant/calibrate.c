@@ -11,20 +11,13 @@
 #include "ops/hostbuf.h"
 #include "quant/calib_runner.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
 #define STEP_ROWS 2048
 #define PAIRED_TOKENS 32768
 #define HEAD_ROWS 16 /* logits computed at once */
-
-static void run_attention(ops *o, const attention_desc *desc, const ops_kv *kv, int layer,
-                          const ops_batch *batch, ops_mat q, ops_mat out) {
-    runner *r = (runner *)(void *)o->table;
-    if (!r->skip) {
-        r->attention(o, desc, kv, layer, batch, q, out);
-    }
-}
 
 /* ---- Steps ---- */
 
@@ -67,30 +60,38 @@ static batch_desc make_batch(runner *r, size_t at, size_t n) {
 }
 
 static jang_status begin_step(runner *r, const batch_desc *b, size_t at, bool embedded) {
+    r->begins = true;
     jang_status status = model_begin(r->m, b);
+    r->begins = false;
     if (status == JANG_OK && !embedded) {
         copy_stream(r, at, (size_t)(b->n_tok - r->n_orig), false);
     }
     r->call = 0;
     r->skip = false;
-    return status;
+    return status == JANG_OK ? r->status : status;
+}
+
+/* Runs the step of n sequences from at on; again: from the kept input on, where that is there. */
+static jang_status run_step(runner *r, layer_stages which, size_t at, size_t n, bool again) {
+    batch_desc b = make_batch(r, at, n);
+    r->step_row = (int64_t)(at + (at < r->n_paired ? at : r->n_paired)) * r->c->n_seq;
+    r->again = again && runner_has_kept(r, b.n_tok);
+    jang_status status = begin_step(r, &b, at, which.layer == 0 && which.first == 0);
+    r->stored = -1;
+    if (status == JANG_OK) {
+        model_layer(r->m, which, &b, &r->cache);
+        status = r->o->table->finish(r->o);
+    }
+    r->again = false;
+    return status == JANG_OK ? r->status : status;
 }
 
 /* A pass over some of the sequences; their streams move on unless an input was reached. */
-static jang_status run_pass(runner *r, layer_stages which, size_t from, size_t to) {
+static jang_status run_pass(runner *r, layer_stages which, size_t from, size_t to, bool again) {
     r->reached = false;
     for (size_t at = from; at < to;) {
         size_t n = step_seqs(r, at);
-        batch_desc b = make_batch(r, at, n);
-        jang_status status = begin_step(r, &b, at, which.layer == 0 && which.first == 0);
-        if (status != JANG_OK) {
-            return status;
-        }
-        model_layer(r->m, which, &b, &r->cache);
-        status = r->o->table->finish(r->o);
-        if (status == JANG_OK) {
-            status = r->status;
-        }
+        jang_status status = run_step(r, which, at, n, again);
         if (status != JANG_OK) {
             return status;
         }
@@ -100,6 +101,48 @@ static jang_status run_pass(runner *r, layer_stages which, size_t from, size_t t
         at += n;
     }
     return JANG_OK;
+}
+
+/* ---- Kept inputs ---- */
+
+/* The streams of the first step, as they are in the model; *reached: it stopped at an input. */
+static jang_status try_step(runner *r, layer_stages which, bool again, float *out, bool *reached) {
+    size_t n = step_seqs(r, 0);
+    jang_status status = run_step(r, which, 0, n, again);
+    int64_t n_row = r->n_orig + (int64_t)n * r->c->n_seq;
+    ops_mat s = model_stream(r->m, n_row);
+    *reached = r->skip;
+    for (int64_t i = 0; i < n_row && status == JANG_OK && !r->skip; i++) {
+        memcpy(out + i * s.width, host_row(s, i), (size_t)s.width * sizeof *out);
+    }
+    return status;
+}
+
+/* Whether a pass may start from the kept input: the first step then comes to the same, to the bit,
+ * though what was computed last is another step's. */
+static jang_status may_start_there(bool *out, runner *r, layer_stages which) {
+    size_t n = step_seqs(r, 0), n_rows = (size_t)r->n_step_seq * (size_t)r->c->n_seq;
+    *out = false;
+    r->step_row = 0;
+    if (n == r->n_seqs || r->kept.n_rows == 0) {
+        return JANG_OK;
+    }
+    size_t n_floats = n_rows * (size_t)model_get_facts(r->m)->n_embd;
+    float *streams = ctx_array(r->c->ctx, 2 * n_floats, sizeof *streams);
+    if (!streams) {
+        return ctx_fail_memory(r->c->ctx, 2 * n_floats * sizeof *streams);
+    }
+    memset(streams, 0, 2 * n_floats * sizeof *streams);
+    bool reached = false;
+    r->trying = true;
+    jang_status status = try_step(r, which, true, streams, &reached);
+    if (status == JANG_OK && !reached) {
+        status = try_step(r, which, false, streams + n_floats, &reached);
+        *out = memcmp(streams, streams + n_floats, n_floats * sizeof *streams) == 0;
+    }
+    r->trying = false;
+    ctx_free(r->c->ctx, streams);
+    return status;
 }
 
 /* ---- Layers ---- */
@@ -117,16 +160,22 @@ static jang_status run_stage(runner *r, layer_stages which) {
     jang_status status = JANG_OK;
     r->target = 0;
     for (bool more = true; more && status == JANG_OK;) {
-        bool all = true;
+        bool all = true, again = false;
+        status = may_start_there(&again, r, which);
+        if (!again) {
+            runner_forget_kept(r);
+        }
         r->pass++;
-        status = run_pass(r, which, 0, r->n_paired);
+        if (status == JANG_OK) {
+            status = run_pass(r, which, 0, r->n_paired, again);
+        }
         more = r->reached;
         r->target = more ? r->site_call : r->target;
         if (status == JANG_OK && more) {
             status = runner_aim(r, r->c->damping);
         }
         if (status == JANG_OK) {
-            status = run_pass(r, which, r->n_paired, r->n_seqs);
+            status = run_pass(r, which, r->n_paired, r->n_seqs, again);
         }
         more |= r->reached;
         r->target = more ? r->site_call : r->target;
@@ -138,6 +187,7 @@ static jang_status run_stage(runner *r, layer_stages which) {
             runner_free_codes(r);
         }
     }
+    runner_forget_kept(r);
     return status;
 }
 
@@ -242,6 +292,7 @@ static jang_status make_arrays(runner *r) {
     r->n_pages = (n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
     int32_t rows = r->n_step_seq * n_seq, n_pages = r->n_step_seq * r->n_pages;
     size_t n_embd = (size_t)model_get_facts(r->m)->n_embd, seq_bytes = n_embd * sizeof(float);
+    size_t n_layer = (size_t)model_get_facts(r->m)->n_layer;
     seq_bytes *= (size_t)n_seq;
     bool made = true;
     made &= (r->streams[0] = ctx_array(ctx, r->n_paired + 1, seq_bytes)) != NULL;
@@ -253,6 +304,7 @@ static jang_status make_arrays(runner *r) {
     made &= (r->pages = ctx_array(ctx, (size_t)n_pages, sizeof *r->pages)) != NULL;
     made &= (r->quantized = ctx_zero(ctx, c->plan->n_items + 1, sizeof *r->quantized)) != NULL;
     made &= (r->done = ctx_zero(ctx, c->plan->n_items + 1, sizeof *r->done)) != NULL;
+    made &= (r->shared = ctx_zero(ctx, n_layer + 1, sizeof *r->shared)) != NULL;
     made &= (r->seen = ctx_zero(ctx, c->plan->n_items + 1, sizeof *r->seen)) != NULL;
     made &= (r->head_rows = ctx_array(ctx, (size_t)rows, n_embd * sizeof(float))) != NULL;
     if (!made) {
@@ -268,6 +320,18 @@ static jang_status make_arrays(runner *r) {
     return JANG_OK;
 }
 
+/* Goes through the layers of one step without computing much, to see whose keys others share. */
+static jang_status look_at_layers(runner *r) {
+    batch_desc b = make_batch(r, 0, 1);
+    jang_status status = begin_step(r, &b, 0, true);
+    r->skip = true;
+    for (int i = 0; i < model_get_facts(r->m)->n_layer && status == JANG_OK; i++) {
+        r->stored = -1;
+        model_layer(r->m, (layer_stages){i, 0, INT_MAX}, &b, &r->cache);
+    }
+    return status == JANG_OK ? r->o->table->finish(r->o) : status;
+}
+
 static jang_status open_runner(runner *r) {
     calibration *c = r->c;
     ctx_t *ctx = c->ctx;
@@ -278,10 +342,10 @@ static jang_status open_runner(runner *r) {
     }
     r->own = r->o->table;
     r->table = *r->own;
-    r->attention = r->table.attention;
     r->experts = r->table.linear_experts;
     r->table.linear = runner_linear;
-    r->table.attention = run_attention;
+    r->table.attention = runner_attention;
+    r->table.kv_store = runner_kv_store;
     r->table.linear_experts = runner_experts;
     r->o->table = &r->table;
     status = model_open(&r->m, ctx, c->run, r->o);
@@ -297,9 +361,10 @@ static jang_status open_runner(runner *r) {
     if (status == JANG_OK) {
         status = model_cache_new(&r->cache, r->m, KV_F32);
     }
-    return status == JANG_OK
-               ? model_cache_grow(&r->cache, r->m, r->n_step_seq * r->n_pages, r->n_step_seq)
-               : status;
+    if (status == JANG_OK) {
+        status = model_cache_grow(&r->cache, r->m, r->n_step_seq * r->n_pages, r->n_step_seq);
+    }
+    return status == JANG_OK ? look_at_layers(r) : status;
 }
 
 static void close_runner(runner *r) {
@@ -315,6 +380,7 @@ static void close_runner(runner *r) {
         ctx_free(ctx, all[i]);
     }
     if (r->m) {
+        runner_free_shared(r);
         model_cache_free(&r->cache, r->m);
         model_close(r->m);
     }

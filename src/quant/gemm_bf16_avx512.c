@@ -51,22 +51,56 @@ WITH_BF16 static void pack_across(uint32_t *out, const pack_source *s, int64_t f
     }
 }
 
-/* Terms of the sum lie one after another: rows become pairs, 32 terms at a time. */
+/* Turns 16 vectors of 16 into each other's columns: four steps, each of which exchanges halves,
+ * quarters, pairs, and single elements. */
+static inline void transpose(__m512i v[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_i32x4(v[i], v[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_i32x4(v[i], v[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(v[i + 8], v[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+        v[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+        v[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+        v[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
+/* Terms of the sum lie one after another: 16 pairs of 16 rows at a time change places. */
 WITH_BF16 static void pack_along(uint32_t *out, const pack_source *s, int64_t first, int width) {
-    for (int i = 0; i < width; i++) {
-        bool there = first + i < s->n_i;
-        const float *row = s->data + (there ? (first + i) * s->step_i : 0);
-        int64_t n = there ? s->n_p : 0, n_pairs = (s->n_p + 1) / 2;
+    int64_t n_pairs = (s->n_p + 1) / 2;
+    for (int at = 0; at < width; at += 16) {
+        int n_rows = width - at < 16 ? width - at : 16;
+        int64_t there = s->n_i - first - at;
         for (int64_t p = 0; p < n_pairs; p += 16) {
-            int64_t left = n - 2 * p;
-            __m512 a = _mm512_maskz_loadu_ps(first_lanes(left < 0 ? 0 : left), row + 2 * p);
-            __m512 b =
-                _mm512_maskz_loadu_ps(first_lanes(left < 16 ? 0 : left - 16), row + 2 * p + 16);
-            uint32_t pairs[16];
-            _mm512_storeu_si512(pairs, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+            int64_t left = s->n_p - 2 * p;
+            __mmask16 lo = first_lanes(left), hi = first_lanes(left < 16 ? 0 : left - 16);
+            __m512i v[16];
+            for (int i = 0; i < 16; i++) {
+                v[i] = _mm512_setzero_si512();
+                if (i < n_rows && i < there) {
+                    const float *row = s->data + (first + at + i) * s->step_i + 2 * p;
+                    v[i] = (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(hi, row + 16),
+                                                        _mm512_maskz_loadu_ps(lo, row));
+                }
+            }
+            transpose(v);
             int64_t end = n_pairs - p < 16 ? n_pairs - p : 16;
             for (int64_t k = 0; k < end; k++) {
-                out[(p + k) * width + i] = pairs[k];
+                _mm512_mask_storeu_epi32(out + (p + k) * width + at, first_lanes(n_rows), v[k]);
             }
         }
     }

@@ -5,8 +5,6 @@
 
 #include <stdio.h>
 
-#define N_CALLS 3 /* of the progress function before it cancels */
-
 void test_same_file(ctx_t *ctx, const char *a, const char *b, const char *name) {
     char *paths[] = {path_join(ctx, a, name), path_join(ctx, b, name)}, *data[2];
     size_t n[2];
@@ -26,13 +24,13 @@ static bool stop_later(void *user, const jang_progress *p) {
     return --*(int *)user > 0;
 }
 
-void test_resumes(ctx_t *ctx, const jang_convert_options *options, const char *dir) {
+void test_resumes(ctx_t *ctx, const jang_convert_options *options, const char *dir, int n) {
     char whole[512], broken[512], work[600];
     snprintf(whole, sizeof whole, "%s/whole", dir);
     snprintf(broken, sizeof broken, "%s/broken", dir);
     snprintf(work, sizeof work, "%s.work", broken);
     jang_convert_options o = *options;
-    int calls = N_CALLS;
+    int calls = n;
     o.force = true;
     o.output = whole;
     assert_ok(ctx, jang_convert(NULL, ctx, &o));

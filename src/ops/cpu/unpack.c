@@ -5,6 +5,8 @@
 #include "base/half.h"
 #include "ops/hostbuf.h"
 
+#include <string.h>
+
 /* Eight codes of b bits are b bytes; b is a constant where this is inlined. */
 static inline __attribute__((always_inline)) void
 unpack_by(uint8_t *restrict codes, const uint8_t *restrict packed, int64_t n, int bits) {
@@ -42,11 +44,27 @@ void unpack_codes(uint8_t *restrict codes, const uint8_t *restrict packed, int64
     }
 }
 
+/* Row r of floats; a type at a time, so that each loop is a plain one. */
+static void widen_row(float *restrict out, const weight_desc *w, int64_t r) {
+    const uint8_t *row = (const uint8_t *)w->data + r * w->n_in * (w->type == DT_F32 ? 4 : 2);
+    uint16_t h;
+    if (w->type == DT_F32) {
+        memcpy(out, row, (size_t)w->n_in * sizeof *out);
+        return;
+    }
+    for (int64_t i = 0; w->type == DT_F16 && i < w->n_in; i++) {
+        memcpy(&h, row + 2 * i, sizeof h);
+        out[i] = f16_to_f32(h);
+    }
+    for (int64_t i = 0; w->type == DT_BF16 && i < w->n_in; i++) {
+        memcpy(&h, row + 2 * i, sizeof h);
+        out[i] = bf16_to_f32(h);
+    }
+}
+
 void weight_row_f32(float *restrict out, const weight_desc *w, int64_t r) {
     if (!w->bits) {
-        for (int64_t i = 0; i < w->n_in; i++) {
-            out[i] = host_element(w->data, w->type, r * w->n_in + i);
-        }
+        widen_row(out, w, r);
         return;
     }
     int group = w->group;
