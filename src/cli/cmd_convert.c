@@ -58,12 +58,13 @@ static const opt_spec convert_options[] = {
      .min = 2,
      .max = 8,
      .help = "Nominal bits on average, instead of a profile: each matrix gets the width that by "
-             "measured errors serves the whole best. JANG_4K is --budget 4."},
+             "measured errors serves the whole best."},
     {.name = "size",
      .kind = OPT_TEXT,
      .value = "SIZE",
      .target = offsetof(convert_arguments, size),
-     .help = "The same for all weights' bytes: 4.0GB, 90MB, 2.5GiB. Group sizes are chosen too."},
+     .help = "The same for all weights' bytes: 4.0GB, 90MB, 2.5GiB. Group sizes are chosen too. "
+             "JANG_4K (JANG_3.5K, ..) is the size that 4 bits everywhere take."},
     {.name = "overrides",
      .kind = OPT_TEXT,
      .value = "FILE",

@@ -379,7 +379,6 @@ static jang_status spend_budget(conversion *c) {
     }
     if (status == JANG_OK) {
         bool bytes = c->profile.size != 0;
-        c->plan.budget = bytes ? (double)c->profile.size : c->profile.target;
         c->plan.measure =
             c->run ? "divergence of the answers on the calibration text" : "error of the weights";
         spending s = {.ctx = c->ctx,
@@ -388,7 +387,7 @@ static jang_status spend_budget(conversion *c) {
                       .fn = c->quantize,
                       .nominal = bytes ? 0 : c->profile.target,
                       .size = c->profile.size,
-                      .choose_groups = bytes && !o->group_size,
+                      .choose_groups = (bytes || c->profile.by_size) && !o->group_size,
                       .divergence = c->run ? divergence : NULL,
                       .importance = c->run ? (const float *const *)importance : NULL,
                       .on_progress = o->on_progress,

@@ -10,6 +10,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -70,7 +71,10 @@ const char *const *jang_profile_names(void) {
 }
 
 static void fill(profile *out, const profile_row *row) {
-    *out = (profile){.kind = row->kind, .type = row->type, .target = row->target};
+    *out = (profile){.kind = row->kind,
+                     .type = row->type,
+                     .target = row->target,
+                     .by_size = row->kind == PROFILE_BUDGET};
     snprintf(out->name, sizeof out->name, "%s", row->name);
     if (row->kind == PROFILE_TIERED) {
         out->bits[TIER_MLP] = row->a;
@@ -96,6 +100,19 @@ static jang_status find_uniform(profile *out, ctx_t *ctx, int bits) {
     return JANG_OK;
 }
 
+/* JANG_nK of any n that is a budget. */
+static bool find_any_k(profile *out, const char *name) {
+    const char *digits = strncasecmp(name, "JANG_", 5) == 0 ? name + 5 : name;
+    size_t n = strspn(digits, "0123456789.");
+    double bits = n && n < 8 ? strtod(digits, NULL) : 0;
+    if (strcasecmp(digits + n, "K") != 0 || !(bits >= 2 && bits <= 8)) {
+        return false;
+    }
+    *out = (profile){.kind = PROFILE_BUDGET, .type = DT_COUNT, .target = bits, .by_size = true};
+    snprintf(out->name, sizeof out->name, "JANG_%gK", bits);
+    return true;
+}
+
 jang_status profile_find(profile *out, ctx_t *ctx, const char *name, int bits) {
     if (!name) {
         return find_uniform(out, ctx, bits);
@@ -108,6 +125,9 @@ jang_status profile_find(profile *out, ctx_t *ctx, const char *name, int bits) {
             fill(out, &rows[i]);
             return JANG_OK;
         }
+    }
+    if (find_any_k(out, name)) {
+        return JANG_OK;
     }
     buf list;
     buf_init(&list, ctx, 4096);
@@ -127,7 +147,7 @@ jang_status profile_of_budget(profile *out, ctx_t *ctx, double nominal, uint64_t
             return ctx_fail(ctx, JANG_ERR_ARGUMENT,
                             "a budget of %g nominal bits; it must be between 2 and 8", nominal);
         }
-        snprintf(p.name, sizeof p.name, "JANG_%gK", nominal);
+        snprintf(p.name, sizeof p.name, "budget_%g", nominal);
     } else {
         snprintf(p.name, sizeof p.name, "JANG_%gGB", (double)size / 1e9);
     }

@@ -14,7 +14,7 @@ typedef enum profile_kind {
 } profile_kind;
 
 typedef struct profile {
-    char name[32]; /* "JANG_4M", "4-bit", "mixed_3_6", "JANG_4K", "JANG_3.37K", "bf16" */
+    char name[32]; /* "JANG_4M", "4-bit", "mixed_3_6", "JANG_3.5K", "budget_3.37", "bf16" */
     profile_kind kind;
     int8_t bits[TIER_COUNT]; /* tiered, uniform: by tier */
     int8_t low, high;        /* mixed */
@@ -22,10 +22,12 @@ typedef struct profile {
     double target;           /* the width of most weights: 4 for JANG_4M and mixed_4_6; a budget's
                                 nominal bits, 0 where it is of bytes */
     uint64_t size;           /* a budget of bytes */
+    bool by_size;            /* a budget of what target bits take in groups of the usual size */
 } profile;
 
 /* Finds a profile by name, case disregarded, "JANG_" optional; where name is NULL, the uniform one
- * of this width. JANG_ERR_ARGUMENT names what is known. */
+ * of this width. Any JANG_nK with n from 2 to 8 is one, 3.37 too. JANG_ERR_ARGUMENT names what is
+ * known. */
 JANG_MUST_CHECK jang_status profile_find(profile *out, ctx_t *ctx, const char *name, int bits);
 
 /* The profile of a budget: nominal bits (2 to 8), or where that is 0, bytes of all weights. */

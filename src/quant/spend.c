@@ -19,6 +19,11 @@ static bool is_open(const plan_item *item) {
     return item->bits && !item->fixed;
 }
 
+/* Whether the codes alone count, not scales and biases. */
+static bool counts_codes(const spending *s) {
+    return s->nominal > 0 && !s->choose_groups;
+}
+
 /* ---- What may be chosen, and what it would cost and spoil ---- */
 
 static int list_forms(width_form *forms, const spending *s, const plan_item *item) {
@@ -43,7 +48,7 @@ static int64_t cost_of(const spending *s, const plan_item *item, width_form form
     plan_item changed = *item;
     changed.bits = form.bits;
     changed.group = form.group;
-    return s->nominal > 0 ? form.bits * item->part->params : (int64_t)plan_item_bytes(&changed);
+    return counts_codes(s) ? form.bits * item->part->params : (int64_t)plan_item_bytes(&changed);
 }
 
 /* What an error of the weights means to the answers where the model was not run: the divergence
@@ -120,6 +125,18 @@ static void apply_weights(budget_item *items, const double *weights, size_t n) {
 
 /* ---- The budget ---- */
 
+/* Bytes of all weights: those given, or what codes of so many bits in the groups of the plan take.
+ */
+static double all_bytes(const spending *s) {
+    double sum = 0;
+    for (size_t i = 0; i < s->plan->n_items; i++) {
+        const plan_item *item = &s->plan->items[i];
+        double more = item->bits ? s->nominal - item->bits : 0;
+        sum += (double)plan_item_bytes(item) + more * (double)item->part->params / 8;
+    }
+    return s->nominal > 0 ? floor(sum + 1e-6) : (double)s->size;
+}
+
 /* What is left for the open items. */
 static int64_t budget_of(const spending *s) {
     const quant_plan *plan = s->plan;
@@ -127,15 +144,15 @@ static int64_t budget_of(const spending *s) {
     for (size_t i = 0; i < plan->n_items; i++) {
         const plan_item *item = &plan->items[i];
         double p = (double)item->part->params;
-        if (s->nominal > 0) {
+        if (counts_codes(s)) {
             params += item->bits ? p : 0;
             fixed += item->bits && !is_open(item) ? item->bits * p : 0;
         } else {
             fixed += is_open(item) ? 0 : (double)plan_item_bytes(item);
         }
     }
-    double all = s->nominal > 0 ? s->nominal * params : (double)s->size;
-    return (int64_t)floor(all - fixed + (s->nominal > 0 ? 1e-6 : 0));
+    return (int64_t)floor(counts_codes(s) ? s->nominal * params - fixed + 1e-6
+                                          : all_bytes(s) - fixed);
 }
 
 static jang_status fail_budget(const spending *s, int64_t budget, int64_t least) {
@@ -145,9 +162,10 @@ static jang_status fail_budget(const spending *s, int64_t budget, int64_t least)
     }
     if (s->nominal > 0) {
         return ctx_fail(s->ctx, JANG_ERR_ARGUMENT,
-                        "a budget of %g nominal bits is too small; with the least widths that are "
+                        "a budget of %g %s bits is too small; with the least widths that are "
                         "allowed this model takes %.3f",
-                        s->nominal, s->nominal + missing / params);
+                        s->nominal, counts_codes(s) ? "nominal" : "uniform",
+                        s->nominal + missing * (counts_codes(s) ? 1 : 8) / params);
     }
     return ctx_fail(s->ctx, JANG_ERR_ARGUMENT,
                     "a size of %llu bytes is too small; with the least widths that are allowed "
@@ -173,6 +191,7 @@ static jang_status report(const spending *s, size_t number, double started) {
 
 static jang_status solve(const spending *s, budget_item *items, const size_t *numbers, size_t n) {
     int64_t budget = budget_of(s), least = budget;
+    s->plan->budget = counts_codes(s) ? s->nominal : all_bytes(s);
     jang_status status = budget_solve(s->ctx, items, n, budget, &least);
     if (status == JANG_ERR_ARGUMENT) {
         return fail_budget(s, budget, least);

@@ -159,15 +159,76 @@ static void test_budget_plans_keep_their_budget(void **state) {
     jang_context_free(ctx);
 }
 
+/* JANG_nK is no larger than n bits everywhere, and better used: even 2 bits are left some choice.
+ */
+static void test_budget_profiles_have_the_size_of_their_bits(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        double bits;
+        int group; /* asked for; 0: chosen */
+    } cases[] = {{"JANG_2K", 2, 0},     {"3K", 3, 0},       {"jang_3.37k", 3.37, 0},
+                 {"JANG_4.5K", 4.5, 0}, {"JANG_2K", 2, 64}, {"JANG_4K", 4, 32}};
+    ctx_t *ctx = test_context();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double bits = cases[i].bits, sizes[2];
+        for (int k = 0; k < 2; k++) { /* in between, as much of the way */
+            jang_convert_options o = options_of(MODELS "llama-bf16", NULL, NULL);
+            o.group_size = cases[i].group;
+            o.bits = (int)bits + k;
+            json_t *plan = plan_with(ctx, &o);
+            sizes[k] = number(plan, "weight_bytes");
+            json_decref(plan);
+        }
+        double most = sizes[0] + (sizes[1] - sizes[0]) * (bits - (int)bits);
+        jang_convert_options o = options_of(MODELS "llama-bf16", NULL, cases[i].name);
+        o.group_size = cases[i].group;
+        json_t *plan = plan_with(ctx, &o);
+        const json_t *budget = json_object_get(plan, "budget");
+        double got = number(plan, "weight_bytes"), nominal = number(plan, "nominal_bits");
+        assert_true(got <= most && got > 0.95 * most);
+        if (cases[i].group) {
+            assert_true(nominal <= bits);
+            assert_string_equal(json_string_value(json_object_get(budget, "unit")), "nominal bits");
+        } else {
+            assert_true(nominal > bits);
+            assert_string_equal(json_string_value(json_object_get(budget, "unit")), "bytes");
+            assert_true(number(budget, "asked") <= most && number(budget, "spent") == got);
+        }
+        json_decref(plan);
+    }
+    jang_context_free(ctx);
+}
+
+static void test_budget_names(void **state) {
+    (void)state;
+    static const char *const wrong[] = {"JANG_1.9K", "JANG_8.1K", "JANG_K",
+                                        "JANG_3.4",  "JANG_4.K5", "JANG_00000000000000000004K"};
+    ctx_t *ctx = test_context();
+    char *text = NULL;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        jang_convert_options o = options_of(MODELS "llama-bf16", NULL, wrong[i]);
+        o.plan_only = true;
+        assert_fails(ctx, jang_convert(&text, ctx, &o), JANG_ERR_ARGUMENT, "profiles are");
+    }
+    jang_convert_options o = options_of(MODELS "llama-bf16", NULL, NULL);
+    o.budget = 3.37;
+    json_t *plan = plan_with(ctx, &o);
+    assert_string_equal(json_string_value(json_object_get(plan, "profile")), "budget_3.37");
+    json_decref(plan);
+    jang_context_free(ctx);
+}
+
 static void test_budget_sizes_are_kept(void **state) {
     (void)state;
     ctx_t *ctx = test_context();
-    jang_convert_options o = options_of(MODELS "llama-bf16", NULL, "JANG_4K");
+    jang_convert_options o = options_of(MODELS "llama-bf16", NULL, NULL);
+    o.budget = 4;
     json_t *plan = plan_with(ctx, &o);
     uint64_t size = (uint64_t)number(plan, "weight_bytes");
     assert_true(number(plan, "nominal_bits") <= 4);
     json_decref(plan);
-    o.profile = NULL;
+    o.budget = 0;
     for (int i = -2; i <= 2; i++) {
         o.size = (uint64_t)((double)size * (1 + 0.1 * i));
         plan = plan_with(ctx, &o);
@@ -305,6 +366,8 @@ int main(void) {
         cmocka_unit_test(test_budget_of_many_is_spent_whole),
         cmocka_unit_test(test_budget_too_small_says_what_is_needed),
         cmocka_unit_test(test_budget_plans_keep_their_budget),
+        cmocka_unit_test(test_budget_profiles_have_the_size_of_their_bits),
+        cmocka_unit_test(test_budget_names),
         cmocka_unit_test(test_budget_sizes_are_kept),
         cmocka_unit_test(test_overrides_hold_whatever_the_profile),
         cmocka_unit_test(test_overrides_that_are_wrong_are_named),
