@@ -721,7 +721,8 @@ typedef struct jang_export_options {
     const char *source; /* whatever jang_convert takes */
     const char *format; /* "hf": safetensors in a floating type; "gguf", "awq": docs/export.md */
     const char *output; /* the directory to make; of gguf the file */
-    const char *type;   /* of hf: "f16" (also NULL), "bf16", "f32" */
+    const char *type;   /* of hf: "f16" (also NULL), "bf16", "f32"; of gguf: "exact" (also NULL),
+                           "small" */
     bool force;         /* replace what is there */
     jang_progress_fn on_progress;
     void *user;

@@ -18,8 +18,8 @@ typedef struct export_arguments {
 } export_arguments;
 
 static const char *const format_names[] = {"hf", "gguf", "awq", NULL};
-static const char *const type_names[] = {"f32", "f16", "bf16", NULL};
-static const export_arguments export_defaults = {.type = 1};
+static const char *const type_names[] = {"f32", "f16", "bf16", "exact", "small", NULL};
+static const export_arguments export_defaults = {.type = -1};
 
 static const opt_spec export_options[] = {
     {.name = "format",
@@ -35,7 +35,9 @@ static const opt_spec export_options[] = {
      .value = "TYPE",
      .target = offsetof(export_arguments, type),
      .choices = type_names,
-     .help = "Of hf: floating type of all tensors."},
+     .help = "Of hf: floating type of all tensors (default f16). Of gguf: exact (the default), the "
+             "same numbers wherever GGUF can say them; or small, the smallest type whose rounding "
+             "is little beside that of the model's own codes."},
     {.name = "output",
      .letter = 'o',
      .kind = OPT_TEXT,
@@ -111,7 +113,7 @@ static int export_run(const void *arguments) {
     jang_export_options o = {.source = a->model,
                              .format = format_names[a->format],
                              .output = a->output,
-                             .type = type_names[a->type],
+                             .type = a->type >= 0 ? type_names[a->type] : NULL,
                              .force = a->force,
                              .on_progress = conversion_progress,
                              .user = &watch};
@@ -138,7 +140,7 @@ const cli_command cmd_export = {
         "hub's names and layouts; a note says where that cannot be.\n\n"
         "gguf: codes of up to 4 bits become Q4_1 and of 5 bits Q5_1, with the same codes, scales "
         "and biases: exactly, where those are f16 numbers. Codes of 6 and 8 bits are rounded to "
-        "Q8_0. "
+        "Q8_0. --type small uses the K types as well, of 2.6 to 6.6 bits. "
         "The table says how many tensors are exact, and how far the others are off.\n\n"
         "awq: matrices of layers keep their 4 bits, with zeros that are codes; all else is F16.",
     .example = "  jang export smol-4m --format gguf --output smol-4m.gguf\n"

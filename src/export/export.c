@@ -12,10 +12,14 @@ typedef struct export_format {
     const char *name;
     jang_status (*run)(export_job *job); /* NULL: a conversion to a floating type */
     unsigned flags;                      /* of model_source_open */
+    const char *types[4];                /* the first is meant by NULL */
 } export_format;
 
 static const export_format formats[] = {
-    {"hf", NULL, 0}, {"gguf", export_gguf, 0}, {"awq", export_awq, SOURCE_HUB_NAMES}};
+    {"hf", NULL, 0, {"f16", "bf16", "f32"}},
+    {"gguf", export_gguf, 0, {"exact", "small"}},
+    {"awq", export_awq, SOURCE_HUB_NAMES, {NULL}},
+};
 
 void export_form(char out[32], const model_part *part) {
     if (part->bits) {
@@ -111,6 +115,22 @@ static jang_status report_text(char **out, const export_job *job) {
 
 /* ---- The whole ---- */
 
+static jang_status check_type(ctx_t *ctx, const export_format *format, const char *type) {
+    const char *const *t = format->types;
+    for (int i = 0; type && i < 4 && t[i]; i++) {
+        if (strcmp(t[i], type) == 0) {
+            return JANG_OK;
+        }
+    }
+    if (!type) {
+        return JANG_OK;
+    }
+    return t[0] ? ctx_fail(ctx, JANG_ERR_ARGUMENT, "type %.40s is none of format %s: %s, %s%s%s",
+                           type, format->name, t[0], t[1], t[2] ? ", " : "", t[2] ? t[2] : "")
+                : ctx_fail(ctx, JANG_ERR_ARGUMENT, "type %.40s: format %s has no types", type,
+                           format->name);
+}
+
 static jang_status check_options(const export_format **out, ctx_t *ctx,
                                  const jang_export_options *o) {
     if (!o || !o->source || !o->output || !o->format) {
@@ -119,7 +139,7 @@ static jang_status check_options(const export_format **out, ctx_t *ctx,
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
         if (strcmp(formats[i].name, o->format) == 0) {
             *out = &formats[i];
-            return JANG_OK;
+            return check_type(ctx, &formats[i], o->type);
         }
     }
     return ctx_fail(ctx, JANG_ERR_ARGUMENT, "format \"%.40s\" is not known; hf, gguf and awq are",

@@ -2,8 +2,9 @@
  *
  * Codes of up to 4 bits become Q4_1 and of 5 bits Q5_1: the same codes, and scale and bias of their
  * group for each block of 32. That is exact where these are f16 numbers. Q8_0 has no bias, so codes
- * of 6 and 8 bits are rounded to its steps. Plain numbers keep their type. Norms, biases and
- * routers are F32, as the readers want them. */
+ * of 6 and 8 bits are rounded to its steps. Of type "small" a matrix gets the smallest type, K ones
+ * among them, whose rounding is little beside that of the model's own codes. Plain numbers keep
+ * their type. Norms, biases and routers are F32, as the readers want them. */
 #include "base/half.h"
 #include "base/pool.h"
 #include "export/export.h"
@@ -21,6 +22,10 @@
 #include <unistd.h>
 
 #define TASK_WEIGHTS (1 << 18)
+#define SAMPLE_WEIGHTS (1 << 15) /* of a matrix, by which its type is chosen */
+/* What a smaller type may add, squared: a share of what rounding to codes cost this matrix, or all
+ * on average, whichever is more. Were it all of it in each, there would be 3% more error. */
+#define ADDED_MAX (1.0 / 16)
 #define BATCH_TASKS 4 /* for each thread */
 
 typedef struct item {
@@ -56,8 +61,10 @@ typedef struct gguf_export {
     int extra_index[GGUF_MAX_EXTRAS];
     row_buffers *buffers; /* of each thread */
     int n_threads;
-    const item *at; /* the tensor at hand */
-    task *tasks;    /* of a batch */
+    bool small;      /* the type asked for, and then: */
+    double own_mean; /* squared error of the codes, as a share of the numbers, of all matrices */
+    const item *at;  /* the tensor at hand */
+    task *tasks;     /* of a batch */
 } gguf_export;
 
 /* ---- The type of a tensor ---- */
@@ -71,7 +78,7 @@ static dtype plain_type(const model_part *part) {
     return part->packing == PACKING_FP8 || part->packing == PACKING_MXFP4 ? DT_BF16 : DT_F16;
 }
 
-static void choose_type(item *it) {
+static void choose_exact(item *it) {
     const model_part *part = it->part;
     const char *why;
     bool coded = kept_codes_form(&it->codes, &why, part) && !it->form.exact && it->form.add == 0 &&
@@ -142,6 +149,15 @@ static void decode_row(float *out, dtype type, const uint8_t *in, int64_t n) {
     }
 }
 
+/* Whether the row is one that can be encoded. */
+static bool all_finite(const float *x, int64_t n) {
+    bool finite = true;
+    for (int64_t i = 0; i < n; i++) {
+        finite &= isfinite(x[i]) != 0;
+    }
+    return finite;
+}
+
 /* Compares what was written with what was meant. */
 static void measure_row(task *t, const row_buffers *b, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
@@ -150,6 +166,16 @@ static void measure_row(task *t, const row_buffers *b, int64_t n) {
         t->weight += (double)b->x[i] * (double)b->x[i];
         t->exact &= b->back[i] == b->x[i];
         t->finite &= isfinite(b->back[i]) != 0;
+    }
+}
+
+static void write_row(task *t, const row_buffers *b, const gguf_row *row, dtype type,
+                      uint8_t *out) {
+    t->finite &= all_finite(row->x, row->n);
+    if (t->finite) {
+        gguf_encode_row(out, type, row);
+        decode_row(b->back, type, out, row->n);
+        measure_row(t, b, row->n);
     }
 }
 
@@ -178,16 +204,93 @@ static void run_task(void *arg, int number, int thread) {
             permute_vector(b, it);
         }
         if (t->status == JANG_OK) {
-            uint8_t *out = b->out + (size_t)i * it->row_bytes;
-            gguf_encode_row(out, it->type, &row);
-            decode_row(b->back, it->type, out, part->columns);
-            measure_row(t, b, part->columns);
+            write_row(t, b, &row, it->type, b->out + (size_t)i * it->row_bytes);
         }
     }
     if (t->status == JANG_OK) {
         t->status = gguf_writer_put(e->writer, it->index, (size_t)t->first * it->row_bytes, b->out,
                                     (size_t)t->n * it->row_bytes);
     }
+}
+
+/* ---- The smallest type ---- */
+
+/* From the smallest on; the last takes all. */
+static const struct {
+    dtype type;
+    int bits_max; /* of codes it takes over; 0: codes are rounded */
+} small_types[] = {{DT_Q2_K, 0}, {DT_Q3_K, 0}, {DT_Q4_K, 0}, {DT_Q4_1, 4},
+                   {DT_Q5_K, 0}, {DT_Q5_1, 5}, {DT_Q6_K, 0}, {DT_Q8_0, 0}};
+#define N_SMALL (sizeof small_types / sizeof small_types[0])
+
+/* Squared error that rounding to these codes made: a twelfth of a step's square each. */
+static double own_error(const gguf_row *row) {
+    double sum = 0;
+    for (int64_t g = 0; g < row->n / row->group; g++) {
+        sum += (double)row->scales[g] * (double)row->scales[g];
+    }
+    return sum * row->group / 12;
+}
+
+/* Writes rows all over a matrix in this type, to see what comes of it; *own takes the error of
+ * their codes. */
+static task try_type(double *own, gguf_export *e, const item *it, dtype type) {
+    const model_part *part = it->part;
+    row_buffers *b = &e->buffers[0];
+    task t = {.exact = true, .finite = true};
+    int64_t n = SAMPLE_WEIGHTS / part->columns + 1;
+    n = n < part->rows ? n : part->rows;
+    *own = 0;
+    for (int64_t i = 0; i < n && t.status == JANG_OK; i++) {
+        gguf_row row;
+        t.status = read_row(e, it, b, &row, i * part->rows / n);
+        if (t.status == JANG_OK) {
+            write_row(&t, b, &row, type, b->out);
+            *own += own_error(&row);
+        }
+    }
+    return t;
+}
+
+/* What the codes cost on average, over all matrices. */
+static jang_status find_own_mean(gguf_export *e) {
+    double sum = 0, params = 0, own;
+    for (size_t i = 0; i < e->job->source.n_kept; i++) {
+        const item *it = &e->items[i];
+        if (!it->codes.bits) {
+            continue;
+        }
+        task t = try_type(&own, e, it, it->type);
+        if (t.status != JANG_OK) {
+            return t.status;
+        }
+        sum += t.weight > 0 ? own / t.weight * (double)it->part->params : 0;
+        params += (double)it->part->params;
+    }
+    e->own_mean = params > 0 ? sum / params : 0;
+    return JANG_OK;
+}
+
+static bool good_enough(const gguf_export *e, const task *t, double own) {
+    double mean = e->own_mean * t->weight;
+    return t->finite && (t->exact || t->error <= ADDED_MAX * (own > mean ? own : mean));
+}
+
+static jang_status choose_small(gguf_export *e, item *it) {
+    for (size_t i = 0; i < N_SMALL; i++) {
+        dtype type = small_types[i].type;
+        double own;
+        if (it->part->columns % dtype_table[type].block != 0 ||
+            (small_types[i].bits_max && small_types[i].bits_max < it->codes.bits)) {
+            continue;
+        }
+        task t = try_type(&own, e, it, type);
+        if (t.status != JANG_OK || i == N_SMALL - 1 || good_enough(e, &t, own)) {
+            it->type = type;
+            return t.status;
+        }
+    }
+    return JANG_OK;
 }
 
 /* ---- Tensors ---- */
@@ -269,18 +372,25 @@ static jang_status write_tensors(gguf_export *e) {
 
 /* ---- The header ---- */
 
+static jang_status name_item(buf *name, gguf_export *e, item *it) {
+    buf_clear(name);
+    jang_status status = gguf_tensor_of(name, &it->form, &e->facts, it->part);
+    return status == JANG_OK ? JANG_OK : ctx_prefix(e->ctx, status, "%s", e->job->source.path);
+}
+
 /* Axes of length 1 before the last go: a gate of one row is a vector there. */
-static jang_status declare(gguf_export *e, item *it, buf *name) {
+static jang_status declare(gguf_export *e, item *it, const char *name) {
     const model_part *part = it->part;
-    jang_status status = gguf_tensor_of(name, &it->form, &e->facts, part);
-    if (status != JANG_OK) {
-        return ctx_prefix(e->ctx, status, "%s", e->job->source.path);
+    if (e->small && it->codes.bits) {
+        jang_status status = choose_small(e, it);
+        if (status != JANG_OK) {
+            return status;
+        }
     }
-    choose_type(it);
     bool flat = part->n_dim == 2 && part->shape[0] == 1;
     it->row_bytes = (size_t)(part->columns / dtype_table[it->type].block) *
                     (size_t)dtype_table[it->type].block_bytes;
-    return gguf_writer_add(e->writer, name->data, it->type, part->n_dim - flat,
+    return gguf_writer_add(e->writer, name, it->type, part->n_dim - flat,
                            part->shape + (flat ? 1 : 0), &it->index);
 }
 
@@ -290,9 +400,20 @@ static jang_status declare_all(gguf_export *e) {
     buf_init(&name, e->ctx, 1 << 16);
     jang_status status = JANG_OK;
     for (size_t i = 0; i < s->n_kept && status == JANG_OK; i++) {
-        buf_clear(&name);
         e->items[i].part = s->kept[i];
-        status = declare(e, &e->items[i], &name);
+        status = name_item(&name, e, &e->items[i]);
+        if (status == JANG_OK) {
+            choose_exact(&e->items[i]);
+        }
+    }
+    if (status == JANG_OK && e->small) {
+        status = find_own_mean(e);
+    }
+    for (size_t i = 0; i < s->n_kept && status == JANG_OK; i++) {
+        status = name_item(&name, e, &e->items[i]);
+        if (status == JANG_OK) {
+            status = declare(e, &e->items[i], name.data);
+        }
     }
     buf_free(&name);
     for (int i = 0; i < e->facts.n_extras && status == JANG_OK; i++) {
@@ -305,7 +426,8 @@ static jang_status declare_all(gguf_export *e) {
 /* general.file_type: what most numbers are, as llama.cpp numbers its mixtures. */
 static uint32_t file_type(const gguf_export *e) {
     static const uint8_t numbers[DT_COUNT] = {
-        [DT_F16] = 1, [DT_Q4_1] = 3, [DT_Q8_0] = 7, [DT_Q5_1] = 9, [DT_BF16] = 32};
+        [DT_F16] = 1,   [DT_Q4_1] = 3,  [DT_Q8_0] = 7,  [DT_Q5_1] = 9,  [DT_Q2_K] = 10,
+        [DT_Q3_K] = 12, [DT_Q4_K] = 15, [DT_Q5_K] = 17, [DT_Q6_K] = 18, [DT_BF16] = 32};
     int64_t params[DT_COUNT] = {0};
     dtype most = DT_F32;
     for (size_t i = 0; i < e->job->source.n_kept; i++) {
@@ -386,12 +508,12 @@ static jang_status write_file(gguf_export *e, const char *path) {
     if (status != JANG_OK) {
         return status;
     }
-    status = declare_all(e);
+    status = make_buffers(e);
     if (status == JANG_OK) {
-        status = put_header(e);
+        status = declare_all(e);
     }
     if (status == JANG_OK) {
-        status = make_buffers(e);
+        status = put_header(e);
     }
     if (status == JANG_OK) {
         status = write_tensors(e);
@@ -405,7 +527,8 @@ static jang_status write_file(gguf_export *e, const char *path) {
 
 jang_status export_gguf(export_job *job) {
     gguf_export e = {.job = job, .ctx = job->ctx, .n_threads = pool_threads(ctx_pool(job->ctx))};
-    const char *output = job->options->output;
+    const char *output = job->options->output, *type = job->options->type;
+    e.small = type && strcmp(type, "small") == 0;
     if (file_is_directory(output) || (file_exists(output) && !job->options->force)) {
         return ctx_fail(job->ctx, JANG_ERR_EXISTS, "%s exists%s", output,
                         file_is_directory(output) ? " and is a directory; a GGUF is one file" : "");

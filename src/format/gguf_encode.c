@@ -1,4 +1,5 @@
-/* gguf_encode.c - numbers to GGUF's types of blocks of 32, and to plain ones. */
+/* gguf_encode.c - numbers to GGUF's types of blocks of 32, and to plain ones; those of 256 are in
+ * gguf_encode_k.c. */
 #include "format/gguf_encode.h"
 
 #include "base/half.h"
@@ -110,6 +111,11 @@ void gguf_encode_row(uint8_t *restrict out, dtype type, const gguf_row *row) {
     static void (*const writers[DT_COUNT])(uint8_t *restrict out, const gguf_row *row) = {
         [DT_F32] = put_f32,   [DT_F16] = put_f16,   [DT_BF16] = put_bf16,
         [DT_Q4_1] = put_q4_1, [DT_Q5_1] = put_q5_1, [DT_Q8_0] = put_q8_0};
-    assert(writers[type] && row->n % dtype_table[type].block == 0);
+    assert(row->n % dtype_table[type].block == 0);
+    if (dtype_table[type].block == 256) {
+        gguf_encode_k(out, type, row);
+        return;
+    }
+    assert(writers[type]);
     writers[type](out, row);
 }

@@ -13,8 +13,13 @@ typedef struct gguf_row {
     int bits, group;              /* of the codes; group is a multiple of 32 */
 } gguf_row;
 
-/* Writes a row in F32, F16, BF16, Q8_0, or, of a row with codes of at most 4 and 5 bits, in Q4_1
- * and Q5_1, which take over the codes: exactly, where scales and biases are f16 numbers. */
+/* Writes a row, whose numbers are finite, in F32, F16, BF16, Q8_0, or, of a row with codes of at
+ * most 4 and 5 bits, in Q4_1 and Q5_1, which take over the codes: exactly, where scales and biases
+ * are f16 numbers. K types, of rows with codes: see gguf_encode_k. */
 void gguf_encode_row(uint8_t *restrict out, dtype type, const gguf_row *row);
+
+/* Writes a row with codes in Q2_K, Q3_K, Q4_K, Q5_K or Q6_K: scales and biases are rounded to those
+ * of the type, and codes chosen anew for the least squared error. */
+void gguf_encode_k(uint8_t *restrict out, dtype type, const gguf_row *row);
 
 #endif

@@ -42,6 +42,15 @@ CASES = [
     ("qwen2-tied-bf16", ["--profile", "bf16"], "qwen2"),
 ]
 ONE_WAY = ["mixtral-bf16", "llama3-rope-bf16"]  # GGUF files that jang does not read
+# Options, the types that `--type small` makes of the matrices, how far the peer may be off: it
+# rounds activations to 8 bits.
+SMALL = [
+    (["--bits", "2", "--group-size", "32"], {"Q2_K"}, 0.1),
+    (["--bits", "3", "--group-size", "64", "--method", "rtn"], {"Q3_K"}, 0.1),
+    (["--bits", "4"], {"Q4_K"}, 0.1),
+    (["--bits", "5"], {"Q5_K"}, 0.1),
+    (["--profile", "JANG_2S", "--group-size", "32"], {"Q2_K", "Q4_K", "Q6_K"}, 0.1),
+]
 REFUSED = [
     ("gemma3text-bf16", "query_pre_attn_scalar"),
     ("gemma2-bf16", "query_pre_attn_scalar"),
@@ -204,6 +213,74 @@ def check_refused(suite, fixture, word):
     left = [p.name for p in suite.directory.iterdir() if "tmp" in p.name]
     suite.check(f"{fixture}: nothing is left", not left, str(left))
     shutil.rmtree(model)
+
+
+# ---- Blocks of 256 -------------------------------------------------------------------------------
+
+
+def wide_model(suite):
+    """A llama whose rows are long enough for blocks of 256, of random numbers."""
+    from safetensors.numpy import save_file
+
+    path = suite.directory / "wide"
+    if path.exists():
+        return path
+    shutil.copytree(MODELS / "llama-bf16", path)
+    config = json.loads((path / "config.json").read_text())
+    config |= {"hidden_size": 256, "intermediate_size": 512}
+    (path / "config.json").write_text(json.dumps(config))
+    rng, n, wide = np.random.default_rng(2), config["vocab_size"], {}
+    shapes = {"self_attn.q_proj": (256, 256), "self_attn.k_proj": (256, 256),
+              "self_attn.v_proj": (256, 256), "self_attn.o_proj": (256, 256),
+              "mlp.gate_proj": (512, 256), "mlp.up_proj": (512, 256), "mlp.down_proj": (256, 512),
+              "input_layernorm": (256,), "post_attention_layernorm": (256,)}
+    names = {f"model.layers.{i}.{k}": v for i in range(config["num_hidden_layers"])
+             for k, v in shapes.items()}
+    names |= {"model.embed_tokens": (n, 256), "lm_head": (n, 256), "model.norm": (256,)}
+    for name, shape in names.items():
+        flat = len(shape) == 1
+        wide[f"{name}.weight"] = (np.ones(shape) if flat else
+                                  rng.normal(0, shape[1] ** -0.5, shape)).astype(np.float32)
+    save_file(wide, path / "model.safetensors")
+    return path
+
+
+def forms(said):
+    """{type: error} of the table that an export prints."""
+    rows = [line.split() for line in said.splitlines() if line.endswith("%")]
+    return {row[-7]: float(row[-1][:-1]) / 100 for row in rows}
+
+
+def check_small(suite, options, wanted, peer_limit):
+    """The types that are wanted, each as far off as said, read alike by jang and the gguf package."""
+    title = f"small {' '.join(options)}"
+    model, plain, back, hf = (suite.directory / x for x in ("model", "plain", "back", "hf"))
+    file = suite.directory / "model.gguf"
+    jang("convert", "--model", wide_model(suite), "--output", model, *options)
+    said = forms(jang("export", model, "--format", "gguf", "--type", "small", "--output", file))
+    jang("export", model, "--format", "hf", "--type", "f32", "--output", plain)
+    jang("convert", "--model", file, "--profile", "f32", "--output", back)
+    jang("export", back, "--format", "hf", "--type", "f32", "--output", hf)
+    config = json.loads((plain / "config.json").read_text())
+    want, read = (expected_tensors("llama", d, config) for d in (plain, hf))
+    sums, other = {}, []
+    for t in gguf.GGUFReader(file).tensors:
+        have = values_of(t).reshape(want[t.name].shape)
+        row = sums.setdefault(t.tensor_type.name, [0, 0])
+        row[0] += np.square(have - want[t.name], dtype=np.float64).sum()
+        row[1] += np.square(want[t.name], dtype=np.float64).sum()
+        other += [] if np.array_equal(have, read[t.name]) else [t.name]
+    suite.check(f"{title}: types", wanted | {"F32"} == set(sums), str(sorted(sums)))
+    off = {name: (e / w) ** 0.5 for name, (e, w) in sums.items()}
+    suite.check(f"{title}: as far off as said", set(said) == set(off) and
+                all(abs(off[n] - said[n]) <= 0.006 * off[n] for n in off), f"{off} {said}")
+    suite.check(f"{title}: jang and gguf read the same", not other, str(other[:3]))
+    peer = os.environ.get("JANG_LLAMA_SERVER")
+    if peer:
+        check_peer(suite, title, peer, file, back, [IDS, IDS[:3]], peer_limit)
+    for path in (model, plain, back, hf):
+        shutil.rmtree(path)
+    file.unlink()
 
 
 # ---- A peer --------------------------------------------------------------------------------------
@@ -373,6 +450,11 @@ def main():
         for name in ("model", "plain", "back"):
             shutil.rmtree(suite.directory / name, ignore_errors=True)
         (suite.directory / "model.gguf").unlink(missing_ok=True)
+    for options, wanted, limit in SMALL:
+        with suite.case(f"small {options}"):
+            check_small(suite, options, wanted, limit)
+        for name in ("model", "plain", "back", "hf"):
+            shutil.rmtree(suite.directory / name, ignore_errors=True)
     for case in REFUSED:
         with suite.case(case[0]):
             check_refused(suite, *case)
