@@ -94,7 +94,7 @@ static void test_cpu_linear_agrees_with_ref(void **state) {
             for (int g = 0; g < 3; g++) {
                 for (int t = 0; t < 3; t++) {
                     int group = 32 << g;
-                    int64_t n_in = widths[b] ? group * (g + 3 + 16 * (t == 1)) : 130 + 13 * g + t;
+                    int64_t n_in = widths[b] ? group * (g + 5 + 16 * (t == 1)) : 130 + 13 * g + t;
                     int64_t n_out = (const int64_t[]){33, 1, 70}[(g + t) % 3];
                     compare_with_ref((cpu_isa)isa, n_out, n_in, widths[b], group, types[t], t == 2,
                                      false);

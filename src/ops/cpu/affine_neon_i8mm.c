@@ -83,7 +83,8 @@ static void run_tile(const weight_desc *w, const uint8_t *codes, int64_t r, cons
 }
 
 static void kern_gemm_q8_tiles__neon_i8mm(const weight_desc *w, const q8_rows *x, int64_t from,
-                                          int64_t to, float *y, int64_t y_stride, uint8_t *panel) {
+                                          int64_t to, rows_ahead ahead, float *y, int64_t y_stride,
+                                          uint8_t *panel) {
     int64_t row_bytes = w->n_in * w->bits / 8, r = from;
     for (; x->n_row >= TILE && r + TILE <= to; r += TILE) {
         for (int64_t i = 0; i < TILE; i++) {
@@ -102,7 +103,7 @@ static void kern_gemm_q8_tiles__neon_i8mm(const weight_desc *w, const q8_rows *x
             }
         }
     }
-    kern_gemm_q8__neon_i8mm(w, x, r, to, y + r - from, y_stride, panel);
+    kern_gemm_q8__neon_i8mm(w, x, r, to, ahead, y + r - from, y_stride, panel);
 }
 
 static size_t tile_bytes(int64_t n_in) {

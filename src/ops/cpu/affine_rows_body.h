@@ -65,7 +65,8 @@ static float row_dot(const weight_desc *w, const uint8_t *codes, int64_t r, cons
 }
 
 static void NAME(kern_gemm_q8)(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,
-                               float *y, int64_t y_stride, uint8_t *panel) {
+                               rows_ahead ahead, float *y, int64_t y_stride, uint8_t *panel) {
+    (void)ahead;
     const uint8_t *packed = w->data;
     int64_t row_bytes = w->n_in * w->bits / 8;
     for (int64_t r = from; r < to; r++) {

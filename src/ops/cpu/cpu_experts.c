@@ -155,7 +155,8 @@ static void run_piece(void *arg, int piece, int thread) {
         if (slot->for_gemv) {
             k->gemv(&d, &x, from, to, held, to - from);
         } else {
-            k->gemm(&d, &x, from, to, held, to - from, scratch);
+            rows_ahead ahead = {to < end ? &d : NULL, to};
+            k->gemm(&d, &x, from, to, ahead, held, to - from, scratch);
         }
         put_results(slot, &d, item->y, from, to - from, held);
     }

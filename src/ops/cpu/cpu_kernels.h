@@ -45,6 +45,12 @@ static inline q8_rows q8_part(const q8_rows *q, int64_t first, int64_t n_row) {
     return part;
 }
 
+/* The rows that a thread multiplies after those of a call, from `from` on: w NULL says none. */
+typedef struct rows_ahead {
+    const weight_desc *w;
+    int64_t from;
+} rows_ahead;
+
 typedef struct affine_kernels {
     /* Widths with equal numbers here share the order of activations. */
     uint8_t orders[9];
@@ -59,9 +65,10 @@ typedef struct affine_kernels {
                  int64_t y_stride);
     int gemv_max;
     /* The same for any number of rows of x in Q8_FOR_GEMM order and at most gemm_rows rows of w.
-     * panel: gemm_panel_bytes of scratch at a multiple of 64. */
-    void (*gemm)(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to, float *y,
-                 int64_t y_stride, uint8_t *panel);
+     * panel: gemm_panel_bytes of scratch at a multiple of 64. Memory may be asked for the rows
+     * ahead. */
+    void (*gemm)(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to, rows_ahead ahead,
+                 float *y, int64_t y_stride, uint8_t *panel);
     int gemm_rows;
     int gemm_tile; /* rows of x that share memory in the Q8_FOR_GEMM order */
     size_t (*gemm_panel_bytes)(int64_t n_in);

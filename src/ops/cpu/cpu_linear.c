@@ -7,6 +7,7 @@
 
 #include "ops/rounding.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #define PIECE_BYTES 131072  /* a piece at most, for few rows of x */
@@ -95,6 +96,7 @@ typedef struct linear_run {
     int64_t piece[CPU_MAX_ITEMS]; /* rows of a piece of this item */
     int first[CPU_MAX_ITEMS + 1]; /* number of the item's first piece */
     int n_items;
+    atomic_int next; /* piece to be taken */
 } linear_run;
 
 /* Adds what the item asks for to results [n_tok][n_rows] and puts them into y. */
@@ -146,33 +148,49 @@ static void fetch_rows(const weight_desc *d, int64_t from, int64_t to) {
     }
 }
 
-static void run_piece(void *arg, int piece, int thread) {
-    const linear_run *run = arg;
-    cpu_ops *c = run->c;
-    const affine_kernels *k = c->kernels->affine;
-    uint8_t *scratch = c->thread_bytes + (size_t)thread * c->thread_stride;
-    float *held = (float *)(void *)(scratch + c->thread_out);
-    int i = 0;
+/* What a piece is: rows from .. end-1 of an item. */
+typedef struct linear_piece {
+    const linear_item *item;
+    int64_t from, end;
+} linear_piece;
+
+/* Takes the next piece; its item is NULL if there is none. */
+static linear_piece take_piece(linear_run *run) {
+    int piece = atomic_fetch_add_explicit(&run->next, 1, memory_order_relaxed), i = 0;
+    if (piece >= run->first[run->n_items]) {
+        return (linear_piece){0};
+    }
     while (piece >= run->first[i + 1]) {
         i++;
     }
-    const linear_item *item = run->items[i];
-    const weight_desc *d = &item->weight->d;
     int64_t from = (piece - run->first[i]) * run->piece[i], end = from + run->piece[i];
-    end = end < d->n_out ? end : d->n_out;
-    weight_desc part = *d; /* kernels look ahead in it, but not into pieces of other threads */
-    part.n_out = end;
+    int64_t n_out = run->items[i]->weight->d.n_out;
+    return (linear_piece){run->items[i], from, end < n_out ? end : n_out};
+}
+
+/* Does a piece and takes the next one, before the last rows of this one are done: so memory can be
+ * asked for the rows that come next, wherever they are. */
+static linear_piece run_piece(linear_run *run, linear_piece piece, int thread) {
+    const cpu_ops *c = run->c;
+    const affine_kernels *k = c->kernels->affine;
+    uint8_t *scratch = c->thread_bytes + (size_t)thread * c->thread_stride;
+    float *held = (float *)(void *)(scratch + c->thread_out);
+    const linear_item *item = piece.item;
+    const weight_desc *d = &item->weight->d;
     bool direct = !d->bias && !item->accumulate;
     int64_t step = run->form == X_GEMM ? k->gemm_rows : CPU_OUT_ROWS;
-    if (run->form == X_GEMM && run->x.n_row <= GEMM_SPLIT) {
-        fetch_rows(d, from, from + step < end ? from + step : end);
-    }
-    for (; from < end; from += step) {
-        int64_t to = from + step < end ? from + step : end;
+    linear_piece next = {0};
+    for (int64_t from = piece.from, to; from < piece.end; from = to) {
+        to = from + step < piece.end ? from + step : piece.end;
         float *y = direct ? host_row(item->y, 0) + from : held;
         int64_t y_stride = direct ? item->y.stride : to - from;
+        rows_ahead ahead = {d, to};
+        if (to == piece.end) {
+            next = take_piece(run);
+            ahead = (rows_ahead){next.item ? &next.item->weight->d : NULL, next.from};
+        }
         if (run->form == X_GEMM) {
-            k->gemm(&part, &c->q8, from, to, y, y_stride, scratch);
+            k->gemm(d, &c->q8, from, to, ahead, y, y_stride, scratch);
         } else if (run->form == X_GEMV) {
             k->gemv(d, &c->q8, from, to, y, y_stride);
         } else {
@@ -182,6 +200,21 @@ static void run_piece(void *arg, int piece, int thread) {
         if (!direct) {
             put_results(run, item, from, to - from, held);
         }
+    }
+    return next;
+}
+
+/* The work of one thread: pieces, until none is left. */
+static void run_pieces(void *arg, int task, int thread) {
+    linear_run *run = arg;
+    (void)task;
+    linear_piece piece = take_piece(run);
+    if (piece.item && run->form == X_GEMM && run->x.n_row <= GEMM_SPLIT) {
+        int64_t to = piece.from + run->c->kernels->affine->gemm_rows;
+        fetch_rows(&piece.item->weight->d, piece.from, to < piece.end ? to : piece.end);
+    }
+    while (piece.item) {
+        piece = run_piece(run, piece, thread);
     }
 }
 
@@ -247,12 +280,12 @@ static void run_items(linear_run *run) {
         run->piece[i] = rows;
         run->first[i + 1] = run->first[i] + (int)((w->d.n_out + rows - 1) / rows);
     }
-    int n_pieces = run->first[run->n_items];
-    for (int p = 0; alone && p < n_pieces; p++) {
-        run_piece(run, p, 0);
-    }
-    if (!alone) {
-        pool_run(c->pool, run_piece, run, n_pieces);
+    int n_pieces = run->first[run->n_items], n_threads = pool_threads(c->pool);
+    atomic_init(&run->next, 0);
+    if (alone) {
+        run_pieces(run, 0, 0);
+    } else {
+        pool_run(c->pool, run_pieces, run, n_pieces < n_threads ? n_pieces : n_threads);
     }
 }
 

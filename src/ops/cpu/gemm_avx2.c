@@ -245,7 +245,8 @@ static void kern_tile_q8_q8_16x1__avx2(const gemm_tile *k) {
 }
 
 static void kern_gemm_q8__avx2(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,
-                               float *y, int64_t y_stride, uint8_t *memory) {
+                               rows_ahead ahead, float *y, int64_t y_stride, uint8_t *memory) {
+    (void)ahead;
     static void (*const tiles[2][2])(const gemm_tile *) = {
         {kern_tile_q8_16x1__avx2, kern_tile_q8_16x4__avx2},
         {kern_tile_q8_q8_16x1__avx2, kern_tile_q8_q8_16x4__avx2}};

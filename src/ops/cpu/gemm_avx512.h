@@ -9,7 +9,7 @@ void kern_quantize_q8__avx512(const q8_rows *out, int64_t row, const float *x, i
 void kern_gemv_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,
                           float *y, int64_t y_stride);
 void kern_gemm_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,
-                          float *y, int64_t y_stride, uint8_t *panel);
+                          rows_ahead ahead, float *y, int64_t y_stride, uint8_t *panel);
 size_t gemm_panel_bytes__avx512(int64_t n_in);
 
 #endif
