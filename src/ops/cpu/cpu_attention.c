@@ -1,11 +1,10 @@
 /* cpu_attention.c - attention over the cache of keys and values (cpu_kv.h).
  *
  * The queries of one sequence that share a kv head, up to 64 of them, go through its pages
- * together: through a page of integers after it has become f32 in the thread's memory, those whose
- * own page it is through the form that it has while it is open. Positions are cut into pieces of
- * 1024 at fixed places; each piece is an online softmax of its own, and their results are merged in
- * order. So pieces may run on different threads (as they do when a step has few queries) without a
- * change of any bit. */
+ * together, those whose own page it is through the form that it has while it is open. Positions are
+ * cut into pieces of 1024 at fixed places; each piece is an online softmax of its own, and their
+ * results are merged in order. So pieces may run on different threads (as they do when a step has
+ * few queries) without a change of any bit. */
 #include "ops/cpu/cpu_kv.h"
 
 #include "base/half.h"
@@ -15,14 +14,15 @@
 
 #define PIECE_PAGES 16
 #define ROWS 64                        /* queries of a task at most */
-#define CONVERT_ROWS 32                /* from here on f16 pages are converted first */
+#define CONVERT_ROWS 32                /* from here on pages become f32 first */
 #define STATES_BYTES ((size_t)4 << 20) /* for the states of pieces run apart */
 
 /* A thread's memory. */
 typedef struct attn_thread {
     float *q;           /* [ROWS][k_dim] */
     float *acc, *total; /* [ROWS][v_dim] */
-    float *k, *v;       /* a page as f32 */
+    float *k, *v;       /* a page's numbers as f32 */
+    float params[2 * (OPS_HEAD_MAX + OPS_PAGE_TOKENS)], own[2 * OPS_HEAD_MAX]; /* of kv_page */
     float scores[ROWS * OPS_PAGE_TOKENS];
     float max[ROWS], sum[ROWS], total_max[ROWS], total_sum[ROWS];
     int32_t from[ROWS], to[ROWS];
@@ -184,53 +184,84 @@ static void sight(const attn_job *job, const attn_part *p, int32_t r, int32_t *f
     }
 }
 
-/* A page of integers to f32, in the thread's memory. */
-static void unpack_page(const attn_job *job, attn_thread *t, kv_place at) {
+/* What turns codes of a page of integers into keys and values, as f32 in the thread's memory. */
+static void read_params(const attn_job *job, attn_thread *t, kv_place at, kv_page *view) {
     const float_kernels *f = job->c->kernels->floats;
-    int n = kv_type_params(at.form->type), n_k = kv_key_params(at);
-    float params[2 * (OPS_HEAD_MAX + OPS_PAGE_TOKENS)], *of_values = params + n * n_k;
-    f->from_f16(params, kv_params_at(at), n * (n_k + OPS_PAGE_TOKENS));
-    const kv_codes codes = {.k = kv_keys_at(at),
-                            .v = kv_values_at(at),
-                            .k_scale = params,
-                            .k_min = n > 1 ? params + n_k : NULL,
-                            .v_scale = of_values,
-                            .v_min = n > 1 ? of_values + OPS_PAGE_TOKENS : NULL,
-                            .k_bits = kv_key_bits(at.form->type),
-                            .k_dim = at.d.k_dim,
-                            .v_dim = at.d.v_dim};
-    f->unpack_kv(t->k, t->v, &codes);
-    if (!kv_type_opens(at.form->type)) {
+    bool opens = kv_type_opens(at.form->type);
+    int n = opens ? 2 : 1, n_k = kv_key_params(at);
+    float *of_values = t->params + n * n_k;
+    f->from_f16(t->params, kv_params_at(at), n * (n_k + OPS_PAGE_TOKENS));
+    view->v_scale = of_values;
+    if (!opens) {
+        view->token_scale = t->params;
         return;
     }
+    view->k_scale = t->params;
+    view->k_min = t->params + n_k;
+    view->v_min = of_values + OPS_PAGE_TOKENS;
     const uint16_t *own = kv_token_at(at);
-    int token = own[0] % OPS_PAGE_TOKENS;
-    for (int d = 0; d < at.d.k_dim; d++) {
-        t->k[d * OPS_PAGE_TOKENS + token] = f16_to_f32(own[1 + d]);
-    }
-    f->from_f16(t->v + token * at.d.v_dim, own + 1 + at.d.k_dim, at.d.v_dim);
+    view->own = own[0] % OPS_PAGE_TOKENS;
+    view->own_k = t->own;
+    view->own_v = t->own + at.d.k_dim;
+    f->from_f16(t->own, own + 1, at.d.k_dim + at.d.v_dim);
 }
 
-/* Rows [first, end) of the part through a form of a page. */
-static void attend_form(const attn_job *job, attn_thread *t, attn_rows rows, kv_place at,
-                        kv_place next, int32_t first, int32_t end) {
-    const float_kernels *k = job->c->kernels->floats;
-    if (first >= end) {
-        return;
+static void fetch_params(kv_place at) {
+    const char *p = (const char *)kv_params_at(at);
+    size_t n = (size_t)(kv_type_params(at.form->type) * (kv_key_params(at) + OPS_PAGE_TOKENS));
+    for (size_t i = 0; i < n * sizeof(uint16_t); i += 64) {
+        __builtin_prefetch(p + i, 0, 2);
     }
-    kv_page view = {.k = kv_keys_at(at),
+}
+
+/* Whether n_row queries go through a page as it is: its numbers become floats first where many
+ * share that, or where the kernel's vectors do not fit into its rows. */
+static bool is_read_as_is(const float_kernels *f, kv_coding coding, int v_dim, int32_t n_row) {
+    bool fits = coding <= KV_AS_F16 || v_dim % (coding == KV_AS_S8 ? f->lanes : 2 * f->lanes) == 0;
+    return coding == KV_AS_F32 || (fits && n_row < CONVERT_ROWS);
+}
+
+/* A page as the kernel takes it for n_row queries. */
+static kv_page view_page(const attn_job *job, attn_thread *t, kv_place at, kv_place next,
+                         int32_t n_row) {
+    static const kv_coding codings[KV_N_TYPE] = {[KV_F16] = KV_AS_F16,
+                                                 [KV_F32] = KV_AS_F32,
+                                                 [KV_Q8] = KV_AS_S8,
+                                                 [KV_Q4] = KV_AS_U4,
+                                                 [KV_Q5] = KV_AS_U6};
+    const float_kernels *f = job->c->kernels->floats;
+    kv_page view = {.coding = codings[at.form->type],
+                    .k = kv_keys_at(at),
                     .v = kv_values_at(at),
                     .next_k = kv_keys_at(next),
                     .next_v = kv_values_at(next),
-                    .half = at.form->type == KV_F16};
+                    .own = -1};
     if (kv_type_params(at.form->type)) {
-        unpack_page(job, t, at);
-        view = (kv_page){.k = t->k, .v = t->v, .next_k = t->k, .next_v = t->v};
-    } else if (view.half && end - first >= CONVERT_ROWS) {
-        k->from_f16(t->k, view.k, (int64_t)OPS_PAGE_TOKENS * rows.k_dim);
-        k->from_f16(t->v, view.v, (int64_t)OPS_PAGE_TOKENS * rows.v_dim);
-        view = (kv_page){.k = t->k, .v = t->v, .next_k = t->k, .next_v = t->v};
+        read_params(job, t, at, &view);
+        fetch_params(next);
     }
+    if (is_read_as_is(f, view.coding, at.d.v_dim, n_row)) {
+        return view;
+    }
+    if (view.coding == KV_AS_F16) {
+        f->from_f16(t->k, view.k, (int64_t)OPS_PAGE_TOKENS * at.d.k_dim);
+        f->from_f16(t->v, view.v, (int64_t)OPS_PAGE_TOKENS * at.d.v_dim);
+    } else {
+        f->unpack_kv(t->k, t->v, &view, at.d.k_dim, at.d.v_dim);
+    }
+    view.coding = KV_AS_F32;
+    view.k = view.next_k = t->k;
+    view.v = view.next_v = t->v;
+    return view;
+}
+
+/* Rows [first, end) of the part through a form of a page; next is the one that comes after it. */
+static void attend_form(const attn_job *job, attn_thread *t, attn_rows rows, kv_place at,
+                        kv_place next, int32_t first, int32_t end) {
+    if (first >= end) {
+        return;
+    }
+    kv_page view = view_page(job, t, at, next, end - first);
     rows.n_row = end - first;
     rows.q += first * rows.k_dim;
     rows.acc += first * rows.v_dim;
@@ -238,7 +269,7 @@ static void attend_form(const attn_job *job, attn_thread *t, attn_rows rows, kv_
     rows.sum += first;
     rows.from += first;
     rows.to += first;
-    k->attend_page(&rows, &view);
+    job->c->kernels->floats->attend_page(&rows, &view);
 }
 
 /* The first of the part's queries at a position from pos on, or their number. */

@@ -80,24 +80,26 @@ typedef struct affine_kernels {
 /* ---- f32 kernels ------------------------------------------------------------------------------
  */
 
-/* Keys or values of one page: K as [k_dim][OPS_PAGE_TOKENS], V as [OPS_PAGE_TOKENS][v_dim].
- * half: elements are f16, else f32. The same of the page that comes next are fetched into the cache
- * meanwhile; where none comes they are those of this page. */
-typedef struct kv_page {
-    const void *k, *v, *next_k, *next_v;
-    bool half;
-} kv_page;
+/* How the numbers of a page are written. U4: of each row's bytes the lower halves are its first
+ * half, the upper ones its second; U6 (keys alone, values are U4 then): the upper four bits so, and
+ * behind them the lower two, four in a byte, the quarters of the row. */
+typedef enum kv_coding { KV_AS_F32, KV_AS_F16, KV_AS_S8, KV_AS_U4, KV_AS_U6 } kv_coding;
 
-/* Keys and values of one page as integers, laid out as in kv_page; of 4 bits each row has its first
- * half in the lower halves of its bytes, the second in the upper. Scales and minima of values are
- * the tokens' [OPS_PAGE_TOKENS], those of keys the rows' [k_dim]; of 8 bits there are no minima
- * (NULL), and the keys' scales are the tokens'. */
-typedef struct kv_codes {
-    const uint8_t *k, *v;
-    const float *k_scale, *k_min, *v_scale, *v_min;
-    int k_bits; /* 8, 4, or 6: four in halves of bytes, two in quarters of those behind */
-    int k_dim, v_dim;
-} kv_codes;
+/* Keys and values of one page: K as [k_dim][OPS_PAGE_TOKENS], V as [OPS_PAGE_TOKENS][v_dim].
+ *
+ * What stands behind them is NULL where the numbers are the keys and values themselves; otherwise
+ * they are codes (as floats, where the coding is F32), and a key is its codes times token_scale, by
+ * token, or its codes times k_scale plus k_min, by element; a value its codes times v_scale plus
+ * v_min (may be NULL), by token. The token own, where it is not negative, has own_k and own_v
+ * instead. */
+typedef struct kv_page {
+    kv_coding coding;
+    const void *k, *v;
+    const void *next_k, *next_v; /* fetched into the cache meanwhile, as many bytes; may be k, v */
+    const float *token_scale, *k_scale, *k_min, *v_scale, *v_min;
+    int own;
+    const float *own_k, *own_v; /* [k_dim], [v_dim] */
+} kv_page;
 
 /* Rows of queries that go through the cache together; the row's own state beside it. */
 typedef struct attn_rows {
@@ -159,6 +161,8 @@ typedef struct norm_args {
 } norm_args;
 
 typedef struct float_kernels {
+    int lanes; /* floats in a vector: attend_page reads S8 if v_dim is a multiple, U4 if v_dim / 2
+                  is */
     /* y = bias + sum over j of w[j * w_stride + i] * taps[j][i], through silu if asked; bias may be
      * NULL. */
     void (*conv)(float *y, const float *const *taps, int n_tap, const float *w, int64_t w_stride,
@@ -188,8 +192,8 @@ typedef struct float_kernels {
     void (*scale)(float *y, const float *x, int64_t n, float scale);
     void (*to_f16)(uint16_t *y, const float *x, int64_t n);
     void (*from_f16)(float *y, const uint16_t *x, int64_t n);
-    /* A page of codes as f32, in the layout of kv_page. */
-    void (*unpack_kv)(float *k, float *v, const kv_codes *codes);
+    /* The codes of a page as floats. */
+    void (*unpack_kv)(float *k, float *v, const kv_page *page, int k_dim, int v_dim);
     /* One page of online softmax attention: updates acc, max and sum of every row that sees some
      * of it. A row starts with acc 0, max -infinity, sum 0. */
     void (*attend_page)(const attn_rows *rows, const kv_page *page);

@@ -2,9 +2,9 @@
  *
  * A page holds [layer][kv head], each K [k_dim][64 tokens] and V [64 tokens][v_dim]: scores of 64
  * tokens come from whole vectors of K, sums of values from whole vectors of V. Of types with
- * integers, scales and minima follow; such a page becomes f32 before its queries meet it. Its keys
- * and values are turned (host_kv_rotate), those in f16 while it is open as well: so are the
- * queries, and the sums are turned back. */
+ * integers, scales and minima follow, which the scores and weights take, not the numbers. The keys
+ * and values of such a page are turned (host_kv_rotate), those in f16 while it is open as well: so
+ * are the queries, and the sums are turned back. */
 #ifndef JANG_OPS_CPU_KV_H
 #define JANG_OPS_CPU_KV_H
 

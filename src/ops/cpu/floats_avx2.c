@@ -12,6 +12,7 @@
 #include "ops/cpu/kernel_table.h"
 
 const float_kernels floats_avx2 = {
+    .lanes = VEC_N,
     .dense = kern_dense,
     .norm = kern_norm,
     .rope = kern_rope,

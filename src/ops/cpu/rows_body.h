@@ -325,58 +325,47 @@ static void kern_from_f16(float *y, const uint16_t *x, int64_t n) {
     }
 }
 
-/* y = codes * scale of n numbers of 8 bits. A constant where it is inlined: whether each has a
- * scale of its own. */
-static inline __attribute__((always_inline)) void unpack_row8(float *restrict y,
-                                                              const uint8_t *restrict codes, int n,
-                                                              const float *restrict scale,
-                                                              bool each) {
-    for (int i = 0; i < n; i++) {
-        y[i] = scale[each ? i : 0] * (float)(int8_t)codes[i];
-    }
-}
-
-/* y = codes * scale + min of n numbers of 4 bits in n / 2 bytes. */
-static inline __attribute__((always_inline)) void
-unpack_row4(float *restrict y, const uint8_t *restrict codes, int n, float scale, float min) {
+static void unpack_row4(float *restrict y, const uint8_t *restrict codes, int n) {
     for (int i = 0; i < n / 2; i++) {
-        y[i] = scale * (float)(codes[i] & 15) + min;
-        y[n / 2 + i] = scale * (float)(codes[i] >> 4) + min;
+        y[i] = (float)(codes[i] & 15);
+        y[n / 2 + i] = (float)(codes[i] >> 4);
     }
 }
 
-/* The same of a row of keys of 6 bits. */
-static void unpack_keys6(float *restrict y, const uint8_t *restrict codes, float scale, float min) {
+static void unpack_keys6(float *restrict y, const uint8_t *restrict codes) {
     enum { HALF = OPS_PAGE_TOKENS / 2, QUARTER = OPS_PAGE_TOKENS / 4 };
     const uint8_t *low = codes + HALF;
     for (int part = 0; part < 4; part++) {
         const uint8_t *high = codes + part % 2 * QUARTER;
         for (int i = 0; i < QUARTER; i++) {
             int code = (high[i] >> part / 2 * 4 & 15) << 2 | (low[i] >> part * 2 & 3);
-            y[part * QUARTER + i] = scale * (float)code + min;
+            y[part * QUARTER + i] = (float)code;
         }
     }
 }
 
-static void kern_unpack_kv(float *k, float *v, const kv_codes *c) {
-    const int k_bytes = OPS_PAGE_TOKENS * c->k_bits / 8;
-    for (int64_t d = 0; d < c->k_dim; d++) {
+static void unpack_bytes(float *restrict y, const uint8_t *restrict codes, int n) {
+    for (int i = 0; i < n; i++) {
+        y[i] = (float)(int8_t)codes[i];
+    }
+}
+
+static void kern_unpack_kv(float *k, float *v, const kv_page *page, int k_dim, int v_dim) {
+    const uint8_t *keys = page->k, *values = page->v;
+    if (page->coding == KV_AS_S8) {
+        unpack_bytes(k, keys, k_dim * OPS_PAGE_TOKENS);
+        unpack_bytes(v, values, v_dim * OPS_PAGE_TOKENS);
+        return;
+    }
+    for (int d = 0; d < k_dim; d++) {
         float *row = k + d * OPS_PAGE_TOKENS;
-        const uint8_t *codes = c->k + d * k_bytes;
-        if (c->k_bits == 8) {
-            unpack_row8(row, codes, OPS_PAGE_TOKENS, c->k_scale, true);
-        } else if (c->k_bits == 6) {
-            unpack_keys6(row, codes, c->k_scale[d], c->k_min[d]);
+        if (page->coding == KV_AS_U6) {
+            unpack_keys6(row, keys + d * (OPS_PAGE_TOKENS * 6 / 8));
         } else {
-            unpack_row4(row, codes, OPS_PAGE_TOKENS, c->k_scale[d], c->k_min[d]);
+            unpack_row4(row, keys + d * (OPS_PAGE_TOKENS / 2), OPS_PAGE_TOKENS);
         }
     }
-    for (int64_t t = 0; t < OPS_PAGE_TOKENS; t++) {
-        float *row = v + t * c->v_dim;
-        if (c->v_min) {
-            unpack_row4(row, c->v + t * (c->v_dim / 2), c->v_dim, c->v_scale[t], c->v_min[t]);
-        } else {
-            unpack_row8(row, c->v + t * c->v_dim, c->v_dim, c->v_scale + t, false);
-        }
+    for (int t = 0; t < OPS_PAGE_TOKENS; t++) {
+        unpack_row4(v + t * v_dim, values + t * (v_dim / 2), v_dim);
     }
 }

@@ -49,6 +49,15 @@ static inline vf v_bf16(const void *p) {
 static inline vf v_bf16_n(const void *p, int n) {
     return v_bf16_bits(v_halves_n(p, n));
 }
+static inline vf v_s8(const void *p) {
+    __m128i bytes = _mm_loadl_epi64((const __m128i *)p);
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+}
+static inline vf v_bits(const void *p, int shift, int mask) {
+    __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    wide = _mm256_srl_epi32(wide, _mm_cvtsi32_si128(shift));
+    return _mm256_cvtepi32_ps(_mm256_and_si256(wide, _mm256_set1_epi32(mask)));
+}
 static inline void v_put_f16(uint16_t *p, vf a) {
     _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
 }

@@ -46,6 +46,20 @@ static inline vf v_bf16_n(const void *p, int n) {
     memcpy(h, p, (size_t)n * sizeof *h);
     return v_bf16(h);
 }
+static inline uint32x4_t v_bytes(const void *p) {
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    uint8x8_t bytes = vreinterpret_u8_u32(vdup_n_u32(four));
+    return vmovl_u16(vget_low_u16(vmovl_u8(bytes)));
+}
+static inline vf v_s8(const void *p) {
+    int32x4_t wide = vshlq_n_s32(vreinterpretq_s32_u32(v_bytes(p)), 24);
+    return vcvtq_f32_s32(vshrq_n_s32(wide, 24));
+}
+static inline vf v_bits(const void *p, int shift, int mask) {
+    uint32x4_t wide = vshlq_u32(v_bytes(p), vdupq_n_s32(-shift));
+    return vcvtq_f32_u32(vandq_u32(wide, vdupq_n_u32((uint32_t)mask)));
+}
 static inline void v_put_f16(uint16_t *p, vf a) {
     vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a)));
 }

@@ -48,6 +48,18 @@ static inline vf v_bf16_n(const void *p, int n) {
 static inline vf v_bf16(const void *p) {
     return v_bf16_n(p, 4);
 }
+/* Signed bytes; and (byte >> shift) & mask. */
+static inline vf v_s8(const void *p) {
+    int8_t b[4];
+    memcpy(b, p, sizeof b);
+    return (vf){b[0], b[1], b[2], b[3]};
+}
+static inline vf v_bits(const void *p, int shift, int mask) {
+    uint8_t b[4];
+    memcpy(b, p, sizeof b);
+    return (vf){(float)(b[0] >> shift & mask), (float)(b[1] >> shift & mask),
+                (float)(b[2] >> shift & mask), (float)(b[3] >> shift & mask)};
+}
 /* Stores as f16, rounded to nearest even. */
 static inline void v_put_f16(uint16_t *p, vf a) {
     for (int i = 0; i < 4; i++) {
