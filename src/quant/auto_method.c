@@ -8,11 +8,11 @@
 #include <stdio.h>
 
 /* Measured on a core of Zen 4 (docs/quantization.md); others are taken to be as fast. */
-#define FLOPS 60e9          /* of the layers' products and X'X, all else included */
+#define FLOPS 150e9         /* of the layers' products and X'X, all else included */
 #define SOLVER_SECONDS 1e-7 /* of gptq's solver, a weight */
 #define FIT_SECONDS 4e-8    /* of mse, a weight */
 #define THOROUGH_TIMES 8    /* what best takes of gptq's time */
-#define PASSES 3            /* over each layer */
+#define PASSES 2            /* over each layer, X'X counted as one */
 #define EXPERT_BYTES (768u << 20)
 #define FIXED_BYTES (200u << 20)
 #define DEFAULT_SECONDS 3600
@@ -61,7 +61,9 @@ method_cost auto_cost(const auto_job *job, const quantizer *q) {
     uint64_t squares = (q->thorough ? 9 : q->scales ? 6 : 3) * s.widest * s.widest * 4;
     squares = s.experts && squares < EXPERT_BYTES ? EXPERT_BYTES : squares;
     uint64_t streams = ((uint64_t)(tokens + paired) + 4096) * s.embed * 4;
-    return (method_cost){seconds / threads, FIXED_BYTES + squares + streams + 8 * s.most};
+    uint64_t kept = (uint64_t)(tokens + paired) * s.widest * 2;
+    kept = kept < CALIBRATE_KEPT_BYTES ? kept : CALIBRATE_KEPT_BYTES;
+    return (method_cost){seconds / threads, FIXED_BYTES + squares + streams + kept + 8 * s.most};
 }
 
 /* Memory that could be used without pushing anything out; where the system does not say, none of

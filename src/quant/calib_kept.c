@@ -14,8 +14,6 @@
 
 #include <string.h>
 
-#define KEPT_BYTES ((size_t)512 << 20) /* at most; steps beyond that are computed again */
-
 typedef struct rows_job {
     kept_input *kept;
     ops_mat x;
@@ -50,7 +48,8 @@ static bool make_room(runner *r, int call, int64_t width) {
     k->half = gemm_bf16_choose(r->c->ctx) != NULL;
     k->call = call;
     k->row_bytes = (size_t)width * (k->half ? sizeof(uint16_t) : sizeof(float));
-    size_t n = (r->n_paired + r->n_seqs) * (size_t)r->c->n_seq, fit = KEPT_BYTES / k->row_bytes;
+    size_t n = (r->n_paired + r->n_seqs) * (size_t)r->c->n_seq; /* what is beyond, is not kept */
+    size_t fit = CALIBRATE_KEPT_BYTES / k->row_bytes;
     k->room = (int64_t)(n < fit ? n : fit);
     k->data = ctx_array(r->c->ctx, (size_t)k->room, k->row_bytes);
     return k->data != NULL;

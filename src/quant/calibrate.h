@@ -31,6 +31,9 @@ typedef struct calibration {
     void *user;
 } calibration;
 
+/* Inputs of a stage that are kept from one pass to the next, at most. */
+#define CALIBRATE_KEPT_BYTES ((size_t)512 << 20)
+
 /* How many of the tokens are run in the original model as well, for targets to aim at. */
 size_t calibrate_paired(size_t n_tokens, bool thorough);
 
