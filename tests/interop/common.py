@@ -4,8 +4,10 @@ The environment names the program (JANG) and the GGUF of SmolLM2 (JANG_SMOLLM2);
 both. Each test_*.py is a program that prints one line for each check and a count at its end.
 """
 
+import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import mlx.core as mx  # noqa: E402
 import numpy as np  # noqa: E402
+from safetensors.numpy import save_file  # noqa: E402
 
 mx.set_default_device(mx.cpu)
 
@@ -135,3 +138,28 @@ def mean_kl(ours, expected):
     """Mean over the tokens of KL(expected || ours), in nats."""
     p, q = log_softmax(expected), log_softmax(ours)
     return float((np.exp(p) * (p - q)).sum(-1).mean())
+
+
+def wide_model(suite):
+    """A llama whose rows are long enough for blocks of 256, of random numbers."""
+    path = suite.directory / "wide"
+    if path.exists():
+        return path
+    shutil.copytree(MODELS / "llama-bf16", path)
+    config = json.loads((path / "config.json").read_text())
+    config |= {"hidden_size": 256, "intermediate_size": 512}
+    (path / "config.json").write_text(json.dumps(config))
+    rng, n, wide = np.random.default_rng(2), config["vocab_size"], {}
+    shapes = {"self_attn.q_proj": (256, 256), "self_attn.k_proj": (256, 256),
+              "self_attn.v_proj": (256, 256), "self_attn.o_proj": (256, 256),
+              "mlp.gate_proj": (512, 256), "mlp.up_proj": (512, 256), "mlp.down_proj": (256, 512),
+              "input_layernorm": (256,), "post_attention_layernorm": (256,)}
+    names = {f"model.layers.{i}.{k}": v for i in range(config["num_hidden_layers"])
+             for k, v in shapes.items()}
+    names |= {"model.embed_tokens": (n, 256), "lm_head": (n, 256), "model.norm": (256,)}
+    for name, shape in names.items():
+        flat = len(shape) == 1
+        wide[f"{name}.weight"] = (np.ones(shape) if flat else
+                                  rng.normal(0, shape[1] ** -0.5, shape)).astype(np.float32)
+    save_file(wide, path / "model.safetensors")
+    return path

@@ -20,7 +20,7 @@ import urllib.request
 import gguf
 import numpy as np
 
-from common import JANG, MODELS, Suite, error, jang, logits
+from common import JANG, MODELS, Suite, error, jang, logits, wide_model
 
 IDS = [1, 5, 9, 42, 7, 11, 100, 3]
 
@@ -216,33 +216,6 @@ def check_refused(suite, fixture, word):
 
 
 # ---- Blocks of 256 -------------------------------------------------------------------------------
-
-
-def wide_model(suite):
-    """A llama whose rows are long enough for blocks of 256, of random numbers."""
-    from safetensors.numpy import save_file
-
-    path = suite.directory / "wide"
-    if path.exists():
-        return path
-    shutil.copytree(MODELS / "llama-bf16", path)
-    config = json.loads((path / "config.json").read_text())
-    config |= {"hidden_size": 256, "intermediate_size": 512}
-    (path / "config.json").write_text(json.dumps(config))
-    rng, n, wide = np.random.default_rng(2), config["vocab_size"], {}
-    shapes = {"self_attn.q_proj": (256, 256), "self_attn.k_proj": (256, 256),
-              "self_attn.v_proj": (256, 256), "self_attn.o_proj": (256, 256),
-              "mlp.gate_proj": (512, 256), "mlp.up_proj": (512, 256), "mlp.down_proj": (256, 512),
-              "input_layernorm": (256,), "post_attention_layernorm": (256,)}
-    names = {f"model.layers.{i}.{k}": v for i in range(config["num_hidden_layers"])
-             for k, v in shapes.items()}
-    names |= {"model.embed_tokens": (n, 256), "lm_head": (n, 256), "model.norm": (256,)}
-    for name, shape in names.items():
-        flat = len(shape) == 1
-        wide[f"{name}.weight"] = (np.ones(shape) if flat else
-                                  rng.normal(0, shape[1] ** -0.5, shape)).astype(np.float32)
-    save_file(wide, path / "model.safetensors")
-    return path
 
 
 def forms(said):
