@@ -30,6 +30,7 @@ jang_status gr_places_init(gr_places *p, const gr_auto *a) {
 void gr_places_free(gr_places *p) {
     for (size_t i = 0; i < p->n; i++) {
         ctx_free(p->ctx, p->list[i]->after);
+        ctx_free(p->ctx, p->list[i]->calls);
         ctx_free(p->ctx, p->list[i]->nodes);
         ctx_free(p->ctx, p->list[i]);
     }
@@ -242,6 +243,68 @@ void gr_place_expand(gr_places *p, gr_place_info *info) {
     }
     info->turning = turning;
     info->after = after;
+}
+
+/* ---- Calls ---- */
+
+/* A call node, by what it calls; a last one, after which the caller ends, needs no frame. */
+typedef struct call_row {
+    gr_ref ref;
+    uint32_t last, next;
+} call_row;
+
+static int compare_calls(const void *a, const void *b) {
+    const call_row *x = a, *y = b;
+    const uint32_t of_x[] = {y->last, x->ref.rule, x->ref.min, x->ref.max};
+    const uint32_t of_y[] = {x->last, y->ref.rule, y->ref.min, y->ref.max};
+    int order = 0;
+    for (int i = 0; i < 4 && order == 0; i++) {
+        order = (of_x[i] > of_y[i]) - (of_x[i] < of_y[i]);
+    }
+    return order;
+}
+
+static uint32_t place_of_all(gr_places *p, const call_row *rows, uint32_t n) {
+    if (n == 1) {
+        return gr_place_of(p, rows->next);
+    }
+    begin_set(p);
+    for (uint32_t i = 0; i < n; i++) {
+        add_closure(p, rows[i].next);
+    }
+    return intern(p);
+}
+
+void gr_place_find_calls(gr_places *p, gr_place_info *info) {
+    uint32_t n_others = info->n_nodes - info->n_ranges, n = 0, n_calls = 0;
+    call_row *rows = ctx_array(p->ctx, n_others + 1, sizeof *rows);
+    gr_place_call *calls = ctx_array(p->ctx, n_others + 1, sizeof *calls);
+    if (!rows || !calls) {
+        p->status = ctx_fail_memory(p->ctx, n_others * (sizeof *rows + sizeof *calls));
+    }
+    for (uint32_t i = info->n_ranges; p->status == JANG_OK && i < info->n_nodes; i++) {
+        const gr_node *node = &p->a->nodes[info->nodes[i]];
+        if (node->kind == GR_CALL) {
+            bool last = gr_place_is_end(p, gr_place_of(p, node->next));
+            rows[n++] = (call_row){p->a->calls[node->arg], last, node->next};
+        }
+    }
+    if (n > 1) {
+        qsort(rows, n, sizeof *rows, compare_calls);
+    }
+    for (uint32_t i = 0, end = 0; p->status == JANG_OK && i < n; i = end) {
+        while (end < n && compare_calls(&rows[i], &rows[end]) == 0) {
+            end++;
+        }
+        calls[n_calls++] = (gr_place_call){rows[i].ref, place_of_all(p, rows + i, end - i)};
+    }
+    ctx_free(p->ctx, rows);
+    if (p->status != JANG_OK) {
+        ctx_free(p->ctx, calls);
+        return;
+    }
+    info->calls = calls;
+    info->n_calls = n_calls;
 }
 
 /* Whether place, in the middle of a character, leads back to home whatever the rest of it is. */

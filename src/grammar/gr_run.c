@@ -59,19 +59,16 @@ static uint32_t push_frame(gr_run *r, gr_frame frame) {
     return (uint32_t)r->n_frames++;
 }
 
-static void follow_call(gr_run *r, size_t first, gr_head head, const gr_node *node) {
-    gr_ref ref = r->p->a->calls[node->arg];
-    uint32_t back = gr_place_of(r->p, node->next);
+static void follow_call(gr_run *r, size_t first, gr_head head, const gr_place_call *call) {
     uint32_t frame = head.frame;
-    const gr_place_info *info = r->p->list[back];
-    if (!(info->ends && info->n_ranges == 0)) { /* otherwise the callee may return for us */
-        frame = push_frame(r, (gr_frame){back, head.need, head.room, head.frame});
+    if (!gr_place_is_end(r->p, call->back)) { /* otherwise the callee may return for us */
+        frame = push_frame(r, (gr_frame){call->back, head.need, head.room, head.frame});
         if (!frame) {
             return;
         }
     }
-    uint32_t entry = gr_place_of(r->p, r->p->a->rules[ref.rule]);
-    gr_run_add(r, first, (gr_head){entry, ref.min, ref.max, frame});
+    uint32_t entry = gr_place_of(r->p, r->p->a->rules[call->ref.rule]);
+    gr_run_add(r, first, (gr_head){entry, call->ref.min, call->ref.max, frame});
 }
 
 static void follow_count(gr_run *r, size_t first, gr_head head, const gr_node *node) {
@@ -91,8 +88,7 @@ static void follow_count(gr_run *r, size_t first, gr_head head, const gr_node *n
 
 static void follow(gr_run *r, size_t first, gr_head head, const gr_node *node) {
     switch (node->kind) {
-    case GR_CALL:
-        follow_call(r, first, head, node);
+    case GR_CALL: /* among those of the place */
         break;
     case GR_COUNT:
         follow_count(r, first, head, node);
@@ -117,9 +113,15 @@ void gr_run_close(gr_run *r, size_t first) {
     r->ended = false;
     for (size_t i = first; i < r->n_heads; i++) {
         gr_head head = r->heads[i];
-        const gr_place_info *info = r->p->list[head.place];
+        gr_place_info *info = r->p->list[head.place];
+        if (!info->calls && info->n_nodes > info->n_ranges) {
+            gr_place_find_calls(r->p, info);
+        }
         for (uint32_t k = info->n_ranges; k < info->n_nodes; k++) {
             follow(r, first, head, &r->p->a->nodes[info->nodes[k]]);
+        }
+        for (uint32_t k = 0; k < info->n_calls; k++) { /* what goes deeper last: room is limited */
+            follow_call(r, first, head, &info->calls[k]);
         }
     }
     size_t n = first;

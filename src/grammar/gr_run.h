@@ -27,11 +27,21 @@ typedef struct gr_frame {
     uint32_t place, need, room, parent;
 } gr_frame;
 
+/* A call from a place, and where it returns to: calls of one rule from one place are one, which
+ * returns to the union of what follows them; but for those that end the caller, which come first.
+ */
+typedef struct gr_place_call {
+    gr_ref ref;
+    uint32_t back;
+} gr_place_call;
+
 typedef struct gr_place_info {
     uint32_t *nodes; /* ranges first, then the others; sorted */
     uint32_t n_nodes, n_ranges;
     uint32_t hash;
-    uint32_t *after;  /* [256] places; NULL until needed */
+    uint32_t *after;      /* [256] places; NULL until needed */
+    gr_place_call *calls; /* [n_calls], NULL until needed */
+    uint32_t n_calls;
     uint64_t turning; /* classes of bytes (gr_byte_class) that may lead elsewhere than here */
     bool plain;       /* holds the beginning of any character of a JSON string */
     uint8_t closed;   /* see gr_place_closed; 0: not known yet, 1: no, 2: yes */
@@ -61,6 +71,13 @@ void gr_places_free(gr_places *p);
 uint32_t gr_place_of(gr_places *p, uint32_t node);
 /* Fills in a place's table. */
 void gr_place_expand(gr_places *p, gr_place_info *info);
+/* Whether nothing follows a place but the end of its rule. */
+static inline bool gr_place_is_end(const gr_places *p, uint32_t place) {
+    return p->list[place]->ends && p->list[place]->n_ranges == 0;
+}
+
+/* Fills in a place's calls. */
+void gr_place_find_calls(gr_places *p, gr_place_info *info);
 
 static inline uint32_t gr_place_after(gr_places *p, uint32_t place, uint8_t byte) {
     gr_place_info *info = p->list[place];

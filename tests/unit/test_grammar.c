@@ -102,6 +102,12 @@ static void test_gbnf(void **state) {
     MATCHES(GBNF, "root ::= [\xe3\x81\x81-\xe3\x82\x9f]+", "\xe3\x81\x82\xe3\x81\xaa");
     MATCHES(GBNF, "root ::= \"(\" root? \")\"", "()", "((()))");
     MATCHES_NOT(GBNF, "root ::= \"(\" root? \")\"", "((())", ")");
+    /* Sixty places to call from at each depth, which are one call. */
+    MATCHES(GBNF, "root ::= \"(\" root? {0,60} \")\"", "()", "((()())()(()()))",
+            "((((((((()())()()))))))())");
+    MATCHES_NOT(GBNF, "root ::= \"(\" root? {0,60} \")\"", "(()", "(()()))");
+    MATCHES(GBNF, "root ::= \"a\" root? {0,60}", "a",
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
     MATCHES(GBNF, "root ::= expr\nexpr ::= term (\"+\" term)*\nterm ::= [0-9]+ | \"(\" expr \")\"",
             "1+(2+34)+5");
     MATCHES(GBNF, "root ::= ([0-9]{3}){50,60} end*\nend ::= \"\" | \"z\"",
