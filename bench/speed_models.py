@@ -180,7 +180,7 @@ GGUF_TYPES = {
     "IQ5_KS": (152, 256, 168, 4, [(-4, "f", 0.000004)]),
     "IQ3_KS": (156, 256, 102, 2, [(-2, "e", 0.00005)]),
 }
-GGUF_BITS = {name: int("".join(c for c in name if c.isdigit())) for name in GGUF_TYPES}
+GGUF_BITS = {name: int(name.lstrip("IQ")[0]) for name in GGUF_TYPES}
 
 GGUF_NAMES = {
     "input_layernorm": "attn_norm",

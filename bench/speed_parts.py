@@ -5,7 +5,6 @@ whether that was met (None: nothing is promised), with the numbers behind it. Pr
 compared take turns, and a ratio is the median of the pairs.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -22,6 +21,7 @@ from speed_run import Missing, run
 
 BENCH = ROOT / "build/release/bench"
 WIDTHS = (2, 3, 4, 5, 6, 8)
+SMOL = "smollm2"
 
 
 @dataclasses.dataclass
@@ -48,12 +48,16 @@ def missing(what, why):
 
 
 def warm(*paths):
-    """Reads models into the page cache."""
+    """Has models in the page cache as a first run leaves them there: files that were written or copied
+    before may lie in small pages, which cost a third of the speed."""
     for path in paths:
         for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
             with open(file, "rb", buffering=0) as f:
-                while f.read(1 << 24):
+                os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                while path.is_file() and f.read(1 << 24):
                     pass
+        if path.is_dir():
+            run([JANG, "bench", "--model", path, "--prefault", "--prompt", 1, "--generate", 1, "--repeat", 1])
 
 
 def jang_json(*arguments):
@@ -76,6 +80,14 @@ def bench_json(name, *arguments):
     if not (BENCH / name).exists():
         raise Missing(f"build {name} first (JANG_BENCH=ON)")
     return json.loads(run([BENCH / name, *arguments]))
+
+
+def machine_row(s):
+    """What the machine can do at the moment: virtual ones change by factors within minutes."""
+    d = bench_json("bench_kernels", "gemv", "--json", "--match", "none", "--threads", s.threads)
+    rates = {"reads": d["read_bandwidth"], "int8": d["int8_peak"]}
+    seen = f"reads {rates['reads'] / 1e9:.1f} GB/s, int8 {rates['int8'] / 1e9:.0f} Gop/s"
+    return row("the machine just before", seen, **rates)
 
 
 def medians(runs):
@@ -106,19 +118,25 @@ def share_row(name, bits, runs):
 def decode_models(s):
     """(name, width or None, path) of all models that decode."""
     for shape in s.shapes:
+        if shape == SMOL:
+            for bits in (4, 8):
+                yield f"SmolLM2 {bits} bits", None, smol_model(s, str(bits))
+            continue
         for bits in WIDTHS if shape == "1b" else (4, 8):
             yield f"{shape} {bits} bits", bits, models.model_of(s.work, shape, str(bits))
         if shape == "1b":
             for profile in ("JANG_2S", "JANG_4M"):
                 yield f"{shape} {profile}", None, models.model_of(s.work, shape, profile)
-    with contextlib.suppress(Missing):
-        for bits in (4, 8):
-            yield f"SmolLM2 {bits} bits", None, smol_model(s, str(bits))
 
 
 def decode(s):
     """Bytes of weights read for a token times tokens a second, over the bandwidth of reading."""
-    chosen = list(decode_models(s))
+    chosen = []
+    try:
+        for model in decode_models(s):
+            chosen.append(model)
+    except Missing as why:
+        yield missing(SMOL, why)
     warm(*(path for _name, _bits, path in chosen))
     runs = {name: [] for name, _bits, _path in chosen}
     for _ in range(s.rounds):
@@ -188,7 +206,7 @@ def peer_rows(shape, chosen, own, theirs, ratios):
 
 def ik(s):
     """Prompts of 512 tokens and generating, beside ik_llama.cpp's types of the same width."""
-    for shape in s.shapes:
+    for shape in (shape for shape in s.shapes if shape != SMOL):
         try:
             chosen = list(peer_list(s, shape))
         except Missing as why:

@@ -9,14 +9,16 @@ scripts/fetch-model), measures one part after the other, and prints for each fig
 ik_llama.cpp is fetched at a fixed commit and built in DIR, unless --ik-source or --ik-bench name a
 checkout or a llama-bench. mlx-lm is asked if this Python has it. What is missing gets a row that says so.
 
-With --json the rows are kept in FILE, and parts that are not measured now stay as FILE has them: the
-parts may be run one at a time, each for a minute or two. --table prints FILE and measures nothing.
+With --json the rows are kept in FILE, each with its time and commit, and those that are not measured now
+stay as FILE has them: the parts may be run one at a time, and a part shape by shape, for a minute or two
+each. --table prints FILE and measures nothing.
 Programs that are compared take turns; figures are medians over --rounds. Run it on a machine that does
 nothing else. Plain Python 3, Linux; build with JANG_BENCH=ON first.
 """
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import pathlib
@@ -27,12 +29,12 @@ import sys
 
 import speed_peers
 from speed_models import GGUF_TYPES, JANG, ROOT, SHAPES
-from speed_parts import PARTS, REPACKED, Setting
+from speed_parts import PARTS, REPACKED, SMOL, Setting, machine_row, missing
 from speed_run import Missing, say
 
 TYPES = ["Q4_0", "Q4_0+rtr", "Q4_K", "Q4_K+rtr", "IQ4_KS", "IQ4_KS+rtr", "Q8_0", "Q8_0+rtr"]
 TEXTS = ["README.md", "docs/quantization.md", "docs/server.md", "docs/format.md"]
-SMOL = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def names(allowed, allow_repacked=False):
@@ -57,12 +59,13 @@ def arguments():
     p.add_argument("--list", action="store_true", help="say what the parts are")
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--shapes", type=names(SHAPES), default=list(SHAPES), help=", ".join(SHAPES))
+    shapes = [*SHAPES, SMOL]
+    p.add_argument("--shapes", type=names(shapes), default=shapes, help=", ".join(shapes))
     p.add_argument("--types", type=names(GGUF_TYPES, True), default=TYPES,
                    help=f"ik_llama.cpp's, with {REPACKED} repacked (default {','.join(TYPES)})")  # fmt: skip
     p.add_argument("--context", type=int, default=16384, help="tokens before one (default 16384)")
     p.add_argument("--text", type=pathlib.Path, action="append", help="for kl, instead of the documents")
-    p.add_argument("--smol", type=pathlib.Path, default=cache / SMOL)
+    p.add_argument("--smol", type=pathlib.Path, default=cache / SMOL_FILE)
     p.add_argument("--ik-source", type=pathlib.Path, help="a checkout of ik_llama.cpp")
     p.add_argument("--ik-bench", type=pathlib.Path, help="its llama-bench, built already")
     p.add_argument("--mlx-seconds", type=float, default=120, help="limit for mlx-lm (default 120)")
@@ -86,25 +89,25 @@ def commit():
     return out.stdout.decode().strip()
 
 
-def measure(setting, name):
-    """The part's rows; one that fails says so in a row."""
-    rows = []
+def measure(setting, name, before):
+    """The part's rows, each in the place of what was there under its name; one that fails says so."""
+    rows = {r["what"]: r for r in before}
     try:
-        for row in PARTS[name](setting):
-            say(f"{name}: {row['what']}: {row['seen']}")
-            rows.append(row)
+        for r in itertools.chain([machine_row(setting)], PARTS[name](setting)):
+            say(f"{name}: {r['what']}: {r['seen']}")
+            when = datetime.datetime.now().isoformat(timespec="minutes")
+            rows[r["what"]] = r | {"when": when, "commit": commit()}
     except Missing as why:
-        rows.append({"what": name, "seen": f"not measured: {why}", "wanted": "", "met": None, "numbers": {}})
-    when = datetime.datetime.now().isoformat(timespec="minutes")
-    return {"what": PARTS[name].__doc__.strip(), "when": when, "commit": commit(), "rows": rows}
+        rows[name] = missing(name, why)
+    return list(rows.values())
 
 
 def print_table(report):
     verdict = {True: "yes", False: "no", None: ""}
     for name in (n for n in PARTS if n in report["parts"]):
-        part = report["parts"][name]
-        print(f"\n**{name}.** {part['what']}\n\n| | seen | wanted | met |\n|---|---|---|---|")
-        for r in part["rows"]:
+        says = PARTS[name].__doc__.strip()
+        print(f"\n**{name}.** {says}\n\n| | seen | wanted | met |\n|---|---|---|---|")
+        for r in report["parts"][name]:
             print(f"| {r['what']} | {r['seen']} | {r['wanted']} | {verdict[r['met']]} |")
 
 
@@ -128,7 +131,7 @@ def main():
                           a.ik_source, a.ik_bench, a.mlx_seconds)  # fmt: skip
         report |= {"machine": machine(), "threads": a.threads, "ik_llama.cpp": speed_peers.IK_COMMIT}
         for name in a.only:
-            report["parts"][name] = measure(setting, name)
+            report["parts"][name] = measure(setting, name, report["parts"].get(name, []))
             if a.json:
                 a.json.write_text(json.dumps(report, indent=1) + "\n")
     print_table(report)
