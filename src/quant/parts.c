@@ -60,9 +60,13 @@ static int compare_parts(const void *a, const void *b) {
     return part_compare_names(((const model_part *)a)->name, ((const model_part *)b)->name);
 }
 
-/* Finds "MODULE.suffix" for a tensor "MODULE.weight"; NULL if there is none. */
+/* Finds "MODULE.suffix" for a tensor "MODULE.weight"; NULL if there is none, or no memory, which
+ * scratch remembers. */
 static const tensor_view *find_sibling(const checkpoint *c, const char *name, size_t n_module,
                                        const char *suffix, buf *scratch) {
+    if (scratch->status != JANG_OK) {
+        return NULL;
+    }
     buf_clear(scratch);
     buf_put(scratch, name, n_module);
     buf_puts(scratch, suffix);
@@ -336,17 +340,17 @@ jang_status part_list_make(part_list *out, ctx_t *ctx, checkpoint *c) {
     source_layout layout;
     jang_status status = read_layout(&layout, ctx, c);
     for (size_t i = 0; i < n && status == JANG_OK; i++) {
-        if (belongs_to_weight(c, &layout, &tensors[i], &scratch)) {
+        bool belongs = belongs_to_weight(c, &layout, &tensors[i], &scratch);
+        status = buf_status(&scratch);
+        if (belongs || status != JANG_OK) {
             continue;
         }
         model_part *part = &list.parts[list.n_parts];
         part->weight = &tensors[i];
         status = describe(part, &list, c, &layout, &scratch);
+        status = scratch.status == JANG_OK ? status : buf_status(&scratch);
         list.n_bytes += part->n_bytes;
         list.n_parts++;
-    }
-    if (status == JANG_OK) {
-        status = buf_status(&scratch);
     }
     buf_free(&scratch);
     if (status != JANG_OK) {

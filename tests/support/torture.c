@@ -51,6 +51,10 @@ void torture_json(void) {
     json_set_alloc_funcs(counting_malloc, counting_free);
 }
 
+void torture_spare_json(void) {
+    json_set_alloc_funcs(malloc, free);
+}
+
 void torture_relent(void) {
     heap.until_failure = -1;
 }
