@@ -1,7 +1,7 @@
 /* bench_kernels.c - how fast the cpu backend's kernels are, and how fast they could be.
  *
- *     bench_kernels [--threads N] [--seconds S] [--kib N] [--match TEXT] [--best] [--json] [part
- * ...]
+ *     bench_kernels [--threads N] [--seconds S] [--kib N] [--match TEXT] [--fine] [--best] [--json]
+ *                   [part ...]
  *
  * Parts: gemv gemm attention rows. Every figure stands beside a bound measured with the same
  * threads: the bandwidth of reading memory, or the rate of the integer dot-product instruction on
@@ -9,7 +9,8 @@
  * these pairs: so a machine whose speed comes and goes (a virtual one, mostly) gives the same
  * shares. Times are medians; --best takes the shortest times of the kernel and of the bound. --kib
  * is the size of a gemv's matrix: up to 1024 it stays in the cache, and the figure is the cycles
- * for 128 codes. --match leaves out products without this text in their names. JANG_ISA chooses the
+ * for 128 codes. --match leaves out products without this text in their names, --fine rounds
+ * their inputs as those of attention and the output are. JANG_ISA chooses the
  * kernels. */
 #include "base/cpu.h"
 #include "base/file.h"
@@ -37,6 +38,7 @@ typedef struct bench {
     ctx_t *ctx;
     ops *o;
     bool json, first, best; /* best: the best of the runs instead of the median */
+    bool fine;              /* inputs of products */
     const char *match;      /* what a product's name holds */
     size_t weight_bytes;    /* of a gemv's matrix */
     double seconds;         /* for each figure */
@@ -235,6 +237,7 @@ static ops_weight *make_weight(bench *b, uint8_t **memory, int64_t n_out, int64_
                      .n_in = n_in,
                      .bits = bits,
                      .group = group,
+                     .fine = b->fine,
                      .scale_type = DT_F16,
                      .data = p,
                      .scales = p + codes,
@@ -267,15 +270,23 @@ static ops_mat make_mat(bench *b, int64_t n_row, int64_t width) {
     return m;
 }
 
+/* Inputs take turns, so that the processor cannot learn by heart which of their high parts are
+ * there; in a model each is met once. */
+#define INPUTS 8
+
 typedef struct linear_job {
     ops *o;
-    ops_mat x;
+    ops_mat x; /* INPUTS times as many rows */
+    int turn;
     linear_item item;
 } linear_job;
 
 static void run_linear(void *arg) {
     linear_job *job = arg;
-    job->o->table->linear(job->o, job->x, &job->item, 1);
+    ops_mat x = job->x;
+    x.n_row /= INPUTS;
+    x.at += job->turn++ % INPUTS * x.n_row * x.stride;
+    job->o->table->linear(job->o, x, &job->item, 1);
 }
 
 /* Bytes of an affine weight. */
@@ -287,7 +298,7 @@ static double affine_bytes(int64_t n_out, int64_t n_in, int bits, int group) {
 static timing time_linear(bench *b, int64_t n_tok, int64_t n_out, int64_t n_in, int bits, int group,
                           double work, const bound *than) {
     uint8_t *memory;
-    linear_job job = {.o = b->o, .x = make_mat(b, n_tok, n_in)};
+    linear_job job = {.o = b->o, .x = make_mat(b, INPUTS * n_tok, n_in)};
     ops_weight *w = make_weight(b, &memory, n_out, n_in, bits, group);
     job.item = (linear_item){.weight = w, .y = make_mat(b, n_tok, n_out)};
     timing t = time_pairs(b, run_linear, &job, work, than);
@@ -342,7 +353,7 @@ static void bench_gemm(bench *b) {
         int group, n_tok;
     } cases[] = {{2048, 2048, 64, 512},  {8192, 2048, 64, 512}, {2048, 2048, 32, 512},
                  {2048, 2048, 128, 512}, {576, 1536, 64, 512},  {2048, 2048, 64, 32},
-                 {2048, 2048, 64, 8},    {2048, 1024, 64, 96}};
+                 {2048, 2048, 64, 8},    {8192, 2048, 64, 8},   {2048, 1024, 64, 96}};
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         for (int i = 0; i < 6; i++) {
             char name[64];
@@ -511,6 +522,8 @@ int main(int argc, char **argv) {
             b.json = true;
         } else if (strcmp(argv[i], "--best") == 0) {
             b.best = true;
+        } else if (strcmp(argv[i], "--fine") == 0) {
+            b.fine = true;
         } else if (strcmp(argv[i], "--match") == 0 && i + 1 < argc) {
             b.match = argv[++i];
         } else if (strcmp(argv[i], "--kib") == 0 && i + 1 < argc) {

@@ -189,7 +189,7 @@ ALWAYS_INLINE void run_tile(const gemm_tile *k, const uint8_t *codes, int n_tok)
         const uint8_t *w = codes + g * k->steps * STEP_BYTES;
         tile_dots dot;
         fetch_group(k, g);
-        dot_high(dot, w, k->high + at, k->picks + g * Q8_PICKS * n_tok, k->steps, n_tok, true);
+        dot_high(dot, w, k->high + at, k->picks + g * Q8_PICKS * n_tok, k, n_tok, true);
         dot_steps(dot, w, k->low + at, k->steps, n_tok, true);
         add_group(k, acc, dot, g, n_tok);
     }
@@ -257,6 +257,10 @@ static int take_rows(gemm_tile *k, const q8_rows *x, int64_t t) {
     return (int)(left < GEMM_TOKENS ? left : GEMM_TOKENS);
 }
 
+/* How many high parts a row has in a group is the same for every panel. The processor foresees the
+ * branches of so many groups of rows; beyond, a branch for each row costs more than it saves. */
+#define FORESEEN 24576
+
 /* Rows beyond the last of the weight repeat it. */
 void kern_gemm_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,
                           rows_ahead ahead, float *y, int64_t y_stride, uint8_t *memory) {
@@ -275,6 +279,7 @@ void kern_gemm_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, 
                    .biases = biases,
                    .n_groups = n_groups,
                    .steps = w->group / 4,
+                   .by_row = n_groups * x->n_row <= FORESEEN,
                    .y = y,
                    .y_stride = y_stride,
                    .n_rows = (int)(to - from)};

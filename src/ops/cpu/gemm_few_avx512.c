@@ -146,7 +146,7 @@ ALWAYS_INLINE void run_few(const gemm_tile *k, const gemm_packed *w, uint8_t *co
             tile_dots dot;
             fetch_scales(k, g);
             dot_high(dot, codes + step * STEP_BYTES, k->high + at, k->picks + g * Q8_PICKS * n_tok,
-                     k->steps, n_tok, false);
+                     k, n_tok, false);
             for (int s = 0; s < k->steps; s += between) {
                 unit beside;
                 fetch_lines(ahead, odd ? 3 : 4);

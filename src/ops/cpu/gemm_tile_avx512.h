@@ -10,12 +10,16 @@
 
 #include "ops/cpu/affine_avx512.h"
 
+#include <string.h>
+
 #define STEP_BYTES (GEMM_ROWS * 4)
 
 typedef struct gemm_tile {
-    const float *scales, *biases;   /* [group][32 rows] */
-    const uint32_t *low, *high;     /* [step][width] */
-    const uint8_t *picks;           /* [group][Q8_PICKS][width] */
+    const float *scales, *biases; /* [group][32 rows] */
+    const uint32_t *low, *high;   /* [step][width] */
+    const uint8_t *picks;         /* [group][Q8_PICKS][width] */
+    bool by_row; /* each row by itself, else the k-th of every row together, zeros for who has none
+                  */
     const float *x_scales, *x_sums; /* [group][width] */
     int64_t n_groups;
     int steps; /* of a group */
@@ -95,32 +99,74 @@ ALWAYS_INLINE void dot_steps(tile_dots dot, const uint8_t *w, const uint32_t *x,
     }
 }
 
-/* dot = 256 times the products with the high parts. Where each row has few of them, only those
- * are done: the k-th of every row together, a row that has fewer taking a zero instead. */
+/* How many high parts each row of a tile has in a group. */
+typedef struct pick_counts {
+    uint64_t first, rest; /* a byte for each of the first 8 rows, for the others */
+} pick_counts;
+
+ALWAYS_INLINE pick_counts counts_of(const uint8_t *picks, int n_tok) {
+    pick_counts c = {0};
+    memcpy(&c.first, picks, (size_t)(n_tok < 8 ? n_tok : 8));
+    memcpy(&c.rest, picks + 8, (size_t)(n_tok > 8 ? n_tok - 8 : 0));
+    return c;
+}
+
+/* Whether any row has k or more, both below 128. */
+ALWAYS_INLINE bool any_reaches(pick_counts c, int k) {
+    const uint64_t ones = 0x0101010101010101;
+    uint64_t add = (uint64_t)(128 - k) * ones;
+    return (((c.first + add) | (c.rest + add)) & 128 * ones) != 0;
+}
+
+/* The product with the high part at `pick` of row t. */
+ALWAYS_INLINE void dot_pick(tile_dots dot, const uint8_t *w, const uint32_t *x, int pick, int t,
+                            int n_tok) {
+    const uint8_t *at = w + pick * STEP_BYTES;
+    __m512i codes = _mm512_set1_epi32((int)x[pick * n_tok + t]);
+    add_dots(&dot[t][0], _mm512_load_si512(at), codes);
+    add_dots(&dot[t][1], _mm512_load_si512(at + 64), codes);
+}
+
+/* dot += the products with high parts, where each row has few. */
+ALWAYS_INLINE void dot_picks(tile_dots dot, const uint8_t *w, const uint32_t *x,
+                             const uint8_t *picks, pick_counts counts, bool by_row, int n_tok) {
+    if (!by_row) {
+        for (int k = 1; any_reaches(counts, k); k++) {
+            picks += n_tok;
+#pragma GCC unroll 12
+            for (int t = 0; t < n_tok; t++) {
+                dot_pick(dot, w, x, picks[t], t, n_tok);
+            }
+        }
+        return;
+    }
+#pragma GCC unroll 12
+    for (int t = 0; t < n_tok; t++) {
+        uint64_t bytes = t < 8 ? counts.first >> 8 * t : counts.rest >> 8 * (t - 8);
+        const uint8_t *pick = picks + t, *last = pick + (int)(bytes & 255) * n_tok;
+        while (pick < last) {
+            pick += n_tok;
+            dot_pick(dot, w, x, *pick, t, n_tok);
+        }
+    }
+}
+
+/* dot = 256 times the products with the high parts, all steps where rows have many. */
 ALWAYS_INLINE void dot_high(tile_dots dot, const uint8_t *w, const uint32_t *x,
-                            const uint8_t *picks, int steps, int n_tok, bool ahead) {
-    __m128i counts = _mm_maskz_loadu_epi8((__mmask16)((1u << n_tok) - 1), picks);
+                            const uint8_t *picks, const gemm_tile *k, int n_tok, bool ahead) {
+    pick_counts counts = counts_of(picks, n_tok);
+    int most = 2 * k->steps / 3 < Q8_PICKS ? 2 * k->steps / 3 : Q8_PICKS - 1;
 #pragma GCC unroll 12
     for (int t = 0; t < n_tok; t++) {
         dot[t][0] = dot[t][1] = _mm512_setzero_si512();
     }
-    if (_mm_test_epi8_mask(counts, counts) == 0) {
+    if ((counts.first | counts.rest) == 0) {
         return;
     }
-    int most = 2 * steps / 3 < Q8_PICKS ? 2 * steps / 3 : Q8_PICKS - 1;
-    if (_mm_cmpgt_epu8_mask(counts, _mm_set1_epi8((char)most))) {
-        dot_steps(dot, w, x, steps, n_tok, ahead);
+    if (any_reaches(counts, most + 1)) {
+        dot_steps(dot, w, x, k->steps, n_tok, ahead);
     } else {
-        for (int k = 1; _mm_cmpge_epu8_mask(counts, _mm_set1_epi8((char)k)); k++) {
-            picks += n_tok;
-#pragma GCC unroll 12
-            for (int t = 0; t < n_tok; t++) {
-                const uint8_t *at = w + picks[t] * STEP_BYTES;
-                __m512i codes = _mm512_set1_epi32((int)x[picks[t] * n_tok + t]);
-                add_dots(&dot[t][0], _mm512_load_si512(at), codes);
-                add_dots(&dot[t][1], _mm512_load_si512(at + 64), codes);
-            }
-        }
+        dot_picks(dot, w, x, picks, counts, k->by_row, n_tok);
     }
 #pragma GCC unroll 12
     for (int t = 0; t < n_tok; t++) {
