@@ -9,6 +9,7 @@
 #include "quant/blas.h"
 #include "quant/scaling.h"
 
+#include <math.h>
 #include <string.h>
 
 #define SITE_BYTES ((size_t)768 << 20) /* of the experts that are studied in one pass */
@@ -344,6 +345,18 @@ static void gather_original(float *out, const expert_rows *e, int64_t n_orig) {
     }
 }
 
+/* An expert's outputs count by the routes' weights, its inputs by their roots:
+ * docs/quantization.md.
+ */
+static void weigh_rows(float *rows, const expert_rows *e) {
+    for (int32_t i = e->n_orig; i < e->n; i++, rows += e->x.width) {
+        float by = sqrtf(fmaxf(e->routes->weight[e->list[i]], 0) * (float)e->routes->n_used);
+        for (int64_t k = 0; k < e->x.width; k++) {
+            rows[k] *= by;
+        }
+    }
+}
+
 /* Adds an expert's inputs. */
 static void add_expert(runner *r, gptq_site *site, const expert_rows *e, bool held) {
     int64_t n = e->n - e->n_orig;
@@ -356,8 +369,10 @@ static void add_expert(runner *r, gptq_site *site, const expert_rows *e, bool he
     if (n) {
         float *originals = r->n_orig ? rows + n * e->x.width : NULL;
         gather(rows, e, e->n_orig, e->n);
+        weigh_rows(rows, e);
         if (originals) {
             gather_original(originals, e, r->n_orig);
+            weigh_rows(originals, e);
         }
         r->status = gptq_site_add(site, r->c->ctx, rows, originals, e->x.width, n, held);
     }

@@ -11,7 +11,7 @@
 /* ---- Experts with few tokens ---- */
 
 /* Experts that few tokens were sent to lean on what all experts' inputs are like: as if each had
- * seen half as many more of those as inputs have numbers. */
+ * seen twice as many more of those as inputs have numbers. */
 static jang_status blend_sites(runner *r) {
     gptq_site all;
     int64_t n_in = r->sites[0].n_in;
@@ -23,7 +23,7 @@ static jang_status blend_sites(runner *r) {
         gptq_site_blend(&all, &r->sites[i], 1);
         all.n_tok += r->sites[i].n_tok;
     }
-    double share = all.n_tok ? (double)n_in / 2 / (double)all.n_tok : 0;
+    double share = all.n_tok ? 2 * (double)n_in / (double)all.n_tok : 0;
     for (int i = 0; i < r->n_sites; i++) {
         gptq_site_blend(&r->sites[i], &all, share);
     }
@@ -31,16 +31,22 @@ static jang_status blend_sites(runner *r) {
     return JANG_OK;
 }
 
+/* What was measured to be best for experts (docs/quantization.md). */
+#define EXPERT_DAMPING 2 /* times as much as others */
+#define EXPERT_SWEEPS 4
+#define EXPERT_STRETCH 0.5
+
 /* The fewer tokens an input has for its numbers, the less their moments are believed. */
-static double damping_of(const gptq_site *s, double damping) {
-    return damping * (1 + 10 * (double)s->n_in / (double)(s->n_tok + 1));
+static double damping_of(const runner *r, const gptq_site *s, double damping) {
+    return damping * (r->n_expert ? EXPERT_DAMPING : 1) *
+           (1 + 10 * (double)s->n_in / (double)(s->n_tok + 1));
 }
 
 jang_status runner_aim(runner *r, double damping) {
     jang_status status = JANG_OK;
     for (int i = 0; i < r->n_sites && status == JANG_OK; i++) {
         gptq_site *s = &r->sites[i];
-        status = gptq_aim(s, r->c->ctx, damping_of(s, damping), AIM_SHARE);
+        status = gptq_aim(s, r->c->ctx, damping_of(r, s, damping), AIM_SHARE);
     }
     return status;
 }
@@ -202,10 +208,14 @@ static jang_status put_items(runner *r) {
 
 jang_status runner_quantize(bool *all, runner *r, double damping) {
     jang_status status = r->n_expert ? blend_sites(r) : JANG_OK;
-    r->damping = damping_of(&r->sites[0], damping);
+    r->damping = damping_of(r, &r->sites[0], damping);
     bool tuned = r->sites[0].h_held != NULL;
     for (int i = 0; i < r->n_sites; i++) {
         blas_mirror(r->sites[i].h, r->sites[i].n_in);
+        if (r->n_expert) {
+            r->sites[i].n_polish = EXPERT_SWEEPS;
+            r->sites[i].stretch = EXPERT_STRETCH;
+        }
     }
     if (status == JANG_OK && tuned) {
         status = runner_tune(r);
@@ -224,7 +234,7 @@ jang_status runner_quantize(bool *all, runner *r, double damping) {
         status = rows ? begin_items(r, rows) : ctx_fail_memory(r->c->ctx, n_rows * row_bytes);
     }
     for (int i = 0; i < r->n_sites && status == JANG_OK; i++) {
-        double own = tuned ? r->damping : damping_of(&r->sites[i], damping);
+        double own = tuned ? r->damping : damping_of(r, &r->sites[i], damping);
         status = quantize_site(r, i, own, rows);
     }
     ctx_free(r->c->ctx, rows);

@@ -310,6 +310,7 @@ jang_status gptq_site_copy(gptq_site *out, ctx_t *ctx, const gptq_site *s) {
         memcpy(out->z, s->z, bytes);
         out->share = s->share;
         out->n_polish = s->n_polish;
+        out->stretch = s->stretch;
         out->n_tok = s->n_tok;
     }
     return status;
@@ -468,6 +469,71 @@ static void polish_group(const row_block *b, int64_t at) {
     }
 }
 
+/* Adds to sums x H w' of each row, for rows x [n_rows, n_in] with w the row's weights. */
+static void add_forms(double *sums, const row_block *b, const float *x) {
+    const gptq_site *s = b->job->s;
+    int64_t n = s->n_in, group = s->group;
+    for (int64_t at = 0; at < n; at += group) {
+        gemm_call g = {.m = b->n_rows,
+                       .n = group,
+                       .k = n,
+                       .a = x,
+                       .lda = n,
+                       .b = s->h + at,
+                       .ldb = n,
+                       .c = b->target,
+                       .ldc = group,
+                       .alpha = 1};
+        blas_gemm(&g);
+        for (int64_t r = 0; r < b->n_rows; r++) {
+            const float *w = b->job->m->w + (b->first + r) * n + at;
+            for (int64_t i = 0; i < group; i++) {
+                sums[r] += (double)b->target[r * group + i] * (double)w[i];
+            }
+        }
+    }
+}
+
+/* Multiplies a row's scales and biases, rounded as stored; the errors follow. */
+static void scale_row(const row_block *b, int64_t r, float by) {
+    const gptq_site *s = b->job->s;
+    gptq_matrix *m = b->job->m;
+    int64_t n = s->n_in, group = s->group, row = b->first + r;
+    for (int64_t at = 0; at < n; at += group) {
+        int64_t to = s->order[at / group];
+        float *scale = &m->scales[row * (n / group) + to],
+              *bias = &m->biases[row * (n / group) + to];
+        float stored[2] = {lattice_stored(*scale * by, m->type),
+                           lattice_stored(*bias * by, m->type)};
+        if (!isfinite(stored[0]) || !isfinite(stored[1])) {
+            continue;
+        }
+        *scale = stored[0];
+        *bias = stored[1];
+        const uint8_t *codes = m->codes + row * n + to * group;
+        for (int64_t i = 0; i < group; i++) {
+            float q = (float)codes[i] * *scale + *bias;
+            b->errors[r * n + at + i] = m->w[row * n + at + i] - q;
+        }
+    }
+}
+
+/* Fitted rows give outputs of less variance than theirs, by what the errors have. Stretched by
+ * w H w' / w H v' they would covary with the true outputs as those do with themselves; a share of
+ * that way is gone, which costs little error and keeps the layers' outputs from fading. */
+static void stretch_rows(const row_block *b) {
+    const gptq_site *s = b->job->s;
+    double whole[TASK_ROWS] = {0}, lost[TASK_ROWS] = {0};
+    add_forms(whole, b, b->job->m->w + b->first * s->n_in);
+    add_forms(lost, b, b->errors);
+    for (int64_t r = 0; r < b->n_rows; r++) {
+        double by = whole[r] / (whole[r] - lost[r]);
+        if (by > 0.5 && by < 2) {
+            scale_row(b, r, (float)pow(by, s->stretch));
+        }
+    }
+}
+
 static void quantize_rows(void *arg, int task, int thread) {
     const gptq_job *job = arg;
     const gptq_site *s = job->s;
@@ -485,6 +551,9 @@ static void quantize_rows(void *arg, int task, int thread) {
         for (int64_t at = 0; at < n; at += s->group) {
             polish_group(&b, at);
         }
+    }
+    if (s->stretch > 0) {
+        stretch_rows(&b);
     }
     for (int64_t r = 0; r < b.n_rows; r++) { /* w becomes what the codes say */
         float *w = job->m->w + (b.first + r) * n, *row = b.errors + r * n;

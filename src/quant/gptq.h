@@ -29,6 +29,7 @@ typedef struct gptq_site {
     float *h_held; /* h and z of tokens held out, to measure by; NULL: none are */
     float *z_held;
     int n_polish;          /* sweeps over whole rows after the first pass; new: 2 */
+    double stretch;        /* share of the way to the outputs' own variance; new: 0 */
     float share;           /* of the way to the targets that is gone; 0 until aimed */
     int64_t n_tok, n_held; /* tokens seen */
     float *factor;         /* [n_in, n_in], made by prepare */

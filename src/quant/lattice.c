@@ -13,6 +13,10 @@ static void polish(lattice *l, int n_sweeps) {
 
 const lattice_fns lattice__scalar = {solve, polish};
 
+float lattice_stored(float x, dtype type) {
+    return lat_stored(x, type);
+}
+
 static const lattice_fns *const table[CPU_N_ISA] = {
     [CPU_SCALAR] = &lattice__scalar,
 #if defined(__x86_64__)

@@ -38,6 +38,9 @@ typedef struct lattice_fns {
 
 const lattice_fns *lattice_functions(cpu_isa isa);
 
+/* x as a scale or bias of this type is stored. */
+float lattice_stored(float x, dtype type);
+
 extern const lattice_fns lattice__scalar, lattice__avx2, lattice__avx512;
 
 #endif

@@ -170,9 +170,10 @@ static void round_to_nearest(ctx_t *ctx, float *v, const float *w, int bits) {
     }
 }
 
-static void quantize(ctx_t *ctx, gptq_matrix *m, const float *xq, const float *xf) {
+static void quantize(ctx_t *ctx, gptq_matrix *m, const float *xq, const float *xf, double stretch) {
     gptq_site s;
     assert_ok(ctx, gptq_site_new(&s, ctx, N_IN));
+    s.stretch = stretch;
     assert_ok(ctx, gptq_site_add(&s, ctx, xq, xf, N_IN, N_TOK, false));
     assert_ok(ctx, gptq_aim(&s, ctx, 0.01, 1));
     assert_ok(ctx, gptq_prepare(&s, ctx, 64, 0.01));
@@ -194,7 +195,7 @@ static void test_gptq_disturbs_outputs_less(void **state) {
     for (int bits = 2; bits <= 4; bits++) {
         memcpy(ours, w, sizeof w);
         gptq_matrix m = {ours, N_OUT, bits, DT_F16, codes, scales, biases};
-        quantize(ctx, &m, x, x);
+        quantize(ctx, &m, x, x, 0);
         round_to_nearest(ctx, v, w, bits);
         double a = output_error(x, w, ours), r = output_error(x, w, v);
         if (!(a < 0.35 * r)) {
@@ -227,7 +228,7 @@ static void test_gptq_aims_at_the_original_outputs(void **state) {
         ours[i] = w[i];
     }
     gptq_matrix m = {ours, N_OUT, 8, DT_F16, codes, scales, biases};
-    quantize(ctx, &m, half, x);
+    quantize(ctx, &m, half, x, 0);
     for (int i = 0; i < N_OUT * N_IN; i++) {
         ours[i] /= 2;
     }
@@ -236,6 +237,36 @@ static void test_gptq_aims_at_the_original_outputs(void **state) {
     static const float zero[N_OUT * N_IN];
     size = output_error(x, w, zero);
     assert_true(error < 0.01 * size);
+    jang_context_free(ctx);
+}
+
+/* A least squares fit's errors do not vary with it, so that outputs fade by what the errors have;
+ * stretched rows lose half of that. */
+static void test_gptq_keeps_half_of_the_variance(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    static float x[N_TOK * N_IN], w[N_OUT * N_IN], v[N_OUT * N_IN];
+    static float scales[N_OUT * N_IN / 64], biases[N_OUT * N_IN / 64];
+    static uint8_t codes[N_OUT * N_IN];
+    test_rng rng = {23};
+    make_inputs(x, N_TOK, N_IN, 19);
+    for (int i = 0; i < N_OUT * N_IN; i++) {
+        w[i] = v[i] = 0.05f * rng_normal(&rng);
+    }
+    gptq_matrix m = {v, N_OUT, 2, DT_F16, codes, scales, biases};
+    quantize(ctx, &m, x, x, 0.5);
+    double fades = 0, error = output_error(x, w, v);
+    for (int t = 0; t < N_TOK; t++) {
+        for (int o = 0; o < N_OUT; o++) {
+            double y = 0, made = 0;
+            for (int i = 0; i < N_IN; i++) {
+                y += (double)x[t * N_IN + i] * (double)w[o * N_IN + i];
+                made += (double)x[t * N_IN + i] * (double)v[o * N_IN + i];
+            }
+            fades += y * (y - made);
+        }
+    }
+    assert_true(fades > 0.3 * error && fades < 0.7 * error);
     jang_context_free(ctx);
 }
 
@@ -383,6 +414,7 @@ int main(void) {
         cmocka_unit_test(test_blas_coarse_products),
         cmocka_unit_test(test_gptq_disturbs_outputs_less),
         cmocka_unit_test(test_gptq_aims_at_the_original_outputs),
+        cmocka_unit_test(test_gptq_keeps_half_of_the_variance),
         cmocka_unit_test(test_gptq_goes_on_where_it_stopped),
         cmocka_unit_test(test_gptq_of_groups_of_several_sizes),
         cmocka_unit_test(test_gptq_refuses_bad_calibration),
