@@ -37,7 +37,8 @@ struct model {
     ops_batch *batch;
     int32_t n_reserved; /* tokens a step may have */
     int32_t n_out;      /* out rows of the last step */
-    ops_buf *logits;    /* f32 [MODEL_LOGIT_ROWS, n_vocab] */
+    ops_buf *logits;    /* f32 [logit_rows, n_vocab] */
+    int32_t logit_rows;
 };
 
 /* Rows of logits computed at once; more are done in turns. */

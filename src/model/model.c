@@ -50,15 +50,28 @@ static jang_status open_family(model *m, loader *l, const json_t *config) {
     return status == JANG_OK ? l->noted : status;
 }
 
+jang_status model_reserve_logits(model *m, int32_t n) {
+    if (n <= m->logit_rows) {
+        return JANG_OK;
+    }
+    int32_t wide = m->facts.n_vocab > m->facts.n_label ? m->facts.n_vocab : m->facts.n_label;
+    ops_buf *logits;
+    jang_status status =
+        m->o->table->buf_new(&logits, m->o, (size_t)n * (size_t)wide * sizeof(float));
+    if (status == JANG_OK) {
+        if (m->logits) {
+            m->o->table->buf_free(m->o, m->logits);
+        }
+        m->logits = logits;
+        m->logit_rows = n;
+    }
+    return status;
+}
+
 /* What a model needs to run besides its weights. */
 static jang_status make_room(model *m) {
     jang_status status = m->o->table->batch_new(&m->batch, m->o);
-    if (status == JANG_OK) {
-        int32_t wide = m->facts.n_vocab > m->facts.n_label ? m->facts.n_vocab : m->facts.n_label;
-        size_t n = (size_t)MODEL_LOGIT_ROWS * (size_t)wide;
-        status = m->o->table->buf_new(&m->logits, m->o, n * sizeof(float));
-    }
-    return status;
+    return status == JANG_OK ? model_reserve_logits(m, MODEL_LOGIT_ROWS) : status;
 }
 
 jang_status model_open_from(model **out, ctx_t *ctx, checkpoint *c, ops *o,
@@ -355,7 +368,7 @@ jang_status model_hidden(model *m, int32_t first, int32_t n, float *hidden) {
 static jang_status read_product(model *m, void (*product)(model *, int32_t, ops_mat), int32_t first,
                                 int32_t n, int32_t width, float *out) {
     while (n > 0) {
-        int32_t k = n < MODEL_LOGIT_ROWS ? n : MODEL_LOGIT_ROWS;
+        int32_t k = n < m->logit_rows ? n : m->logit_rows;
         ops_mat y = {m->logits, 0, width, k, width};
         product(m, first, y);
         jang_status status = m->o->table->finish(m->o);

@@ -52,6 +52,10 @@ const char *model_get_family(const model *m);
 /* Makes room for steps of up to n_tok tokens. Called before the first step and to enlarge. */
 JANG_MUST_CHECK jang_status model_reserve(model *m, int32_t n_tok);
 
+/* Makes room for n rows of logits computed at once (MODEL_LOGIT_ROWS without it): for those who
+ * want many. */
+JANG_MUST_CHECK jang_status model_reserve_logits(model *m, int32_t n);
+
 /* ---- What a model remembers of its sequences ---- */
 
 /* Keys and values in pages, recurrent state in slots; NULL what the model has none of. */

@@ -48,10 +48,17 @@ typedef struct spread {
     uint8_t *scratch;  /* BF16_SCRATCH for each thread */
 } spread;
 
-static void run_tile(void *arg, int task, int thread) {
-    const spread *s = arg;
-    gemm_call g = *s->call;
-    int64_t i = task / s->tiles_n * s->tile, j = task % s->tiles_n * s->tile;
+/* At most a tile. */
+static void run_call(const spread *s, const gemm_call *g, int thread) {
+    if (s->bf16) {
+        s->bf16(g, s->scratch + (size_t)thread * BF16_SCRATCH);
+    } else {
+        blas_gemm(g);
+    }
+}
+
+/* Tile (i, j) of a call. */
+static void run_at(const spread *s, gemm_call g, int64_t i, int64_t j, int thread) {
     if (g.symmetric && j < i) {
         return;
     }
@@ -60,11 +67,12 @@ static void run_tile(void *arg, int task, int thread) {
     g.c += i * g.ldc + j;
     g.m = g.m - i < s->tile ? g.m - i : s->tile;
     g.n = g.n - j < s->tile ? g.n - j : s->tile;
-    if (s->bf16) {
-        s->bf16(&g, s->scratch + (size_t)thread * BF16_SCRATCH);
-    } else {
-        blas_gemm(&g);
-    }
+    run_call(s, &g, thread);
+}
+
+static void run_tile(void *arg, int task, int thread) {
+    const spread *s = arg;
+    run_at(s, *s->call, task / s->tiles_n * s->tile, task % s->tiles_n * s->tile, thread);
 }
 
 /* The BLAS must not start threads of its own inside of our tasks. */
@@ -74,15 +82,39 @@ static void hold_blas(void) {
 #endif
 }
 
+/* Scratch for coarse products; without it they are not coarse. */
+static void make_scratch(spread *s, ctx_t *ctx, bool coarse) {
+    if (coarse && (s->bf16 = gemm_bf16_choose(ctx)) != NULL) {
+        s->scratch = ctx_alloc_aligned(ctx, (size_t)pool_threads(ctx_pool(ctx)) * BF16_SCRATCH, 64);
+        s->bf16 = s->scratch ? s->bf16 : NULL;
+    }
+}
+
 void blas_gemm_spread(ctx_t *ctx, const gemm_call *call) {
     hold_blas();
     int64_t tile = call->symmetric ? TILE_SYMMETRIC : TILE;
     spread s = {.call = call, .tile = tile, .tiles_n = (call->n + tile - 1) / tile};
-    if (call->coarse && (s.bf16 = gemm_bf16_choose(ctx)) != NULL) {
-        s.scratch = ctx_alloc_aligned(ctx, (size_t)pool_threads(ctx_pool(ctx)) * BF16_SCRATCH, 64);
-        s.bf16 = s.scratch ? s.bf16 : NULL;
-    }
+    make_scratch(&s, ctx, call->coarse);
     pool_run(ctx_pool(ctx), run_tile, &s, (int)((call->m + tile - 1) / tile * s.tiles_n));
+    ctx_free_aligned(ctx, s.scratch);
+}
+
+/* All tiles of one of several calls. */
+static void run_whole(void *arg, int task, int thread) {
+    const spread *s = arg;
+    const gemm_call *g = &s->call[task];
+    for (int64_t i = 0; i < g->m && g->k; i += s->tile) {
+        for (int64_t j = 0; j < g->n; j += s->tile) {
+            run_at(s, *g, i, j, thread);
+        }
+    }
+}
+
+void blas_gemm_batch(ctx_t *ctx, const gemm_call *calls, int n) {
+    hold_blas();
+    spread s = {.call = calls, .tile = TILE};
+    make_scratch(&s, ctx, n > 0 && calls[0].coarse);
+    pool_run(ctx_pool(ctx), run_whole, &s, n);
     ctx_free_aligned(ctx, s.scratch);
 }
 

@@ -28,6 +28,10 @@ void blas_gemm(const gemm_call *call);
 /* Spread over the context's threads. */
 void blas_gemm_spread(ctx_t *ctx, const gemm_call *call);
 
+/* Several products, each by one thread, which may be coarse; none may write where another reads or
+ * writes. Calls with m, n or k of 0 are left out. */
+void blas_gemm_batch(ctx_t *ctx, const gemm_call *calls, int n);
+
 /* Copies the upper triangle of a [n, n] to the lower. */
 void blas_mirror(float *a, int64_t n);
 

@@ -2,12 +2,10 @@
  * that are quantized already, and stopping at the input that is to be studied. */
 #include "quant/calib_runner.h"
 
-#include "base/half.h"
-#include "base/pool.h"
-#include "format/affine.h"
 #include "ops/hostbuf.h"
 #include "quant/blas.h"
 #include "quant/scaling.h"
+#include "quant/widen.h"
 
 #include <math.h>
 #include <string.h>
@@ -19,39 +17,6 @@
 size_t runner_item(const runner *r, const ops_weight *w) {
     const char *name = model_weight_name(r->m, w);
     return name ? plan_find_module(r->c->plan, name) : NO_ITEM;
-}
-
-typedef struct widen_job {
-    const weight_desc *d;
-    float *out;
-} widen_job;
-
-#define WIDEN_ROWS 64
-
-static void widen_rows(void *arg, int task, int thread) {
-    (void)thread;
-    const widen_job *j = arg;
-    const weight_desc *d = j->d;
-    int64_t n = d->n_in, first = (int64_t)task * WIDEN_ROWS;
-    int64_t last = first + WIDEN_ROWS < d->n_out ? first + WIDEN_ROWS : d->n_out;
-    for (int64_t r = first; r < last; r++) {
-        float *out = j->out + r * n;
-        if (d->bits) {
-            const uint8_t *scales = d->scales, *biases = d->biases;
-            size_t at = (size_t)(r * (n / d->group)) * (d->scale_type == DT_F32 ? 4 : 2);
-            affine_row_f32(out, (const uint8_t *)d->data + r * (n * d->bits / 8), scales + at,
-                           biases + at, d->scale_type, n, d->bits, d->group);
-        } else if (d->type == DT_F32) {
-            memcpy(out, (const uint8_t *)d->data + r * n * 4, (size_t)n * 4);
-        } else {
-            const uint8_t *data = (const uint8_t *)d->data + r * n * 2;
-            for (int64_t i = 0; i < n; i++) {
-                uint16_t h;
-                memcpy(&h, data + 2 * i, 2);
-                out[i] = d->type == DT_BF16 ? bf16_to_f32(h) : f16_to_f32(h);
-            }
-        }
-    }
 }
 
 /* Makes room for n numbers in the scratch; NULL: no memory. */
@@ -69,12 +34,11 @@ static float *weight_room(runner *r, size_t n) {
 
 /* The original weight as f32, in scratch until the next call; NULL: no memory. */
 static const float *original(runner *r, const weight_desc *d) {
-    widen_job j = {d, weight_room(r, (size_t)(d->n_out * d->n_in))};
-    if (j.out) {
-        pool_run(ctx_pool(r->c->ctx), widen_rows, &j,
-                 (int)((d->n_out + WIDEN_ROWS - 1) / WIDEN_ROWS));
+    float *out = weight_room(r, (size_t)(d->n_out * d->n_in));
+    if (out) {
+        weight_widen(r->c->ctx, d, out);
     }
-    return j.out;
+    return out;
 }
 
 /* An expert of a finished matrix likewise. */
