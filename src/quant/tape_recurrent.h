@@ -1,0 +1,49 @@
+/* tape_recurrent.h - what the tape's files for recurrent layers share. */
+#ifndef JANG_QUANT_TAPE_RECURRENT_H
+#define JANG_QUANT_TAPE_RECURRENT_H
+
+#include "quant/tape_impl.h"
+
+/* Rows of numbers, one a token. */
+typedef struct tape_rows {
+    float *first;
+    int64_t stride;
+} tape_rows;
+
+static inline float *tape_row(tape_rows r, int64_t t) {
+    return r.first + t * r.stride;
+}
+
+/* An input: what it was, and on the way back where its gradient is. */
+typedef struct tape_input {
+    ops_mat m;
+    tape_rows value, grad;
+} tape_input;
+
+static inline tape_input tape_keep_input(tape *t, ops_mat m) {
+    return (tape_input){.m = m, .value = {tape_keep(t, m), m.width}};
+}
+
+static inline tape_rows tape_grad_rows(tape *t, ops_mat m) {
+    return (tape_rows){tape_grad_row(t, m, 0), m.stride};
+}
+
+/* y += s x */
+static inline void tape_add_scaled(float *restrict y, float s, const float *restrict x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        y[i] += s * x[i];
+    }
+}
+
+/* A recurrent layer's dense F32 vector or matrix. */
+static inline const float *tape_f32(const ops_weight *w) {
+    return w->d.data;
+}
+
+/* The tokens' positions in their sequences, [n_tok]: a sequence begins at each 0. NULL: t->status
+ * says why; JANG_ERR_UNSUPPORTED where a sequence began before the step. */
+int32_t *tape_keep_positions(tape *t, const ops_batch *batch);
+
+void tape_set_conv(ops_table *table); /* tape_conv.c; called by tape_set_recurrent */
+
+#endif
