@@ -19,10 +19,11 @@ typedef struct convert_arguments {
     int64_t n_threads;
     bool plan_only, force, resume, keep_codes;
     const char *calibration;
-    int64_t calibration_tokens;
+    int64_t calibration_tokens, tune_steps;
 } convert_arguments;
 
-static const convert_arguments convert_defaults = {.group_size = -1, .calibration_tokens = 32768};
+static const convert_arguments convert_defaults = {
+    .group_size = -1, .calibration_tokens = 32768, .tune_steps = -1};
 
 static const char *const group_size_names[] = {"32", "64", "128", NULL};
 static const int group_sizes[] = {32, 64, 128};
@@ -115,6 +116,14 @@ static const opt_spec convert_options[] = {
      .min = 512,
      .max = 1 << 24,
      .help = "Tokens of it to use, at most."},
+    {.name = "tune",
+     .kind = OPT_INT,
+     .value = "STEPS",
+     .target = offsetof(convert_arguments, tune_steps),
+     .min = 0,
+     .max = 100000,
+     .help = "Then tune codes and scales together, by the gradient of the whole model's divergence "
+             "from the original; 0: not. Without it best takes 256 steps, others none."},
     {.name = "resume",
      .kind = OPT_FLAG,
      .target = offsetof(convert_arguments, resume),
@@ -196,6 +205,7 @@ static int convert_with(jang_context *ctx, const convert_arguments *a) {
     o.memory_limit = a->memory ? read_size(a->memory) : 0;
     o.calibration = a->calibration;
     o.calibration_tokens = a->calibration_tokens;
+    o.tune_steps = (int32_t)a->tune_steps;
     o.resume = a->resume;
     o.force = a->force;
     o.plan_only = a->plan_only;

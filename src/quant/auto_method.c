@@ -2,7 +2,9 @@
 #include "quant/auto_method.h"
 
 #include "base/pool.h"
+#include "quant/calib_text.h"
 #include "quant/calibrate.h"
+#include "quant/tune.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,6 +14,7 @@
 #define SOLVER_SECONDS 1e-7 /* of gptq's solver, a weight */
 #define FIT_SECONDS 4e-8    /* of mse, a weight */
 #define THOROUGH_TIMES 8    /* what best takes of gptq's time */
+#define TUNE_FLOPS 100e9    /* of the ways there and back of a tuning */
 #define PASSES 2            /* over each layer, X'X counted as one */
 #define EXPERT_BYTES (768u << 20)
 #define FIXED_BYTES (200u << 20)

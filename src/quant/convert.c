@@ -17,6 +17,7 @@
 #include "quant/sensitivity.h"
 #include "quant/source.h"
 #include "quant/spend.h"
+#include "quant/tune.h"
 #include "tokenizer/tokenizer.h"
 
 #include <stdio.h>
@@ -42,7 +43,7 @@ typedef struct conversion {
 } conversion;
 
 jang_convert_options jang_convert_options_default(void) {
-    return (jang_convert_options){.method = "mse", .calibration_tokens = 32768};
+    return (jang_convert_options){.method = "mse", .calibration_tokens = 32768, .tune_steps = -1};
 }
 
 /* ---- Before anything is read ---- */
@@ -63,6 +64,8 @@ static jang_status find_profile(conversion *c) {
                ? profile_of_budget(&c->profile, c->ctx, o->budget, o->size)
                : profile_find(&c->profile, c->ctx, o->profile, o->bits);
 }
+
+#define MOST_TUNE_STEPS 100000
 
 static jang_status check_options(conversion *c) {
     const jang_convert_options *o = c->options;
@@ -85,6 +88,14 @@ static jang_status check_options(conversion *c) {
                           c->profile.name);
     }
     bool chooses = o->method && strcmp(o->method, "auto") == 0;
+    if (status == JANG_OK && o->tune_steps > 0 && c->profile.kind == PROFILE_FLOAT) {
+        status = ctx_fail(ctx, JANG_ERR_ARGUMENT, "%s has no codes that could be tuned",
+                          c->profile.name);
+    }
+    if (status == JANG_OK && o->tune_steps > MOST_TUNE_STEPS) {
+        status = ctx_fail(ctx, JANG_ERR_ARGUMENT, "%d steps of tuning; 0 to %d are allowed",
+                          o->tune_steps, MOST_TUNE_STEPS);
+    }
     if (status == JANG_OK && !chooses && (o->time_limit != 0 || o->memory_limit != 0)) {
         status = ctx_fail(ctx, JANG_ERR_ARGUMENT,
                           "limits of time and memory choose the method: they need \"auto\"");
@@ -208,9 +219,16 @@ static uint64_t texts_bytes(const conversion *c) {
 
 #define DAMPING 0.05
 
+/* Steps of tuning; of a method that tunes by itself, none where the text is too short for it. */
+static int32_t tune_steps(const conversion *c) {
+    int32_t steps = c->options->tune_steps;
+    bool tunes = c->method->thorough && c->ids.n >= TUNE_LEAST_SEQS * CALIB_SEQ_TOKENS;
+    return steps >= 0 ? steps : tunes ? TUNE_STEPS : 0;
+}
+
 static bool calibrates(const conversion *c) {
     return c->profile.kind != PROFILE_FLOAT && !c->all_kept &&
-           (c->method->full || c->options->calibration);
+           (c->method->full || c->options->calibration || tune_steps(c) > 0);
 }
 
 /* Whether a model cannot run from the source as it is: GGUF's blocks, other makers' packings, or
@@ -260,10 +278,10 @@ static jang_status open_work(conversion *c) {
     }
     buf key;
     buf_init(&key, c->ctx, 1 << 20);
-    buf_printf(&key, "%s %s %s %llu %s %s %d %zu tokens %016llx\n", jang_version(),
+    buf_printf(&key, "%s %s %s %llu %s %s %d %zu tokens %016llx tuned %d\n", jang_version(),
                c->options->source, checkpoint_path(c->from.checkpoint),
                (unsigned long long)checkpoint_bytes(c->from.checkpoint), c->method->name,
-               c->plan.profile, c->plan.group, c->ids.n, (unsigned long long)hash);
+               c->plan.profile, c->plan.group, c->ids.n, (unsigned long long)hash, tune_steps(c));
     jang_status status = buf_status(&key);
     if (status == JANG_OK) {
         status =
@@ -321,7 +339,7 @@ static jang_status run_calibration(conversion *c) {
     if (!c->importance) {
         return ctx_fail_memory(c->ctx, c->plan.n_items * sizeof *c->importance);
     }
-    jang_status status = c->method->full ? open_work(c) : JANG_OK;
+    jang_status status = c->method->full || tune_steps(c) > 0 ? open_work(c) : JANG_OK;
     if (status == JANG_OK && c->method->scales) {
         json_at at = {c->ctx, "config.json", c->from.config};
         status = scalings_make(&c->scalings, &c->from.parts, c->from.model.model_type, at);
@@ -349,6 +367,25 @@ static jang_status run_calibration(conversion *c) {
                      .on_progress = c->options->on_progress,
                      .user = c->options->user};
     return calibrate(&k);
+}
+
+/* ---- Tuning ---- */
+
+static jang_status run_tuning(conversion *c) {
+    const tuning t = {.ctx = c->ctx,
+                      .source = c->from.checkpoint,
+                      .run = c->run,
+                      .plan = &c->plan,
+                      .work = &c->work,
+                      .fn = c->quantize,
+                      .importance = (const float *const *)c->importance,
+                      .ids = c->ids.ids,
+                      .n_ids = c->ids.n,
+                      .n_seq = CALIB_SEQ_TOKENS,
+                      .n_steps = tune_steps(c),
+                      .on_progress = c->options->on_progress,
+                      .user = c->options->user};
+    return tune(&t);
 }
 
 /* ---- Budgets ---- */
@@ -481,6 +518,9 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
     }
     if (status == JANG_OK && !options->plan_only && c.run) {
         status = run_calibration(&c);
+    }
+    if (status == JANG_OK && !options->plan_only && c.run && tune_steps(&c) > 0) {
+        status = run_tuning(&c);
     }
     if (status == JANG_ERR_FORMAT && c.run) {
         jang_status cause = finite_check(&c.from);

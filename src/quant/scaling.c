@@ -294,6 +294,10 @@ static const float *columns_of(const model_part *part, int64_t row) {
     return s->columns + row / (part->rows / s->n_sets) * part->columns;
 }
 
+const float *scaling_columns(const model_part *part, int64_t row) {
+    return part->scaling && part->scaling->columns ? columns_of(part, row) : NULL;
+}
+
 void scaling_apply(float *rows, const model_part *part, int64_t first, int64_t n) {
     const part_scaling *s = part->scaling;
     for (int64_t r = 0; r < n; r++) {
@@ -307,9 +311,9 @@ void scaling_apply(float *rows, const model_part *part, int64_t first, int64_t n
 }
 
 void scaling_undo(float *rows, const model_part *part, int64_t first, int64_t n) {
-    for (int64_t r = 0; r < n && part->scaling && part->scaling->columns; r++) {
-        const float *columns = columns_of(part, first + r);
-        for (int64_t c = 0; c < part->columns; c++) {
+    for (int64_t r = 0; r < n; r++) {
+        const float *columns = scaling_columns(part, first + r);
+        for (int64_t c = 0; c < part->columns && columns; c++) {
             rows[r * part->columns + c] /= columns[c];
         }
     }

@@ -59,6 +59,9 @@ void scaling_set(scaling_group *g, const float *factors);
 /* The factors that were set. */
 void scaling_get(float *factors, const scaling_group *g);
 
+/* The factors of a row's columns [columns], or NULL where all are 1. */
+const float *scaling_columns(const model_part *part, int64_t row);
+
 /* Multiplies rows [first, first + n) of a part, as read, by its factors. */
 void scaling_apply(float *rows, const model_part *part, int64_t first, int64_t n);
 /* Divides rows that were quantized by the factors of their columns. */

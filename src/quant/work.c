@@ -19,6 +19,8 @@ typedef struct work_head {
     int64_t rows, columns;
 } work_head;
 
+#define TOOK_NEXT "took-next" /* a file that says so */
+
 static const char work_magic[8] = "JANGWRK";
 
 static char *file_path(const work_dir *w, size_t item, const char *suffix) {
@@ -37,10 +39,11 @@ static work_head head_of(const plan_item *item, dtype type) {
     return h;
 }
 
-/* Maps an item's file if it is there and as the plan says. */
-static void map_item(work_dir *w, size_t i) {
+/* Maps an item's file if it is there and as the plan says; false: it is not. */
+static bool map_file(work_dir *w, size_t i, const char *suffix) {
     const plan_item *item = &w->plan->items[i];
-    char *path = file_path(w, i, "bin");
+    char *path = file_path(w, i, suffix);
+    bool mapped = false;
     file_map map = {0};
     if (path && item->bits && file_exists(path) && file_map_open(&map, w->ctx, path) == JANG_OK) {
         work_head want = head_of(item, DT_F16), got;
@@ -50,13 +53,22 @@ static void map_item(work_dir *w, size_t i) {
             memcpy(&got, map.data, sizeof got);
         }
         want.type = got.type == DT_BF16 ? DT_BF16 : DT_F16;
-        if (memcmp(&want, &got, sizeof got) == 0) {
+        mapped = memcmp(&want, &got, sizeof got) == 0;
+        if (mapped) {
+            file_map_close(&w->files[i].map);
             w->files[i].map = map;
         } else {
             file_map_close(&map);
         }
     }
     ctx_free(w->ctx, path);
+    return mapped;
+}
+
+static void map_item(work_dir *w, size_t i) {
+    if (!w->took_next || !map_file(w, i, "next")) {
+        (void)map_file(w, i, "bin");
+    }
 }
 
 /* ---- Opening ---- */
@@ -120,6 +132,9 @@ jang_status work_open(work_dir *out, ctx_t *ctx, const char *output, const quant
         work_close(&w, false);
         return status;
     }
+    char *mark = path_join(ctx, w.path, TOOK_NEXT);
+    w.took_next = mark && file_exists(mark);
+    ctx_free(ctx, mark);
     for (size_t i = 0; i < plan->n_items; i++) {
         map_item(&w, i);
     }
@@ -178,8 +193,8 @@ static jang_status write_matrix(file_out *f, const work_dir *w, const plan_item 
     return status == JANG_OK ? write_scales(f, w->ctx, m->biases, n_groups, m->type) : status;
 }
 
-jang_status work_put(work_dir *w, size_t i, const work_matrix *m) {
-    char *path = file_path(w, i, "bin"), *temp = file_path(w, i, "new");
+static jang_status put_file(work_dir *w, size_t i, const work_matrix *m, const char *suffix) {
+    char *path = file_path(w, i, suffix), *temp = file_path(w, i, "new");
     file_out *f = NULL;
     jang_status status = path && temp ? JANG_OK : ctx_fail_memory(w->ctx, strlen(w->path) + 16);
     if (status == JANG_OK) {
@@ -198,6 +213,11 @@ jang_status work_put(work_dir *w, size_t i, const work_matrix *m) {
     }
     ctx_free(w->ctx, path);
     ctx_free(w->ctx, temp);
+    return status;
+}
+
+jang_status work_put(work_dir *w, size_t i, const work_matrix *m) {
+    jang_status status = put_file(w, i, m, "bin");
     if (status != JANG_OK) {
         return status;
     }
@@ -205,6 +225,26 @@ jang_status work_put(work_dir *w, size_t i, const work_matrix *m) {
     return w->files[i].map.data
                ? JANG_OK
                : ctx_fail(w->ctx, JANG_ERR_IO, "%s: a file cannot be read back", w->path);
+}
+
+jang_status work_put_next(work_dir *w, size_t i, const work_matrix *m) {
+    return put_file(w, i, m, "next");
+}
+
+jang_status work_take_next(work_dir *w) {
+    char *path = path_join(w->ctx, w->path, TOOK_NEXT);
+    jang_status status =
+        path ? file_write(w->ctx, path, "", 0) : ctx_fail_memory(w->ctx, strlen(w->path) + 8);
+    ctx_free(w->ctx, path);
+    w->took_next = status == JANG_OK;
+    for (size_t i = 0; i < w->plan->n_items && status == JANG_OK; i++) {
+        map_item(w, i);
+    }
+    return status;
+}
+
+bool work_took_next(const work_dir *w) {
+    return w->took_next;
 }
 
 bool work_get(work_view *out, const work_dir *w, size_t i) {

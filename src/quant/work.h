@@ -14,6 +14,7 @@ typedef struct work_dir {
     char *path;
     const quant_plan *plan;
     struct work_file *files; /* [plan->n_items] */
+    bool took_next;
 } work_dir;
 
 /* Opens OUTPUT.work, made if it is not there. key is everything the results depend on; where the
@@ -32,6 +33,13 @@ typedef struct work_matrix {
 } work_matrix;
 
 JANG_MUST_CHECK jang_status work_put(work_dir *w, size_t item, const work_matrix *m);
+
+/* Another matrix in the place of one that is there, with others at once: work_take_next makes all
+ * that were put so far count, or, where it fails, none. It does so once. */
+JANG_MUST_CHECK jang_status work_put_next(work_dir *w, size_t item, const work_matrix *m);
+JANG_MUST_CHECK jang_status work_take_next(work_dir *w);
+/* Whether it has, now or in an earlier run. */
+bool work_took_next(const work_dir *w);
 
 /* What is stored of an item: weights, scales, biases as in the shards; false if it is not there. */
 typedef struct work_view {

@@ -173,6 +173,7 @@ static void test_awq_goes_on_where_it_stopped(void **state) {
         o.group_size = 32;
         o.method = methods[i % 3];
         o.calibration_tokens = i % 3 < 2 ? 1024 : 4096; /* some are held out */
+        o.tune_steps = 0;
         test_resumes(ctx, &o, dir, 3);
     }
     test_remove_tree(dir);

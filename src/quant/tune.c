@@ -1,0 +1,470 @@
+/* tune.c - steps along the gradient of the divergence from the original's answers. */
+#include "quant/tune_impl.h"
+
+#include "base/file.h"
+#include "base/pool.h"
+#include "ops/hostbuf.h"
+#include "quant/widen.h"
+
+#include <limits.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define WEIGHT_RATE 3e-3f /* of a step of Adam, in steps of the codes */
+#define SCALE_RATE 3e-4f
+#define WARM_UP 20               /* one of so many steps is before the full rates */
+#define HELD_OUT TUNE_LEAST_SEQS /* one sequence of so many is */
+#define MOST_WRITTEN 512         /* sequences that the original writes */
+#define WRITERS_PAGES 32         /* sequences of a cache at once */
+
+/* ---- Which matrix is in a weight's place ---- */
+
+/* Puts the original's weights into the latents of a weight. */
+static bool fill(tuner *u, latent *l, size_t item, const ops_weight *w) {
+    int n = w->d.n_expert ? w->d.n_expert : 1;
+    size_t size = (size_t)(w->d.n_out * w->d.n_in);
+    float *wide = ctx_array(u->ctx, size, sizeof *wide);
+    if (!wide) {
+        u->status = ctx_fail_memory(u->ctx, size * sizeof *wide);
+        return false;
+    }
+    for (int e = 0; e < n; e++) {
+        weight_desc d = w->d.n_expert ? host_expert(w, e) : w->d;
+        weight_widen(u->ctx, &d, wide);
+        latent_fill(l, u->t->work, item, wide, e * d.n_out, d.n_out);
+    }
+    ctx_free(u->ctx, wide);
+    return true;
+}
+
+/* The latents of a weight whose rows are an item's; NULL: it has none. */
+static latent *latent_of(tuner *u, const ops_weight *w) {
+    for (size_t i = 0; i < u->n_weights; i++) {
+        if (u->weights[i].w == w) {
+            return u->weights[i].latent;
+        }
+    }
+    const char *name = model_weight_name(u->m, w);
+    size_t item = name ? plan_find_module(u->t->plan, name) : SIZE_MAX;
+    latent *l = item == SIZE_MAX ? NULL : u->latents[item];
+    int64_t n_expert = w->d.n_expert ? w->d.n_expert : 1;
+    if (l && (l->item->part->rows != w->d.n_out * n_expert || l->item->part->columns != w->d.n_in ||
+              (!l->filled && !fill(u, l, item, w)))) {
+        l = NULL;
+    }
+    tuned_weight *all = ctx_realloc(u->ctx, u->weights, (u->n_weights + 1) * sizeof *all);
+    if (!all) {
+        u->status = ctx_fail_memory(u->ctx, (u->n_weights + 1) * sizeof *all);
+        return NULL;
+    }
+    u->weights = all;
+    all[u->n_weights++] = (tuned_weight){w, l};
+    return l;
+}
+
+static bool find_matrix(void *user, const ops_weight *w, int expert, tape_matrix *out) {
+    latent *l = latent_of(user, w);
+    if (!l) {
+        return false;
+    }
+    int64_t at = expert < 0 ? 0 : expert * w->d.n_out * w->d.n_in;
+    *out = (tape_matrix){l->value + at, l->grad + at};
+    return true;
+}
+
+/* ---- One sequence ---- */
+
+static batch_desc batch_of(const tuner *u, size_t seq, batch_seq *s) {
+    int32_t n = u->t->n_seq;
+    *s = (batch_seq){.n_tok = n, .pages = u->pages};
+    return (batch_desc){.n_tok = n,
+                        .ids = u->ids + seq * (size_t)n,
+                        .n_seq = 1,
+                        .seqs = s,
+                        .n_out = n,
+                        .out = u->out};
+}
+
+static void copy_stream(tuner *u, size_t seq, bool back) {
+    int64_t n = u->t->n_seq, n_embd = model_get_facts(u->m)->n_embd;
+    ops_mat s = model_stream(u->m, n);
+    for (int64_t i = 0; i < n; i++) {
+        float *kept = u->streams + ((int64_t)seq * n + i) * n_embd, *row = host_row(s, i);
+        memcpy(back ? kept : row, back ? row : kept, (size_t)n_embd * sizeof *row);
+    }
+}
+
+/* Runs the original and keeps its stream after the last layer. */
+static jang_status keep_stream(tuner *u, size_t seq) {
+    batch_seq s;
+    const batch_desc b = batch_of(u, seq, &s);
+    tape_use_matrices(u->tape, false);
+    jang_status status = model_begin(u->m, &b);
+    for (int i = 0; i < model_get_facts(u->m)->n_layer && status == JANG_OK; i++) {
+        model_layer(u->m, (layer_stages){i, 0, INT_MAX}, &b, &u->cache);
+    }
+    if (status == JANG_OK) {
+        status = u->o->table->finish(u->o);
+    }
+    if (status == JANG_OK) {
+        copy_stream(u, seq, true);
+    }
+    return status;
+}
+
+/* The original's logits for a sequence whose stream was kept. */
+static jang_status find_wanted(tuner *u, size_t seq) {
+    batch_seq s;
+    const batch_desc b = batch_of(u, seq, &s);
+    tape_use_matrices(u->tape, false);
+    jang_status status = model_begin(u->m, &b);
+    if (status == JANG_OK) {
+        copy_stream(u, seq, false);
+        status = model_end(u->m, &b);
+    }
+    return status == JANG_OK ? model_logits(u->m, 0, u->t->n_seq, u->wanted) : status;
+}
+
+typedef struct loss_job {
+    const float *wanted;
+    float *logits; /* become their gradient */
+    int32_t n_vocab;
+    float weight; /* of a row's divergence in the loss */
+    double kl[TUNE_LOGIT_ROWS];
+} loss_job;
+
+/* KL of one row, and its gradient by the logits: the difference of the probabilities. */
+static void lose(void *arg, int task, int thread) {
+    (void)thread;
+    loss_job *j = arg;
+    const float *want = j->wanted + (int64_t)task * j->n_vocab;
+    float *x = j->logits + (int64_t)task * j->n_vocab, want_top, top, inverse, want_inverse;
+    double want_sum = 0, sum = 0, kl = 0;
+    want_top = want[0];
+    top = x[0];
+    for (int32_t i = 1; i < j->n_vocab; i++) {
+        want_top = want[i] > want_top ? want[i] : want_top;
+        top = x[i] > top ? x[i] : top;
+    }
+    for (int32_t i = 0; i < j->n_vocab; i++) {
+        float p = expf(want[i] - want_top);
+        want_sum += (double)p;
+        kl += (double)p * (double)(want[i] - x[i]);
+        sum += (double)expf(x[i] - top);
+    }
+    j->kl[task] = kl / want_sum - log(want_sum) - (double)want_top + log(sum) + (double)top;
+    inverse = j->weight / (float)sum;
+    want_inverse = j->weight / (float)want_sum;
+    for (int32_t i = 0; i < j->n_vocab; i++) {
+        x[i] = expf(x[i] - top) * inverse - expf(want[i] - want_top) * want_inverse;
+    }
+}
+
+/* Adds the divergence of a sequence's answers; learns: and the gradients of its share of a step. */
+static jang_status run_sequence(tuner *u, size_t seq, bool learns, double *kl) {
+    int32_t n = u->t->n_seq, n_vocab = model_get_facts(u->m)->n_vocab;
+    batch_seq s;
+    const batch_desc b = batch_of(u, seq, &s);
+    jang_status status = find_wanted(u, seq);
+    tape_use_matrices(u->tape, true);
+    if (learns && status == JANG_OK) {
+        tape_record(u->tape);
+    }
+    if (status == JANG_OK) {
+        status = model_step(u->m, &b, &u->cache);
+    }
+    for (int32_t i = 0; i < n && status == JANG_OK; i += TUNE_LOGIT_ROWS) {
+        int32_t k = n - i < TUNE_LOGIT_ROWS ? n - i : TUNE_LOGIT_ROWS;
+        status = model_logits(u->m, i, k, u->logits);
+        loss_job j = {.wanted = u->wanted + (int64_t)i * n_vocab,
+                      .logits = u->logits,
+                      .n_vocab = n_vocab,
+                      .weight = 1.0f / (float)(n * TUNE_STEP_SEQS)};
+        if (status == JANG_OK) {
+            pool_run(ctx_pool(u->ctx), lose, &j, k);
+        }
+        for (int32_t r = 0; r < k; r++) {
+            *kl += j.kl[r];
+        }
+        if (learns) {
+            tape_seed(u->tape, u->logits, (int64_t)k * n_vocab);
+        }
+    }
+    if (learns && status == JANG_OK) {
+        status = tape_back(u->tape);
+    }
+    return status == JANG_OK ? u->status : status;
+}
+
+/* Mean divergence on the sequences held out. */
+static jang_status measure(tuner *u, double *out) {
+    double kl = 0;
+    jang_status status = JANG_OK;
+    for (size_t i = 0; i < u->n_held && status == JANG_OK; i++) {
+        status = run_sequence(u, i, false, &kl);
+    }
+    *out = kl / (double)(u->n_held * (size_t)u->t->n_seq);
+    return status;
+}
+
+/* ---- Steps ---- */
+
+jang_status tuner_report(const tuner *u, const char *what, size_t done, size_t total) {
+    if (!u->t->on_progress) {
+        return JANG_OK;
+    }
+    double bytes = (double)checkpoint_bytes(u->t->source), part = (double)done / (double)total;
+    jang_progress p = {what, (uint64_t)(bytes * part), (uint64_t)bytes, clock_seconds() - u->start};
+    return u->t->on_progress(u->t->user, &p)
+               ? JANG_OK
+               : ctx_fail(u->ctx, JANG_ERR_CANCELLED, "the conversion was cancelled");
+}
+
+/* Warms up, then falls along half a cosine to 0. */
+static latent_rates rates_at(int32_t step, int32_t n_steps) {
+    double warm = (double)(step + 1) / (1 + (double)n_steps / WARM_UP);
+    double fall = 0.5 * (1 + cos(3.14159265358979 * step / n_steps));
+    float by = (float)((warm < 1 ? warm : 1) * fall);
+    return (latent_rates){.weight = WEIGHT_RATE * by,
+                          .scale = SCALE_RATE * by,
+                          .mean_part = (float)(1 - pow(0.9, step + 1)),
+                          .square_part = (float)(1 - pow(0.99, step + 1))};
+}
+
+/* A new order of the sequences to learn from (Fisher-Yates, by a fixed seed). */
+static void shuffle(uint32_t *order, size_t n, uint64_t *seed) {
+    for (size_t i = n; i > 1; i--) {
+        *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+        size_t k = (size_t)(*seed >> 33) % i;
+        uint32_t swap = order[i - 1];
+        order[i - 1] = order[k];
+        order[k] = swap;
+    }
+}
+
+static jang_status run_steps(tuner *u) {
+    size_t n = u->n_seqs - u->n_held, left = 0;
+    uint32_t *order = ctx_array(u->ctx, n, sizeof *order);
+    if (!order) {
+        return ctx_fail_memory(u->ctx, n * sizeof *order);
+    }
+    for (size_t i = 0; i < n; i++) {
+        order[i] = (uint32_t)(u->n_held + i);
+    }
+    uint64_t seed = 1;
+    jang_status status = JANG_OK;
+    for (int32_t step = 0; step < u->t->n_steps && status == JANG_OK; step++) {
+        double kl = 0;
+        for (int i = 0; i < TUNE_STEP_SEQS && status == JANG_OK; i++) {
+            if (left == 0) {
+                shuffle(order, n, &seed);
+                left = n;
+            }
+            status = run_sequence(u, order[--left], true, &kl);
+        }
+        const latent_rates rates = rates_at(step, u->t->n_steps);
+        for (size_t i = 0; i < u->t->plan->n_items && status == JANG_OK; i++) {
+            if (u->latents[i] && u->latents[i]->filled) {
+                latent_step(u->latents[i], &rates);
+            }
+        }
+        char what[80];
+        snprintf(what, sizeof what, "tuning, step %d of %d: KL %.4f", step + 1, u->t->n_steps,
+                 kl / (TUNE_STEP_SEQS * (double)u->t->n_seq));
+        if (status == JANG_OK) {
+            status = tuner_report(u, what, (size_t)step, (size_t)u->t->n_steps);
+        }
+    }
+    ctx_free(u->ctx, order);
+    return status;
+}
+
+/* ---- Matrices ---- */
+
+static jang_status make_latents(tuner *u) {
+    size_t n = u->t->plan->n_items;
+    u->latents = ctx_zero(u->ctx, n + 1, sizeof *u->latents);
+    jang_status status = u->latents ? JANG_OK : ctx_fail_memory(u->ctx, n * sizeof *u->latents);
+    for (size_t i = 0; i < n && status == JANG_OK; i++) {
+        work_view v;
+        if (work_get(&v, u->t->work, i)) {
+            status = latent_make(&u->latents[i], u->ctx, u->t->work, i);
+        }
+    }
+    return status;
+}
+
+/* Rounds all, and takes the new matrices if answers are better by them. */
+static jang_status take_over(tuner *u, double before) {
+    const tuning *t = u->t;
+    for (size_t i = 0; i < t->plan->n_items; i++) {
+        if (u->latents[i] && u->latents[i]->filled) {
+            latent_round(u->latents[i]);
+        }
+    }
+    double after;
+    jang_status status = measure(u, &after);
+    if (status != JANG_OK) {
+        return status;
+    }
+    bool better = after < before;
+    ctx_log(u->ctx, "tuning: KL of held out sequences %.4f before, %.4f after%s", before, after,
+            better ? "" : "; nothing is changed");
+    for (size_t i = 0; i < t->plan->n_items && status == JANG_OK && better; i++) {
+        if (u->latents[i] && u->latents[i]->filled) {
+            status = latent_store(u->latents[i], t->work, i);
+        }
+    }
+    return status == JANG_OK ? work_take_next(t->work) : status;
+}
+
+/* ---- The whole ---- */
+
+/* The text's sequences, those held out first. */
+static void place_text(tuner *u) {
+    size_t n_seq = (size_t)u->t->n_seq, held = 0, own = u->n_held;
+    for (size_t i = 0; i < u->n_own; i++) {
+        bool is_held = held < u->n_held && i % HELD_OUT == HELD_OUT / 2;
+        size_t to = is_held ? held++ : own++;
+        memcpy(u->ids + to * n_seq, u->t->ids + i * n_seq, n_seq * sizeof *u->ids);
+    }
+}
+
+static size_t n_written(int32_t n_steps) {
+    return n_steps < MOST_WRITTEN ? (size_t)n_steps : MOST_WRITTEN;
+}
+
+uint64_t tune_bytes(const quant_plan *plan, int32_t n_steps, int32_t n_seq, int64_t n_embd) {
+    uint64_t n = 0;
+    for (size_t i = 0; i < plan->n_items; i++) {
+        const plan_item *item = &plan->items[i];
+        n += item->bits && !item->kept ? (uint64_t)item->part->params : 0;
+    }
+    return n * 5 * sizeof(float) +
+           n_written(n_steps) * (uint64_t)n_seq * (uint64_t)n_embd * sizeof(float);
+}
+
+static jang_status make_arrays(tuner *u) {
+    const model_facts *f = model_get_facts(u->m);
+    size_t n_seq = (size_t)u->t->n_seq, n_embd = (size_t)f->n_embd, n_vocab = (size_t)f->n_vocab;
+    size_t n_pages = WRITERS_PAGES * ((n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS);
+    u->n_own = u->t->n_ids / n_seq;
+    u->n_held = u->n_own / HELD_OUT;
+    if (u->n_held == 0) {
+        return ctx_fail(u->ctx, JANG_ERR_ARGUMENT,
+                        "tuning needs %d sequences of %d tokens of calibration text, but there "
+                        "are %zu",
+                        HELD_OUT, u->t->n_seq, u->n_own);
+    }
+    u->n_seqs = u->n_own + n_written(u->t->n_steps);
+    bool made = true;
+    made &= (u->ids = ctx_zero(u->ctx, u->n_seqs * n_seq, sizeof *u->ids)) != NULL;
+    made &= (u->streams = ctx_array(u->ctx, u->n_seqs * n_seq, n_embd * sizeof(float))) != NULL;
+    made &= (u->wanted = ctx_array(u->ctx, n_seq, n_vocab * sizeof(float))) != NULL;
+    made &= (u->logits = ctx_array(u->ctx, TUNE_LOGIT_ROWS, n_vocab * sizeof(float))) != NULL;
+    made &= (u->pages = ctx_array(u->ctx, n_pages, sizeof *u->pages)) != NULL;
+    made &= (u->out = ctx_array(u->ctx, n_seq, sizeof *u->out)) != NULL;
+    if (!made) {
+        return ctx_fail_memory(u->ctx, u->n_seqs * n_seq * n_embd * sizeof(float));
+    }
+    for (size_t i = 0; i < n_pages; i++) {
+        u->pages[i] = (int32_t)i;
+    }
+    for (size_t i = 0; i < n_seq; i++) {
+        u->out[i] = (int32_t)i;
+    }
+    place_text(u);
+    return JANG_OK;
+}
+
+static jang_status open_tuner(tuner *u) {
+    const ops_options exact = {.exact = true};
+    int32_t n_pages = (u->t->n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
+    jang_status status = ops_open(&u->o, u->ctx, "cpu", &exact);
+    if (status == JANG_OK) {
+        status = tape_open(&u->tape, u->o, find_matrix, u, true);
+    }
+    if (status == JANG_OK) {
+        status = model_open(&u->m, u->ctx, u->t->run, u->o);
+    }
+    if (status == JANG_OK) {
+        status = make_arrays(u);
+    }
+    if (status == JANG_OK) {
+        status = model_reserve(u->m, u->t->n_seq);
+    }
+    if (status == JANG_OK) {
+        status = model_reserve_logits(u->m, TUNE_LOGIT_ROWS);
+    }
+    if (status == JANG_OK) {
+        status = model_cache_new(&u->cache, u->m, KV_F32);
+    }
+    return status == JANG_OK ? model_cache_grow(&u->cache, u->m, n_pages, 1) : status;
+}
+
+static void close_tuner(tuner *u) {
+    for (size_t i = 0; u->latents && i < u->t->plan->n_items; i++) {
+        latent_free(u->latents[i]);
+    }
+    void *all[] = {u->latents, u->weights, u->ids,   u->streams,
+                   u->wanted,  u->logits,  u->pages, u->out};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        ctx_free(u->ctx, all[i]);
+    }
+    if (u->m) {
+        model_cache_free(&u->cache, u->m);
+        model_close(u->m);
+    }
+    tape_close(u->tape);
+    ops_close(u->o);
+}
+
+/* The text that the original writes, and its streams for all of it. */
+static jang_status hear_original(tuner *u) {
+    size_t n_seq = (size_t)u->t->n_seq;
+    jang_status status = tuner_write_text(u, u->ids + u->n_own * n_seq, u->n_seqs - u->n_own);
+    for (size_t i = 0; i < u->n_seqs && status == JANG_OK; i++) {
+        status = keep_stream(u, i);
+        if (status == JANG_OK) {
+            status = tuner_report(u, "running the original", i, u->n_seqs);
+        }
+    }
+    return status;
+}
+
+jang_status tune(const tuning *t) {
+    if (work_took_next(t->work)) {
+        return JANG_OK; /* an earlier, killed run came so far */
+    }
+    tuner *u = ctx_zero(t->ctx, 1, sizeof *u);
+    if (!u) {
+        return ctx_fail_memory(t->ctx, sizeof *u);
+    }
+    u->t = t;
+    u->ctx = t->ctx;
+    u->start = clock_seconds();
+    double before = 0;
+    jang_status status = tuner_finish_matrices(t);
+    if (status == JANG_OK) {
+        status = open_tuner(u);
+    }
+    if (status == JANG_OK) {
+        status = hear_original(u);
+    }
+    if (status == JANG_OK) {
+        status = make_latents(u);
+    }
+    if (status == JANG_OK) {
+        status = measure(u, &before);
+    }
+    if (status == JANG_OK) {
+        status = run_steps(u);
+    }
+    if (status == JANG_OK) {
+        status = take_over(u, before);
+    }
+    close_tuner(u);
+    ctx_free(t->ctx, u);
+    return status;
+}

@@ -1,0 +1,45 @@
+/* tune.h - codes, scales and biases of all matrices tuned together, so that the quantized model
+ * answers as the original does.
+ *
+ * The divergence KL(original || quantized) over a text is made smaller step by step, by its
+ * gradient through the whole model (tape.h). What moves are the weights before they are rounded,
+ * with the gradient of what they are rounded to (the straight-through estimator,
+ * arXiv:1308.3432), and the scale and centre of each group (LSQ, arXiv:1902.08153); they begin
+ * where the method left them. The text is that of calibration and what the original writes by
+ * itself after beginnings taken from there (LLM-QAT, arXiv:2305.17888); sequences held out of it
+ * tell whether the result is better, and it is taken only then. */
+#ifndef JANG_QUANT_TUNE_H
+#define JANG_QUANT_TUNE_H
+
+#include "quant/plan.h"
+#include "quant/quantizer.h"
+#include "quant/work.h"
+
+#define TUNE_STEP_SEQS 4  /* sequences of a step */
+#define TUNE_LEAST_SEQS 8 /* of the text */
+#define TUNE_STEPS 256    /* of methods that tune by themselves */
+
+typedef struct tuning {
+    ctx_t *ctx;
+    const checkpoint *source; /* what is quantized */
+    checkpoint *run;          /* the same model in a form that runs; may be source */
+    quant_plan *plan;
+    work_dir *work;                 /* of finished matrices; all tuned ones are replaced */
+    quant_fn fn;                    /* what finds codes of matrices that are not finished */
+    const float *const *importance; /* [n_items] for fn; each may be NULL */
+    const int32_t *ids;             /* [n_ids], cut into sequences of n_seq */
+    size_t n_ids;
+    int32_t n_seq;
+    int32_t n_steps;
+    jang_progress_fn on_progress;
+    void *user;
+} tuning;
+
+/* Bytes that tuning takes for weights, and for a model's streams over the text. */
+uint64_t tune_bytes(const quant_plan *plan, int32_t n_steps, int32_t n_seq, int64_t n_embd);
+
+/* Tunes, and logs how far the answers of held out sequences diverged before and after. Errors:
+ * JANG_ERR_CANCELLED; the work directory is then as it was. */
+JANG_MUST_CHECK jang_status tune(const tuning *t);
+
+#endif

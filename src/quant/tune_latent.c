@@ -1,0 +1,249 @@
+/* tune_latent.c - a matrix before it is rounded: its steps along the gradient, and what it becomes.
+ */
+#include "quant/tune_impl.h"
+
+#include "base/half.h"
+#include "base/pool.h"
+#include "format/affine.h"
+#include "quant/scaling.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MEAN_BETA 0.9f
+#define SQUARE_BETA 0.99f
+#define TINY 1e-20f
+#define INSIDE 0.45f /* of a step: how far from its code a weight may begin */
+#define ROWS 8       /* of a task */
+
+static int64_t row_groups(const latent *l) {
+    return l->item->part->columns / l->item->group;
+}
+
+static float top_code(const latent *l) {
+    return (float)((1 << l->item->bits) - 1);
+}
+
+/* ---- Making ---- */
+
+static jang_status make_arrays(latent *l) {
+    size_t n = (size_t)l->item->part->params, n_groups = n / (size_t)l->item->group;
+    float **of_weights[] = {&l->w, &l->value, &l->grad, &l->of_w.mean, &l->of_w.square};
+    float **of_groups[] = {
+        &l->unit,           &l->scale,           &l->centre, &l->of_scale.mean, &l->of_scale.square,
+        &l->of_centre.mean, &l->of_centre.square};
+    bool made = true;
+    for (size_t i = 0; i < sizeof of_weights / sizeof *of_weights; i++) {
+        made &= (*of_weights[i] = ctx_zero(l->ctx, n, sizeof(float))) != NULL;
+    }
+    for (size_t i = 0; i < sizeof of_groups / sizeof *of_groups; i++) {
+        made &= (*of_groups[i] = ctx_zero(l->ctx, n_groups, sizeof(float))) != NULL;
+    }
+    return made ? JANG_OK : ctx_fail_memory(l->ctx, 5 * n * sizeof(float));
+}
+
+static float stored(const uint8_t *data, dtype type, int64_t i) {
+    uint16_t h;
+    memcpy(&h, data + 2 * i, sizeof h);
+    return type == DT_BF16 ? bf16_to_f32(h) : f16_to_f32(h);
+}
+
+jang_status latent_make(latent **out, ctx_t *ctx, const work_dir *work, size_t item) {
+    latent *l = ctx_zero(ctx, 1, sizeof *l);
+    if (!l) {
+        return ctx_fail_memory(ctx, sizeof *l);
+    }
+    l->ctx = ctx;
+    l->item = &work->plan->items[item];
+    work_view v;
+    jang_status status = make_arrays(l);
+    if (status != JANG_OK || !work_get(&v, work, item)) {
+        latent_free(l);
+        return status;
+    }
+    float middle = top_code(l) / 2;
+    for (int64_t i = 0; i < l->item->part->params / l->item->group; i++) {
+        l->scale[i] = stored(v.scales, v.type, i);
+        l->centre[i] = stored(v.biases, v.type, i) + l->scale[i] * middle;
+        l->unit[i] = fabsf(l->scale[i]);
+    }
+    *out = l;
+    return JANG_OK;
+}
+
+void latent_free(latent *l) {
+    if (!l) {
+        return;
+    }
+    float *all[] = {l->w,
+                    l->value,
+                    l->grad,
+                    l->of_w.mean,
+                    l->of_w.square,
+                    l->unit,
+                    l->scale,
+                    l->centre,
+                    l->of_scale.mean,
+                    l->of_scale.square,
+                    l->of_centre.mean,
+                    l->of_centre.square};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        ctx_free(l->ctx, all[i]);
+    }
+    ctx_free(l->ctx, l);
+}
+
+void latent_fill(latent *l, const work_dir *work, size_t item, const float *original, int64_t first,
+                 int64_t n) {
+    work_view v;
+    if (!work_get(&v, work, item)) {
+        return;
+    }
+    int64_t columns = l->item->part->columns, group = l->item->group;
+    for (int64_t r = first; r < first + n; r++) {
+        const float *from = original + (r - first) * columns;
+        const float *factors = scaling_columns(l->item->part, r);
+        float *w = l->w + r * columns, *value = l->value + r * columns;
+        work_rows_f32(value, work, item, r, 1);
+        for (int64_t i = 0; i < columns; i++) {
+            int64_t g = r * row_groups(l) + i / group;
+            float by = factors ? factors[i] : 1, off = from[i] * by - value[i];
+            float most = INSIDE * l->unit[g];
+            w[i] = value[i] + (off > most ? most : off < -most ? -most : off);
+            value[i] /= by;
+        }
+    }
+    l->filled = true;
+}
+
+/* ---- Steps ---- */
+
+typedef struct step_job {
+    latent *l;
+    const latent_rates *rates;
+} step_job;
+
+/* A step of Adam for one number whose unit is given. */
+static float adam(moments *m, int64_t i, float grad, float rate, const latent_rates *r) {
+    float mean = m->mean[i] = MEAN_BETA * m->mean[i] + (1 - MEAN_BETA) * grad;
+    float square = m->square[i] = SQUARE_BETA * m->square[i] + (1 - SQUARE_BETA) * grad * grad;
+    return rate * (mean / r->mean_part) / (sqrtf(square / r->square_part) + TINY);
+}
+
+/* The value that a weight is rounded to; *z is where among the codes it lies, *code what it gets.
+ */
+static float round_weight(float w, float scale, float inverse, float centre, float middle,
+                          float top, float *z, float *code) {
+    *z = (w - centre) * inverse + middle;
+    float cut = *z < 0 ? 0 : *z > top ? top : *z;
+    *code = rintf(cut);
+    return scale * (*code - middle) + centre;
+}
+
+/* One group of n weights from `at` on. */
+static void step_group(latent *l, const latent_rates *rates, int64_t g, int64_t at, int64_t n,
+                       const float *factors) {
+    float scale = l->scale[g], centre = l->centre[g], top = top_code(l), middle = top / 2;
+    float inverse = scale != 0 ? 1 / scale : 0, by_scale = 0, by_centre = 0, z, code;
+    for (int64_t i = 0; i < n; i++) {
+        float grad = l->grad[at + i] / (factors ? factors[i] : 1);
+        (void)round_weight(l->w[at + i], scale, inverse, centre, middle, top, &z, &code);
+        bool inside = z >= 0 && z <= top;
+        by_scale += grad * (code - (inside ? z : middle));
+        by_centre += inside ? 0 : grad;
+        l->grad[at + i] = inside ? grad : 0;
+    }
+    float unit = l->unit[g];
+    l->scale[g] = scale -= unit * adam(&l->of_scale, g, by_scale, rates->scale, rates);
+    l->centre[g] = centre -= unit * adam(&l->of_centre, g, by_centre, rates->scale, rates);
+    inverse = scale != 0 ? 1 / scale : 0;
+    for (int64_t i = 0; i < n; i++) {
+        l->w[at + i] -= unit * adam(&l->of_w, at + i, l->grad[at + i], rates->weight, rates);
+        l->grad[at + i] = 0;
+        l->value[at + i] =
+            round_weight(l->w[at + i], scale, inverse, centre, middle, top, &z, &code) /
+            (factors ? factors[i] : 1);
+    }
+}
+
+static void step_rows(void *arg, int task, int thread) {
+    (void)thread;
+    const step_job *j = arg;
+    latent *l = j->l;
+    int64_t columns = l->item->part->columns, group = l->item->group, rows = l->item->part->rows;
+    int64_t first = (int64_t)task * ROWS, last = first + ROWS < rows ? first + ROWS : rows;
+    for (int64_t r = first; r < last; r++) {
+        const float *factors = scaling_columns(l->item->part, r);
+        for (int64_t g = 0; g < row_groups(l); g++) {
+            step_group(l, j->rates, r * row_groups(l) + g, r * columns + g * group, group,
+                       factors ? factors + g * group : NULL);
+        }
+    }
+}
+
+void latent_step(latent *l, const latent_rates *rates) {
+    step_job j = {l, rates};
+    pool_run(ctx_pool(l->ctx), step_rows, &j, (int)((l->item->part->rows + ROWS - 1) / ROWS));
+}
+
+/* ---- Ends ---- */
+
+static float round_to(float x, dtype type) {
+    return type == DT_BF16 ? bf16_to_f32(f32_to_bf16(x)) : f16_to_f32(f32_to_f16(x));
+}
+
+static float bias_of(const latent *l, int64_t g) {
+    return l->centre[g] - l->scale[g] * (top_code(l) / 2);
+}
+
+static void round_rows(void *arg, int task, int thread) {
+    (void)thread;
+    latent *l = arg;
+    float middle = top_code(l) / 2, z, code;
+    int64_t columns = l->item->part->columns, group = l->item->group, rows = l->item->part->rows;
+    int64_t first = (int64_t)task * ROWS, last = first + ROWS < rows ? first + ROWS : rows;
+    for (int64_t r = first; r < last; r++) {
+        const float *factors = scaling_columns(l->item->part, r);
+        for (int64_t i = 0; i < columns; i++) {
+            int64_t g = r * row_groups(l) + i / group, at = r * columns + i;
+            if (i % group == 0) {
+                float bias = round_to(bias_of(l, g), l->item->type);
+                l->scale[g] = round_to(l->scale[g], l->item->type);
+                l->centre[g] = bias + l->scale[g] * middle;
+            }
+            float inverse = l->scale[g] != 0 ? 1 / l->scale[g] : 0;
+            l->value[at] = round_weight(l->w[at], l->scale[g], inverse, l->centre[g], middle,
+                                        top_code(l), &z, &code) /
+                           (factors ? factors[i] : 1);
+        }
+    }
+}
+
+void latent_round(latent *l) {
+    pool_run(ctx_pool(l->ctx), round_rows, l, (int)((l->item->part->rows + ROWS - 1) / ROWS));
+}
+
+jang_status latent_store(const latent *l, work_dir *work, size_t item) {
+    size_t n = (size_t)l->item->part->params, n_groups = n / (size_t)l->item->group;
+    uint8_t *codes = ctx_alloc(l->ctx, n);
+    float *biases = ctx_array(l->ctx, n_groups, sizeof *biases);
+    jang_status status = codes && biases ? JANG_OK : ctx_fail_memory(l->ctx, n + 4 * n_groups);
+    for (size_t g = 0; g < n_groups && status == JANG_OK; g++) {
+        biases[g] = bias_of(l, (int64_t)g);
+    }
+    float middle = top_code(l) / 2, z, code;
+    for (size_t i = 0; i < n && status == JANG_OK; i++) {
+        size_t g = i / (size_t)l->item->group;
+        float inverse = l->scale[g] != 0 ? 1 / l->scale[g] : 0;
+        (void)round_weight(l->w[i], l->scale[g], inverse, l->centre[g], middle, top_code(l), &z,
+                           &code);
+        codes[i] = (uint8_t)code;
+    }
+    if (status == JANG_OK) {
+        const work_matrix m = {codes, l->scale, biases, l->item->type};
+        status = work_put_next(work, item, &m);
+    }
+    ctx_free(l->ctx, codes);
+    ctx_free(l->ctx, biases);
+    return status;
+}

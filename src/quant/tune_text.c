@@ -1,0 +1,134 @@
+/* tune_text.c - text that a model writes by itself, for it to be tuned by. */
+#include "quant/tune_impl.h"
+
+#include "base/pool.h"
+
+#include <math.h>
+#include <string.h>
+
+#define WRITERS 32   /* sequences at once */
+#define BEGINNING 16 /* tokens of each that are taken from the text */
+
+typedef struct writing {
+    tuner *u;
+    int32_t *ids;  /* [WRITERS, n_seq] */
+    int32_t n, at; /* sequences; tokens of each that are there */
+    float *logits; /* [WRITERS, n_vocab] */
+    uint64_t seed;
+} writing;
+
+/* A number from 0 to 1 that the seed, a row and a position give (splitmix64). */
+static double chance(uint64_t seed, uint64_t row, uint64_t at) {
+    uint64_t x = seed + 0x9e3779b97f4a7c15u * (row * 0x100000001b3u + at + 1);
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return (double)((x ^ x >> 31) >> 11) / 9007199254740992.0;
+}
+
+/* The next token of a row, drawn by the model's probabilities. */
+static void draw(void *arg, int task, int thread) {
+    (void)thread;
+    const writing *w = arg;
+    int32_t n_vocab = model_get_facts(w->u->m)->n_vocab, n_seq = w->u->t->n_seq;
+    float *p = w->logits + (int64_t)task * n_vocab, top = p[0];
+    double sum = 0, until = 0;
+    for (int32_t i = 1; i < n_vocab; i++) {
+        top = p[i] > top ? p[i] : top;
+    }
+    for (int32_t i = 0; i < n_vocab; i++) {
+        p[i] = expf(p[i] - top);
+        sum += (double)p[i];
+    }
+    double goal = chance(w->seed, (uint64_t)task, (uint64_t)w->at) * sum;
+    int32_t token = 0;
+    for (int32_t i = 0; i < n_vocab && until <= goal; i++) {
+        until += (double)p[i];
+        token = p[i] > 0 ? i : token;
+    }
+    w->ids[task * n_seq + w->at] = token;
+}
+
+/* Computes the tokens from..at-1 of all sequences and draws the next. */
+static jang_status write_step(writing *w, const model_cache *cache, int32_t from) {
+    tuner *u = w->u;
+    int32_t n_tok = w->at - from, n_seq = u->t->n_seq;
+    int32_t n_pages = (n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
+    batch_seq seqs[WRITERS];
+    int32_t ids[WRITERS * BEGINNING], out[WRITERS];
+    for (int32_t s = 0; s < w->n; s++) {
+        memcpy(ids + s * n_tok, w->ids + s * n_seq + from, (size_t)n_tok * sizeof *ids);
+        seqs[s] = (batch_seq){.first = s * n_tok,
+                              .n_tok = n_tok,
+                              .n_past = from,
+                              .pages = u->pages + s * n_pages,
+                              .state = s};
+        out[s] = (s + 1) * n_tok - 1;
+    }
+    const batch_desc b = {
+        .n_tok = w->n * n_tok, .ids = ids, .n_seq = w->n, .seqs = seqs, .n_out = w->n, .out = out};
+    jang_status status = model_step(u->m, &b, cache);
+    if (status == JANG_OK) {
+        status = model_logits(u->m, 0, w->n, w->logits);
+    }
+    if (status == JANG_OK) {
+        pool_run(ctx_pool(u->ctx), draw, w, w->n);
+    }
+    return status;
+}
+
+/* The beginning of a sequence: some place of the text's. */
+static void begin(writing *w, size_t number, int32_t row) {
+    tuner *u = w->u;
+    size_t n_seq = (size_t)u->t->n_seq, n_own = u->n_own - u->n_held;
+    size_t places = n_seq > BEGINNING ? n_seq - BEGINNING : 1;
+    size_t at = (size_t)(chance(7, number, 0) * (double)places);
+    const int32_t *from = u->ids + (u->n_held + number % n_own) * n_seq + at;
+    memcpy(w->ids + (size_t)row * n_seq, from, BEGINNING * sizeof *from);
+}
+
+static jang_status write_all(writing *w, size_t n_seqs, int32_t *ids, const model_cache *cache) {
+    jang_status status = JANG_OK;
+    size_t n_seq = (size_t)w->u->t->n_seq;
+    for (size_t at = 0; at < n_seqs && status == JANG_OK; at += WRITERS) {
+        w->n = n_seqs - at < WRITERS ? (int32_t)(n_seqs - at) : WRITERS;
+        w->seed = at;
+        for (int32_t s = 0; s < w->n; s++) {
+            begin(w, at + (size_t)s, s);
+        }
+        w->at = BEGINNING;
+        status = write_step(w, cache, 0);
+        while (status == JANG_OK && ++w->at < (int32_t)n_seq) {
+            status = write_step(w, cache, w->at - 1);
+        }
+        memcpy(ids + at * n_seq, w->ids, (size_t)w->n * n_seq * sizeof *ids);
+        if (status == JANG_OK) {
+            status = tuner_report(w->u, "writing text to tune by", at, n_seqs);
+        }
+    }
+    return status;
+}
+
+jang_status tuner_write_text(tuner *u, int32_t *ids, size_t n_seqs) {
+    int32_t n_vocab = model_get_facts(u->m)->n_vocab, n_seq = u->t->n_seq;
+    int32_t n_pages = WRITERS * ((n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS);
+    writing w = {.u = u};
+    model_cache cache = {0};
+    w.ids = ctx_array(u->ctx, WRITERS * (size_t)n_seq, sizeof *w.ids);
+    w.logits = ctx_array(u->ctx, WRITERS * (size_t)n_vocab, sizeof *w.logits);
+    jang_status status = w.ids && w.logits
+                             ? model_reserve(u->m, WRITERS * BEGINNING)
+                             : ctx_fail_memory(u->ctx, WRITERS * (size_t)n_vocab * sizeof(float));
+    if (status == JANG_OK) {
+        status = model_cache_new(&cache, u->m, KV_F16);
+    }
+    if (status == JANG_OK) {
+        status = model_cache_grow(&cache, u->m, n_pages, WRITERS);
+    }
+    if (status == JANG_OK) {
+        status = write_all(&w, n_seqs, ids, &cache);
+    }
+    model_cache_free(&cache, u->m);
+    ctx_free(u->ctx, w.ids);
+    ctx_free(u->ctx, w.logits);
+    return status;
+}

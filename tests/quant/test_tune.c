@@ -1,0 +1,166 @@
+/* test_tune.c - conversions whose codes and scales are tuned through the whole model. */
+#include "base/file.h"
+#include "engine_rig.h"
+#include "model_files.h"
+#include "resumed.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define N_VOCAB 307
+#define N_IDS 200
+#define STEPS 16
+
+static jang_convert_options tuned_by(const char *source, const char *output, int32_t steps) {
+    jang_convert_options o = jang_convert_options_default();
+    o.source = source;
+    o.output = output;
+    o.bits = 2;
+    o.group_size = 32;
+    o.method = "mse";
+    o.calibration_tokens = 4096;
+    o.tune_steps = steps;
+    o.force = true;
+    return o;
+}
+
+/* Logits of the same tokens by a model, with f32 activations. */
+static float *answers(ctx_t *ctx, const char *path) {
+    jang_model_options exact = jang_model_options_default();
+    jang_model *m;
+    jang_session *s;
+    int32_t ids[N_IDS];
+    float *logits = malloc(N_IDS * N_VOCAB * sizeof *logits);
+    exact.exact = true;
+    random_ids(ids, N_IDS, 5);
+    assert_ok(ctx, jang_model_open(&m, ctx, path, &exact));
+    assert_int_equal(jang_model_get_info(m)->n_vocab, N_VOCAB);
+    assert_ok(ctx, jang_session_new(&s, m, NULL));
+    assert_ok(ctx, jang_session_append(s, ids, N_IDS, logits));
+    jang_session_free(s);
+    jang_model_free(m);
+    return logits;
+}
+
+static double log_sum(const float *x) {
+    double top = -INFINITY, sum = 0;
+    for (int i = 0; i < N_VOCAB; i++) {
+        top = fmax(top, (double)x[i]);
+    }
+    for (int i = 0; i < N_VOCAB; i++) {
+        sum += exp((double)x[i] - top);
+    }
+    return top + log(sum);
+}
+
+/* Mean KL(original || model). */
+static double divergence(ctx_t *ctx, const float *original, const char *path) {
+    float *other = answers(ctx, path);
+    double kl = 0;
+    for (int t = 0; t < N_IDS; t++) {
+        const float *p = original + t * N_VOCAB, *q = other + t * N_VOCAB;
+        double p_sum = log_sum(p), q_sum = log_sum(q);
+        for (int i = 0; i < N_VOCAB; i++) {
+            double log_p = (double)p[i] - p_sum;
+            kl += exp(log_p) * (log_p - ((double)q[i] - q_sum));
+        }
+    }
+    free(other);
+    return kl / N_IDS;
+}
+
+/* Dense layers and a tied head, experts, the delta rule. */
+static void test_tuned_models_answer_more_like_the_original(void **state) {
+    (void)state;
+    static const char *const models[] = {"smollm-tied-bf16", "qwen3moe-bf16", "qwen3_5_text-bf16"};
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir();
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        char source[512], plain[512], tuned[512];
+        snprintf(source, sizeof source, "%s%s", MODELS, models[i]);
+        snprintf(plain, sizeof plain, "%s/plain", dir);
+        snprintf(tuned, sizeof tuned, "%s/tuned", dir);
+        jang_convert_options o = tuned_by(source, plain, 0), t = tuned_by(source, tuned, STEPS);
+        assert_ok(ctx, jang_convert(NULL, ctx, &o));
+        assert_ok(ctx, jang_convert(NULL, ctx, &t));
+        float *original = answers(ctx, source);
+        double before = divergence(ctx, original, plain), after = divergence(ctx, original, tuned);
+        print_message("%s: KL %.4f, tuned %.4f\n", models[i], before, after);
+        assert_true(after < before);
+        free(original);
+    }
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
+static void test_threads_change_nothing(void **state) {
+    (void)state;
+    char *dir = test_temp_dir(), one[512], three[512];
+    ctx_t *ctx[2] = {context_with(1), context_with(3)};
+    snprintf(one, sizeof one, "%s/one", dir);
+    snprintf(three, sizeof three, "%s/three", dir);
+    const char *source = MODELS "qwen3moe-bf16", *outputs[] = {one, three};
+    for (int i = 0; i < 2; i++) {
+        jang_convert_options o = tuned_by(source, outputs[i], 3);
+        o.method = "gptq";
+        assert_ok(ctx[i], jang_convert(NULL, ctx[i], &o));
+    }
+    test_same_file(ctx[0], one, three, "model.safetensors");
+    jang_context_free(ctx[0]);
+    jang_context_free(ctx[1]);
+    test_remove_tree(dir);
+    free(dir);
+}
+
+/* Stopped while text is written and in the last step, and once the
+ * tuned matrices count. */
+static void test_tuning_goes_on_where_it_stopped(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir();
+    static const int calls[] = {4, 14, 15};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        jang_convert_options o = tuned_by(MODELS "llama-f32", NULL, 2);
+        o.method = "gptq";
+        test_resumes(ctx, &o, dir, calls[i]);
+    }
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
+static void test_what_cannot_be_tuned_is_said(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir(), output[512];
+    snprintf(output, sizeof output, "%s/output", dir);
+    jang_convert_options o = tuned_by(MODELS "llama-f32", output, 3);
+    o.calibration_tokens = 2048;
+    assert_int_equal(jang_convert(NULL, ctx, &o), JANG_ERR_ARGUMENT);
+    assert_string_equal(jang_context_error(ctx),
+                        "tuning needs 8 sequences of 512 tokens of calibration text, but there "
+                        "are 4");
+    o.tune_steps = 1 << 20;
+    assert_int_equal(jang_convert(NULL, ctx, &o), JANG_ERR_ARGUMENT);
+    o.tune_steps = 3;
+    o.bits = 0;
+    o.profile = "f16";
+    assert_int_equal(jang_convert(NULL, ctx, &o), JANG_ERR_ARGUMENT);
+    assert_false(file_exists(output));
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_tuned_models_answer_more_like_the_original),
+        cmocka_unit_test(test_threads_change_nothing),
+        cmocka_unit_test(test_tuning_goes_on_where_it_stopped),
+        cmocka_unit_test(test_what_cannot_be_tuned_is_said),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
