@@ -69,9 +69,7 @@ method_cost auto_cost(const auto_job *job, const quantizer *q) {
     return (method_cost){seconds / threads, FIXED_BYTES + squares + streams + kept + 8 * s.most};
 }
 
-/* Memory that could be used without pushing anything out; where the system does not say, none of
- * it counts as a limit. */
-static uint64_t spare_memory(void) {
+uint64_t auto_spare_memory(void) {
     uint64_t kib = UINT64_MAX / 1024;
     char line[256];
     FILE *f = fopen("/proc/meminfo", "r");
@@ -88,7 +86,7 @@ static uint64_t spare_memory(void) {
 
 jang_status auto_method(const quantizer **out, const auto_job *job) {
     double seconds = job->time_limit > 0 ? job->time_limit : DEFAULT_SECONDS;
-    uint64_t bytes = job->memory_limit ? job->memory_limit : spare_memory();
+    uint64_t bytes = job->memory_limit ? job->memory_limit : auto_spare_memory();
     for (size_t i = 0; i < N_ORDER; i++) {
         const quantizer *q;
         jang_status status = quantizer_find(&q, job->ctx, order[i]);

@@ -23,6 +23,10 @@ typedef struct method_cost {
 } method_cost;
 method_cost auto_cost(const auto_job *job, const quantizer *q);
 
+/* Memory that could be used without pushing anything out; where the system does not say, none of
+ * it counts as a limit. */
+uint64_t auto_spare_memory(void);
+
 /* Of best, gptq, awq and mse the first that fits; mse, which needs next to nothing, in any case.
  * Logs which it is, and what it and the limits are. */
 JANG_MUST_CHECK jang_status auto_method(const quantizer **out, const auto_job *job);

@@ -423,7 +423,7 @@ jang_status calibrate(calibration *c) {
         }
         forget_layer(r);
     }
-    if (status == JANG_OK && c->work) {
+    if (status == JANG_OK && c->work && !model_get_facts(r->m)->no_output) {
         status = run_head(r);
     }
     close_runner(r);

@@ -31,7 +31,8 @@ typedef struct conversion {
     const quantizer *method;
     quant_fn quantize;
     model_source from;
-    bool all_kept; /* no matrix is quantized anew */
+    bool all_kept;
+    bool untuned; /* there is no memory to tune in */ /* no matrix is quantized anew */
     quant_plan plan;
     output_dir output;
     tok_ids ids;        /* of calibration; none: there is none */
@@ -222,7 +223,8 @@ static uint64_t texts_bytes(const conversion *c) {
 /* Steps of tuning; of a method that tunes by itself, none where the text is too short for it. */
 static int32_t tune_steps(const conversion *c) {
     int32_t steps = c->options->tune_steps;
-    bool tunes = c->method->thorough && c->ids.n >= TUNE_LEAST_SEQS * CALIB_SEQ_TOKENS;
+    bool tunes =
+        c->method->thorough && !c->untuned && c->ids.n >= TUNE_LEAST_SEQS * CALIB_SEQ_TOKENS;
     return steps >= 0 ? steps : tunes ? TUNE_STEPS : 0;
 }
 
@@ -281,7 +283,8 @@ static jang_status open_work(conversion *c) {
     buf_printf(&key, "%s %s %s %llu %s %s %d %zu tokens %016llx tuned %d\n", jang_version(),
                c->options->source, checkpoint_path(c->from.checkpoint),
                (unsigned long long)checkpoint_bytes(c->from.checkpoint), c->method->name,
-               c->plan.profile, c->plan.group, c->ids.n, (unsigned long long)hash, tune_steps(c));
+               c->plan.profile, c->plan.group, c->ids.n, (unsigned long long)hash,
+               c->options->tune_steps);
     jang_status status = buf_status(&key);
     if (status == JANG_OK) {
         status =
@@ -383,9 +386,30 @@ static jang_status run_tuning(conversion *c) {
                       .n_ids = c->ids.n,
                       .n_seq = CALIB_SEQ_TOKENS,
                       .n_steps = tune_steps(c),
+                      .optional = c->options->tune_steps < 0,
                       .on_progress = c->options->on_progress,
                       .user = c->options->user};
     return tune(&t);
+}
+
+/* Whether there is memory to tune in, by the plan as it is now. A method that tunes by itself does
+ * without where there is not. */
+static jang_status check_tuning(conversion *c) {
+    int32_t steps = tune_steps(c);
+    double needed = (double)tune_bytes(&c->plan, steps, CALIB_SEQ_TOKENS) / 1e9;
+    double spare = (double)auto_spare_memory() / 1e9;
+    if (steps == 0 || needed <= spare) {
+        return JANG_OK;
+    }
+    if (c->options->tune_steps > 0) {
+        return ctx_fail(c->ctx, JANG_ERR_MEMORY,
+                        "tuning takes about %.1f GB of memory, and %.1f GB are to spare", needed,
+                        spare);
+    }
+    ctx_log(c->ctx, "%s leaves tuning out: it takes about %.1f GB, and %.1f GB are to spare",
+            c->method->name, needed, spare);
+    c->untuned = true;
+    return JANG_OK;
 }
 
 /* ---- Budgets ---- */
@@ -515,6 +539,9 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
     }
     if (status == JANG_OK && plan_json && options->plan_only) {
         status = plan_text(&text, &c);
+    }
+    if (status == JANG_OK && !options->plan_only && c.run) {
+        status = check_tuning(&c);
     }
     if (status == JANG_OK && !options->plan_only && c.run) {
         status = run_calibration(&c);

@@ -335,14 +335,17 @@ static size_t n_written(int32_t n_steps) {
     return n_steps < MOST_WRITTEN ? (size_t)n_steps : MOST_WRITTEN;
 }
 
-uint64_t tune_bytes(const quant_plan *plan, int32_t n_steps, int32_t n_seq, int64_t n_embd) {
-    uint64_t n = 0;
+uint64_t tune_bytes(const quant_plan *plan, int32_t n_steps, int32_t n_seq) {
+    uint64_t n = 0, n_embd = 1;
     for (size_t i = 0; i < plan->n_items; i++) {
         const plan_item *item = &plan->items[i];
         n += item->bits && !item->kept ? (uint64_t)item->part->params : 0;
+        if (item->part->role == ROLE_EMBEDDING) {
+            n_embd = (uint64_t)item->part->columns;
+        }
     }
-    return n * 5 * sizeof(float) +
-           n_written(n_steps) * (uint64_t)n_seq * (uint64_t)n_embd * sizeof(float);
+    uint64_t passed = 2 * n / n_embd, stream = n_written(n_steps) * n_embd; /* for each token */
+    return (5 * n + (uint64_t)n_seq * (passed + stream)) * sizeof(float);
 }
 
 static jang_status make_arrays(tuner *u) {
@@ -378,6 +381,11 @@ static jang_status make_arrays(tuner *u) {
     return JANG_OK;
 }
 
+static bool writes_text(const tuner *u) {
+    const model_facts *f = model_get_facts(u->m);
+    return !f->no_output && !f->whole;
+}
+
 static jang_status open_tuner(tuner *u) {
     const ops_options exact = {.exact = true};
     int32_t n_pages = (u->t->n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
@@ -387,6 +395,10 @@ static jang_status open_tuner(tuner *u) {
     }
     if (status == JANG_OK) {
         status = model_open(&u->m, u->ctx, u->t->run, u->o);
+    }
+    if (status == JANG_OK && !writes_text(u)) {
+        return ctx_fail(u->ctx, JANG_ERR_UNSUPPORTED,
+                        "a %s model is not tuned, since it writes no text", model_get_family(u->m));
     }
     if (status == JANG_OK) {
         status = make_arrays(u);
@@ -463,6 +475,9 @@ jang_status tune(const tuning *t) {
     }
     if (status == JANG_OK) {
         status = take_over(u, before);
+    }
+    if (status == JANG_ERR_UNSUPPORTED && t->optional && u->m && !writes_text(u)) {
+        status = JANG_OK;
     }
     close_tuner(u);
     ctx_free(t->ctx, u);

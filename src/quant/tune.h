@@ -31,15 +31,18 @@ typedef struct tuning {
     size_t n_ids;
     int32_t n_seq;
     int32_t n_steps;
+    bool optional; /* a model that cannot be tuned, writing no text, is left as it is */
     jang_progress_fn on_progress;
     void *user;
 } tuning;
 
-/* Bytes that tuning takes for weights, and for a model's streams over the text. */
-uint64_t tune_bytes(const quant_plan *plan, int32_t n_steps, int32_t n_seq, int64_t n_embd);
+/* Bytes that tuning takes: for weights, for the streams of the text, and for a sequence's way
+ * through the layers, which is an estimate. */
+uint64_t tune_bytes(const quant_plan *plan, int32_t n_steps, int32_t n_seq);
 
 /* Tunes, and logs how far the answers of held out sequences diverged before and after. Errors:
- * JANG_ERR_CANCELLED; the work directory is then as it was. */
+ * JANG_ERR_CANCELLED; JANG_ERR_ARGUMENT for too little text; JANG_ERR_UNSUPPORTED for a model that
+ * writes no text. The work directory is then as it was. */
 JANG_MUST_CHECK jang_status tune(const tuning *t);
 
 #endif
