@@ -15,7 +15,7 @@
 #define SCALE_RATE 3e-4f
 #define WARM_UP 20               /* one of so many steps is before the full rates */
 #define HELD_OUT TUNE_LEAST_SEQS /* one sequence of so many is */
-#define MOST_WRITTEN 512         /* sequences that the original writes */
+#define MOST_WRITTEN 1024        /* sequences that the original writes */
 #define WRITERS_PAGES 32         /* sequences of a cache at once */
 
 /* ---- Which matrix is in a weight's place ---- */
@@ -331,8 +331,9 @@ static void place_text(tuner *u) {
     }
 }
 
+/* Two for each step: with fewer, sequences come round so often that they are known by heart. */
 static size_t n_written(int32_t n_steps) {
-    return n_steps < MOST_WRITTEN ? (size_t)n_steps : MOST_WRITTEN;
+    return n_steps < MOST_WRITTEN / 2 ? 2 * (size_t)n_steps : MOST_WRITTEN;
 }
 
 uint64_t tune_bytes(const quant_plan *plan, int32_t n_steps, int32_t n_seq) {

@@ -11,7 +11,7 @@
 
 #define N_VOCAB 307
 #define N_IDS 200
-#define STEPS 8
+#define STEPS 24
 
 static jang_convert_options tuned_by(const char *source, const char *output, int32_t steps) {
     jang_convert_options o = jang_convert_options_default();
@@ -19,7 +19,7 @@ static jang_convert_options tuned_by(const char *source, const char *output, int
     o.output = output;
     o.bits = 2;
     o.group_size = 32;
-    o.method = "mse";
+    o.method = "gptq";
     o.calibration_tokens = 4096;
     o.tune_steps = steps;
     o.force = true;
@@ -105,7 +105,6 @@ static void test_threads_change_nothing(void **state) {
     const char *source = MODELS "qwen3moe-bf16", *outputs[] = {one, three};
     for (int i = 0; i < 2; i++) {
         jang_convert_options o = tuned_by(source, outputs[i], 3);
-        o.method = "gptq";
         assert_ok(ctx[i], jang_convert(NULL, ctx[i], &o));
     }
     test_same_file(ctx[0], one, three, "model.safetensors");
@@ -120,10 +119,9 @@ static void test_tuning_goes_on_where_it_stopped(void **state) {
     (void)state;
     ctx_t *ctx = test_context();
     char *dir = test_temp_dir();
-    static const int calls[] = {14, 15};
+    static const int calls[] = {17, 18};
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         jang_convert_options o = tuned_by(MODELS "llama-f32", NULL, 2);
-        o.method = "gptq";
         test_resumes(ctx, &o, dir, calls[i]);
     }
     test_remove_tree(dir);
