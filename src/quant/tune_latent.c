@@ -12,7 +12,7 @@
 
 #define MEAN_BETA 0.9f
 #define SQUARE_BETA 0.99f
-#define TINY 1e-20f
+#define TINY 1e-8f   /* gradients by steps of the codes that are no larger move less */
 #define INSIDE 0.45f /* of a step: how far from its code a weight may begin */
 #define ROWS 8       /* of a task */
 
@@ -123,7 +123,7 @@ typedef struct step_job {
     const latent_rates *rates;
 } step_job;
 
-/* A step of Adam for one number whose unit is given. */
+/* A step of Adam for one number, by its gradient in steps of the codes. */
 static float adam(moments *m, int64_t i, float grad, float rate, const latent_rates *r) {
     float mean = m->mean[i] = MEAN_BETA * m->mean[i] + (1 - MEAN_BETA) * grad;
     float square = m->square[i] = SQUARE_BETA * m->square[i] + (1 - SQUARE_BETA) * grad * grad;
@@ -154,11 +154,11 @@ static void step_group(latent *l, const latent_rates *rates, int64_t g, int64_t 
         l->grad[at + i] = inside ? grad : 0;
     }
     float unit = l->unit[g];
-    l->scale[g] = scale -= unit * adam(&l->of_scale, g, by_scale, rates->scale, rates);
-    l->centre[g] = centre -= unit * adam(&l->of_centre, g, by_centre, rates->scale, rates);
+    l->scale[g] = scale -= unit * adam(&l->of_scale, g, unit * by_scale, rates->scale, rates);
+    l->centre[g] = centre -= unit * adam(&l->of_centre, g, unit * by_centre, rates->scale, rates);
     inverse = scale != 0 ? 1 / scale : 0;
     for (int64_t i = 0; i < n; i++) {
-        l->w[at + i] -= unit * adam(&l->of_w, at + i, l->grad[at + i], rates->weight, rates);
+        l->w[at + i] -= unit * adam(&l->of_w, at + i, unit * l->grad[at + i], rates->weight, rates);
         l->grad[at + i] = 0;
         l->value[at + i] =
             round_weight(l->w[at + i], scale, inverse, centre, middle, top, &z, &code) /
