@@ -31,8 +31,8 @@ typedef struct conversion {
     const quantizer *method;
     quant_fn quantize;
     model_source from;
-    bool all_kept;
-    bool untuned; /* there is no memory to tune in */ /* no matrix is quantized anew */
+    bool all_kept; /* no matrix is quantized anew */
+    bool untuned;  /* there is no memory to tune in */
     quant_plan plan;
     output_dir output;
     tok_ids ids;        /* of calibration; none: there is none */

@@ -51,8 +51,8 @@ typedef struct attention_note {
     float *d_q;           /* [n_tok, q.width] */
     batch_seq *seqs;      /* [n_seq] */
     int32_t n_seq;
-    float *scratch; /* [n_thread, 2, n_square] */
-    int64_t n_square;
+    float *scratch; /* [n_thread, n_scratch]: probabilities, their gradients, a row's slopes */
+    int64_t n_square, n_scratch; /* n_square: the longest sequence's, squared */
 } attention_note;
 
 /* The positions that a token sees: from .. to-1. */
@@ -185,7 +185,7 @@ static void back_heads(void *arg, int task, int thread) {
     const attention_note *a = arg;
     int n_kv_head = a->d.kv.n_kv_head, repeat = a->d.n_head / n_kv_head;
     const batch_seq *seq = &a->seqs[task / n_kv_head];
-    float *scratch = a->scratch + (int64_t)thread * 3 * a->n_square;
+    float *scratch = a->scratch + (int64_t)thread * a->n_scratch;
     for (int i = 0; i < repeat; i++) {
         back_head(a, seq, task % n_kv_head * repeat + i, scratch);
     }
@@ -197,9 +197,12 @@ static void back_attention(tape *t, tape_note *note) {
     a->d_q = tape_floats(t, a->q.n_row * a->q.width);
     for (int32_t s = 0; s < a->n_seq; s++) {
         int64_t n = a->seqs[s].n_tok;
-        a->n_square = n * n > a->n_square ? n * n : a->n_square;
+        if (n * n > a->n_square) {
+            a->n_square = n * n;
+            a->n_scratch = 2 * n * n + n;
+        }
     }
-    a->scratch = tape_floats(t, 3 * a->n_square * pool_threads(ctx_pool(t->ctx)));
+    a->scratch = tape_floats(t, a->n_scratch * pool_threads(ctx_pool(t->ctx)));
     if (a->g && a->d_q && a->scratch) {
         pool_run(ctx_pool(t->ctx), back_heads, a, a->n_seq * a->d.kv.n_kv_head);
         tape_add(t, a->q, a->d_q);

@@ -5,10 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-static inline float sigmoid(float x) {
-    return 1 / (1 + expf(-x));
-}
-
 int32_t *tape_keep_positions(tape *t, const ops_batch *batch) {
     for (int32_t s = 0; s < batch->n_seq; s++) {
         if (batch->seqs[s].n_past) {
@@ -73,7 +69,7 @@ typedef struct conv_note {
 /* From the gradient of silu's result to that of what it was of. */
 static void back_silu(float *restrict g, const float *restrict x, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
-        float s = sigmoid(x[i]);
+        float s = tape_sigmoid(x[i]);
         g[i] *= s * (1 + x[i] * (1 - s));
     }
 }
@@ -171,7 +167,7 @@ static void back_time_rows(void *arg, int64_t first, int64_t last) {
                 float a = tape_f32(d->a)[i];
                 g += s->d_decay[t * width + i] * a * expf(a * step);
             }
-            dx[i] += g * sigmoid(u);
+            dx[i] += g * tape_sigmoid(u);
         }
     }
 }

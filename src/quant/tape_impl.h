@@ -55,6 +55,10 @@ static inline tape *tape_of(ops *o) {
     return (tape *)(void *)o->table;
 }
 
+static inline float tape_sigmoid(float x) {
+    return 1 / (1 + expf(-x));
+}
+
 /* ---- tape.c ---- */
 
 /* A note of n_bytes; NULL: nothing is recorded, or there is no memory. */

@@ -152,10 +152,6 @@ typedef struct gated_note {
     float *g, *d_up;
 } gated_note;
 
-static float sigmoid(float x) {
-    return 1 / (1 + expf(-x));
-}
-
 /* x * cdf(x) with its slope. */
 static float gelu(float x, float *slope) {
     float cdf = 0.5f * erfcf(-x * 0.70710678f);
@@ -164,7 +160,7 @@ static float gelu(float x, float *slope) {
 }
 
 static float gelu_tanh(float x, float *slope) {
-    float s = sigmoid(2 * 0.79788456f * (x + 0.044715f * x * x * x));
+    float s = tape_sigmoid(2 * 0.79788456f * (x + 0.044715f * x * x * x));
     *slope = s + x * s * (1 - s) * 2 * 0.79788456f * (1 + 3 * 0.044715f * x * x);
     return x * s;
 }
@@ -188,7 +184,7 @@ static float activate(const act_desc *d, float x, float *slope) {
         *slope = d->a;
         return d->a * x;
     case ACT_SILU:
-        s = sigmoid(x);
+        s = tape_sigmoid(x);
         *slope = s * (1 + x * (1 - s));
         return x * s;
     case ACT_GELU:
@@ -202,7 +198,7 @@ static float activate(const act_desc *d, float x, float *slope) {
         *slope = x > 0 ? 2 * x : 0;
         return x > 0 ? x * x : 0;
     case ACT_SIGMOID:
-        s = sigmoid(x);
+        s = tape_sigmoid(x);
         *slope = s * (1 - s);
         return s;
     case ACT_SOFTCAP:
@@ -220,7 +216,7 @@ static float activate(const act_desc *d, float x, float *slope) {
 
 /* (clamp(up) + 1) g sigmoid(alpha g) by gate and up. */
 static void clamped_slopes(const act_desc *d, float gate, float up, float *by_gate, float *by_up) {
-    float a = gate > d->b ? d->b : gate, s = sigmoid(d->a * a);
+    float a = gate > d->b ? d->b : gate, s = tape_sigmoid(d->a * a);
     float b = up > d->b ? d->b : up < -d->b ? -d->b : up;
     *by_gate = gate > d->b ? 0 : (b + 1) * s * (1 + d->a * a * (1 - s));
     *by_up = fabsf(up) > d->b ? 0 : a * s;
@@ -294,7 +290,7 @@ typedef struct add_note {
 /* y += sigmoid(gate) x */
 static void back_add_gated(tape *t, const add_note *e, float *g) {
     for (int64_t i = 0; i < e->y.n_row; i++) {
-        float s = sigmoid(e->gates[i]), dot = 0;
+        float s = tape_sigmoid(e->gates[i]), dot = 0;
         float *row = g + i * e->y.width;
         for (int64_t k = 0; k < e->y.width; k++) {
             dot += row[k] * e->inputs[i * e->y.width + k];

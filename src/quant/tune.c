@@ -16,7 +16,6 @@
 #define WARM_UP 20               /* one of so many steps is before the full rates */
 #define HELD_OUT TUNE_LEAST_SEQS /* one sequence of so many is */
 #define MOST_WRITTEN 1024        /* sequences that the original writes */
-#define WRITERS_PAGES 32         /* sequences of a cache at once */
 
 /* ---- Which matrix is in a weight's place ---- */
 
@@ -228,8 +227,8 @@ static latent_rates rates_at(int32_t step, int32_t n_steps) {
     float by = (float)((warm < 1 ? warm : 1) * fall);
     return (latent_rates){.weight = WEIGHT_RATE * by,
                           .scale = SCALE_RATE * by,
-                          .mean_part = (float)(1 - pow(0.9, step + 1)),
-                          .square_part = (float)(1 - pow(0.99, step + 1))};
+                          .mean_part = (float)(1 - pow(TUNE_MEAN_BETA, step + 1)),
+                          .square_part = (float)(1 - pow(TUNE_SQUARE_BETA, step + 1))};
 }
 
 /* A new order of the sequences to learn from (Fisher-Yates, by a fixed seed). */
@@ -352,7 +351,7 @@ uint64_t tune_bytes(const quant_plan *plan, int32_t n_steps, int32_t n_seq) {
 static jang_status make_arrays(tuner *u) {
     const model_facts *f = model_get_facts(u->m);
     size_t n_seq = (size_t)u->t->n_seq, n_embd = (size_t)f->n_embd, n_vocab = (size_t)f->n_vocab;
-    size_t n_pages = WRITERS_PAGES * ((n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS);
+    size_t n_pages = TUNE_WRITERS * ((n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS);
     u->n_own = u->t->n_ids / n_seq;
     u->n_held = u->n_own / HELD_OUT;
     if (u->n_held == 0) {

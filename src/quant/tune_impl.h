@@ -74,6 +74,11 @@ typedef struct tuner {
 } tuner;
 
 #define TUNE_LOGIT_ROWS 256 /* computed at once */
+#define TUNE_WRITERS 32     /* sequences written at once */
+
+/* How much of Adam's means is left after a step. */
+#define TUNE_MEAN_BETA 0.9
+#define TUNE_SQUARE_BETA 0.99
 
 /* Whether the caller goes on; done of total is of the stage. */
 JANG_MUST_CHECK jang_status tuner_report(const tuner *u, const char *what, size_t done,

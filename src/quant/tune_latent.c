@@ -10,8 +10,8 @@
 #include <math.h>
 #include <string.h>
 
-#define MEAN_BETA 0.9f
-#define SQUARE_BETA 0.99f
+#define MEAN_BETA ((float)TUNE_MEAN_BETA)
+#define SQUARE_BETA ((float)TUNE_SQUARE_BETA)
 #define TINY 1e-8f   /* gradients by steps of the codes that are no larger move less */
 #define INSIDE 0.45f /* of a step: how far from its code a weight may begin */
 #define ROWS 8       /* of a task */

@@ -6,14 +6,13 @@
 #include <math.h>
 #include <string.h>
 
-#define WRITERS 32   /* sequences at once */
 #define BEGINNING 16 /* tokens of each that are taken from the text */
 
 typedef struct writing {
     tuner *u;
-    int32_t *ids;  /* [WRITERS, n_seq] */
+    int32_t *ids;  /* [TUNE_WRITERS, n_seq] */
     int32_t n, at; /* sequences; tokens of each that are there */
-    float *logits; /* [WRITERS, n_vocab] */
+    float *logits; /* [TUNE_WRITERS, n_vocab] */
     uint64_t seed;
 } writing;
 
@@ -53,8 +52,8 @@ static jang_status write_step(writing *w, const model_cache *cache, int32_t from
     tuner *u = w->u;
     int32_t n_tok = w->at - from, n_seq = u->t->n_seq;
     int32_t n_pages = (n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
-    batch_seq seqs[WRITERS];
-    int32_t ids[WRITERS * BEGINNING], out[WRITERS];
+    batch_seq seqs[TUNE_WRITERS];
+    int32_t ids[TUNE_WRITERS * BEGINNING], out[TUNE_WRITERS];
     for (int32_t s = 0; s < w->n; s++) {
         memcpy(ids + s * n_tok, w->ids + s * n_seq + from, (size_t)n_tok * sizeof *ids);
         seqs[s] = (batch_seq){.first = s * n_tok,
@@ -89,8 +88,8 @@ static void begin(writing *w, size_t number, int32_t row) {
 static jang_status write_all(writing *w, size_t n_seqs, int32_t *ids, const model_cache *cache) {
     jang_status status = JANG_OK;
     size_t n_seq = (size_t)w->u->t->n_seq;
-    for (size_t at = 0; at < n_seqs && status == JANG_OK; at += WRITERS) {
-        w->n = n_seqs - at < WRITERS ? (int32_t)(n_seqs - at) : WRITERS;
+    for (size_t at = 0; at < n_seqs && status == JANG_OK; at += TUNE_WRITERS) {
+        w->n = n_seqs - at < TUNE_WRITERS ? (int32_t)(n_seqs - at) : TUNE_WRITERS;
         w->seed = at;
         for (int32_t s = 0; s < w->n; s++) {
             begin(w, at + (size_t)s, s);
@@ -110,19 +109,19 @@ static jang_status write_all(writing *w, size_t n_seqs, int32_t *ids, const mode
 
 jang_status tuner_write_text(tuner *u, int32_t *ids, size_t n_seqs) {
     int32_t n_vocab = model_get_facts(u->m)->n_vocab, n_seq = u->t->n_seq;
-    int32_t n_pages = WRITERS * ((n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS);
+    int32_t n_pages = TUNE_WRITERS * ((n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS);
     writing w = {.u = u};
     model_cache cache = {0};
-    w.ids = ctx_array(u->ctx, WRITERS * (size_t)n_seq, sizeof *w.ids);
-    w.logits = ctx_array(u->ctx, WRITERS * (size_t)n_vocab, sizeof *w.logits);
-    jang_status status = w.ids && w.logits
-                             ? model_reserve(u->m, WRITERS * BEGINNING)
-                             : ctx_fail_memory(u->ctx, WRITERS * (size_t)n_vocab * sizeof(float));
+    w.ids = ctx_array(u->ctx, TUNE_WRITERS * (size_t)n_seq, sizeof *w.ids);
+    w.logits = ctx_array(u->ctx, TUNE_WRITERS * (size_t)n_vocab, sizeof *w.logits);
+    jang_status status =
+        w.ids && w.logits ? model_reserve(u->m, TUNE_WRITERS * BEGINNING)
+                          : ctx_fail_memory(u->ctx, TUNE_WRITERS * (size_t)n_vocab * sizeof(float));
     if (status == JANG_OK) {
         status = model_cache_new(&cache, u->m, KV_F16);
     }
     if (status == JANG_OK) {
-        status = model_cache_grow(&cache, u->m, n_pages, WRITERS);
+        status = model_cache_grow(&cache, u->m, n_pages, TUNE_WRITERS);
     }
     if (status == JANG_OK) {
         status = write_all(&w, n_seqs, ids, &cache);
