@@ -445,22 +445,27 @@ static void load_result(const row_block *b, int64_t r, int64_t at) {
     }
 }
 
+/* target = x H for rows x [n_rows, n_in], in the group of columns that begins at at. */
+static void multiply_h(const row_block *b, const float *x, int64_t at) {
+    const gptq_site *s = b->job->s;
+    gemm_call g = {.m = b->n_rows,
+                   .n = s->group,
+                   .k = s->n_in,
+                   .a = x,
+                   .lda = s->n_in,
+                   .b = s->h + at,
+                   .ldb = s->n_in,
+                   .c = b->target,
+                   .ldc = s->group,
+                   .alpha = 1};
+    blas_gemm(&g);
+}
+
 /* Improves a group against the errors of the whole row. */
 static void polish_group(const row_block *b, int64_t at) {
     const gptq_job *job = b->job;
-    const gptq_site *s = job->s;
-    int64_t n = s->n_in, group = s->group;
-    gemm_call g = {.m = b->n_rows,
-                   .n = group,
-                   .k = n,
-                   .a = b->errors,
-                   .lda = n,
-                   .b = s->h + at,
-                   .ldb = n,
-                   .c = b->target,
-                   .ldc = group,
-                   .alpha = 1};
-    blas_gemm(&g);
+    int64_t group = job->s->group;
+    multiply_h(b, b->errors, at);
     b->l->m = job->blocks + at * group;
     for (int64_t r = 0; r < b->n_rows; r += LATTICE_ROWS) {
         load_result(b, r, at);
@@ -474,17 +479,7 @@ static void add_forms(double *sums, const row_block *b, const float *x) {
     const gptq_site *s = b->job->s;
     int64_t n = s->n_in, group = s->group;
     for (int64_t at = 0; at < n; at += group) {
-        gemm_call g = {.m = b->n_rows,
-                       .n = group,
-                       .k = n,
-                       .a = x,
-                       .lda = n,
-                       .b = s->h + at,
-                       .ldb = n,
-                       .c = b->target,
-                       .ldc = group,
-                       .alpha = 1};
-        blas_gemm(&g);
+        multiply_h(b, x, at);
         for (int64_t r = 0; r < b->n_rows; r++) {
             const float *w = b->job->m->w + (b->first + r) * n + at;
             for (int64_t i = 0; i < group; i++) {
