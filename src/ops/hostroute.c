@@ -2,6 +2,8 @@
  * order of their experts. */
 #include "ops/hostbuf.h"
 
+#include "base/softmax.h"
+
 #include <math.h>
 
 /* ---- Memory ----------------------------------------------------------------------------------
@@ -104,20 +106,6 @@ bool host_route_all(ops *o, int32_t n_tok, ops_routes *routes) {
 
 static float element_of(const ops_weight *w, int i) {
     return host_element(w->d.data, w->d.type, i);
-}
-
-static void softmax(float *out, const float *x, int n) {
-    float top = x[0], sum = 0;
-    for (int i = 1; i < n; i++) {
-        top = x[i] > top ? x[i] : top;
-    }
-    for (int i = 0; i < n; i++) {
-        out[i] = expf(x[i] - top);
-        sum += out[i];
-    }
-    for (int i = 0; i < n; i++) {
-        out[i] /= sum;
-    }
 }
 
 /* Index of the largest of keys that are not taken, the first of equals. There is one. */

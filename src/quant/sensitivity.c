@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/pool.h"
+#include "base/softmax.h"
 #include "model/model.h"
 #include "ops/hostbuf.h"
 #include "quant/stand_in.h"
@@ -314,30 +315,11 @@ static jang_status answer(prober *p, float *stream, float *logits, size_t shown)
     return status == JANG_OK ? p->status : status;
 }
 
-/* The logarithm of the sum of exponentials. */
-static double log_sum(const float *x, int32_t n) {
-    float most = x[0];
-    for (int32_t i = 1; i < n; i++) {
-        most = x[i] > most ? x[i] : most;
-    }
-    double sum = 0;
-    for (int32_t i = 0; i < n; i++) {
-        sum += (double)expf(x[i] - most);
-    }
-    return log(sum) + (double)most;
-}
-
 static void run_kl(void *arg, int row, int thread) {
     (void)thread;
     prober *p = arg;
-    const float *a = p->answers + (size_t)row * (size_t)p->n_vocab;
-    const float *b = p->logits + (size_t)row * (size_t)p->n_vocab;
-    double la = log_sum(a, p->n_vocab), lb = log_sum(b, p->n_vocab), sum = 0;
-    for (int32_t i = 0; i < p->n_vocab; i++) {
-        double x = (double)a[i] - la;
-        sum += (double)expf((float)x) * (x - ((double)b[i] - lb));
-    }
-    p->row_kl[row] = sum;
+    size_t at = (size_t)row * (size_t)p->n_vocab;
+    p->row_kl[row] = softmax_divergence(p->answers + at, p->logits + at, p->n_vocab);
 }
 
 /* The divergence of a stream's answers from the original's. */

@@ -3,6 +3,8 @@
  * Which experts a token takes has no gradient; by how much it takes each of them has. */
 #include "quant/tape_impl.h"
 
+#include "base/softmax.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -21,20 +23,6 @@ typedef struct route_note {
 } route_note;
 
 /* ---- Routing ---- */
-
-static void softmax(float *p, const float *x, int n) {
-    float top = x[0], sum = 0;
-    for (int i = 1; i < n; i++) {
-        top = x[i] > top ? x[i] : top;
-    }
-    for (int i = 0; i < n; i++) {
-        p[i] = expf(x[i] - top);
-        sum += p[i];
-    }
-    for (int i = 0; i < n; i++) {
-        p[i] /= sum;
-    }
-}
 
 /* The score of each chosen expert, and the gradients of the scores: those of the weights through
  * the division by their sum and the factors. */

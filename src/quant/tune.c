@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/pool.h"
+#include "base/softmax.h"
 #include "ops/hostbuf.h"
 #include "quant/widen.h"
 
@@ -133,31 +134,12 @@ typedef struct loss_job {
     double kl[TUNE_LOGIT_ROWS];
 } loss_job;
 
-/* KL of one row, and its gradient by the logits: the difference of the probabilities. */
+/* KL of one row, and its gradient by the logits. */
 static void lose(void *arg, int task, int thread) {
     (void)thread;
     loss_job *j = arg;
-    const float *want = j->wanted + (int64_t)task * j->n_vocab;
-    float *x = j->logits + (int64_t)task * j->n_vocab, want_top, top, inverse, want_inverse;
-    double want_sum = 0, sum = 0, kl = 0;
-    want_top = want[0];
-    top = x[0];
-    for (int32_t i = 1; i < j->n_vocab; i++) {
-        want_top = want[i] > want_top ? want[i] : want_top;
-        top = x[i] > top ? x[i] : top;
-    }
-    for (int32_t i = 0; i < j->n_vocab; i++) {
-        float p = expf(want[i] - want_top);
-        want_sum += (double)p;
-        kl += (double)p * (double)(want[i] - x[i]);
-        sum += (double)expf(x[i] - top);
-    }
-    j->kl[task] = kl / want_sum - log(want_sum) - (double)want_top + log(sum) + (double)top;
-    inverse = j->weight / (float)sum;
-    want_inverse = j->weight / (float)want_sum;
-    for (int32_t i = 0; i < j->n_vocab; i++) {
-        x[i] = expf(x[i] - top) * inverse - expf(want[i] - want_top) * want_inverse;
-    }
+    int64_t at = (int64_t)task * j->n_vocab;
+    j->kl[task] = softmax_divergence_back(j->logits + at, j->wanted + at, j->n_vocab, j->weight);
 }
 
 /* Adds the divergence of a sequence's answers; learns: and the gradients of its share of a step. */
