@@ -210,6 +210,16 @@ static inline const ops_weight *host_rope_freq(const rope_desc *rope, const ops_
     return rope->long_freq && n > rope->long_from ? rope->long_freq : rope->inv_freq;
 }
 
+/* The positions from .. to - 1 that the token at pos sees, of a sequence of n tokens so far. */
+static inline void host_sight(const attention_desc *d, int32_t n, int32_t pos, int32_t *from,
+                              int32_t *to) {
+    int32_t window = d->window > 0 && pos >= d->window ? pos - d->window + 1 : 0;
+    int32_t chunk = d->chunk > 0 ? pos - pos % d->chunk : 0;
+    int32_t end = d->whole ? n : pos + 1;
+    *from = chunk > window ? chunk : window;
+    *to = d->window > 0 && end - pos > d->window ? pos + d->window : end;
+}
+
 /* What attention_desc.temper makes of queries at this position. */
 static inline float host_temper(const attention_desc *d, int32_t pos) {
     return d->temper == 0 ? 1.0f

@@ -55,22 +55,13 @@ typedef struct attention_note {
     int64_t n_square, n_scratch; /* n_square: the longest sequence's, squared */
 } attention_note;
 
-/* The positions that a token sees: from .. to-1. */
-static void seen_by(const attention_desc *d, int32_t n, int32_t pos, int32_t *from, int32_t *to) {
-    int32_t window = d->window > 0 && pos >= d->window ? pos - d->window + 1 : 0;
-    int32_t chunk = d->chunk > 0 ? pos - pos % d->chunk : 0;
-    int32_t end = d->whole ? n : pos + 1;
-    *from = chunk > window ? chunk : window;
-    *to = d->window > 0 && end - pos > d->window ? pos + d->window : end;
-}
-
 /* What q k of a token's head and all keys is: probabilities in p [n] and, where scores are capped,
  * the slope of each in slope [n]. */
 static void softmax_row(const attention_note *a, int head, int32_t n, int32_t pos, float *p,
                         float *slope) {
     const attention_desc *d = &a->d;
     int32_t from, to;
-    seen_by(d, n, pos, &from, &to);
+    host_sight(d, n, pos, &from, &to);
     float scale = d->scale * host_temper(d, pos), cap = d->softcap;
     float top = d->sinks ? host_element(d->sinks->d.data, d->sinks->d.type, head) : -INFINITY;
     float sink = top, sum = 0;

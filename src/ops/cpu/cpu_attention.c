@@ -174,14 +174,8 @@ static float sum_share(const attn_job *job, const attn_part *p, int32_t r, float
 
 /* First position that query r sees, and the one after its last. */
 static void sight(const attn_job *job, const attn_part *p, int32_t r, int32_t *from, int32_t *to) {
-    int32_t end = p->seq->n_past + p->seq->n_tok, window = job->d->window;
     int32_t self = p->seq->n_past + (p->first + r) / p->share;
-    *from = window > 0 && self >= window ? self - window + 1 : 0;
-    *to = !job->d->whole ? self + 1 : window > 0 && end - self > window ? self + window : end;
-    if (job->d->chunk > 0) {
-        int32_t chunk = self - self % job->d->chunk;
-        *from = chunk > *from ? chunk : *from;
-    }
+    host_sight(job->d, p->seq->n_past + p->seq->n_tok, self, from, to);
 }
 
 /* What turns codes of a page of integers into keys and values, as f32 in the thread's memory. */

@@ -302,26 +302,19 @@ static void attend_turned(const query *s, const float *q, float *out) {
     host_kv_rotate(out, s->d->kv.v_dim);
 }
 
-static int32_t first_seen(const attention_desc *d, int32_t pos) {
-    int32_t from = d->window > 0 && pos >= d->window ? pos - d->window + 1 : 0;
-    int32_t chunk = d->chunk > 0 ? pos - pos % d->chunk : 0;
-    return chunk > from ? chunk : from;
-}
-
 void ref_attention(ops *o, const attention_desc *d, const ops_kv *kv, int layer,
                    const ops_batch *batch, ops_mat q, ops_mat out) {
     for (int32_t t = 0; t < batch->n_tok; t++) {
         const batch_seq *seq = &batch->seqs[batch->seq_of[t]];
-        int32_t pos = batch->pos[t], end = d->whole ? seq->n_past + seq->n_tok : pos + 1;
+        int32_t pos = batch->pos[t];
         query s = {.d = d,
                    .kv = kv,
                    .layer = layer,
                    .seq = seq,
                    .page = pos / OPS_PAGE_TOKENS,
-                   .from = first_seen(d, pos),
-                   .to = d->window > 0 && end - pos > d->window ? pos + d->window : end,
                    .scale = (double)d->scale * host_temper(d, pos),
                    .scores = ref_of(o)->scores};
+        host_sight(d, seq->n_past + seq->n_tok, pos, &s.from, &s.to);
         for (s.head = 0; s.head < d->n_head; s.head++) {
             const float *q_row = host_row(q, t) + (int64_t)s.head * d->kv.k_dim;
             attend_turned(&s, q_row, host_row(out, t) + (int64_t)s.head * d->kv.v_dim);
