@@ -101,10 +101,10 @@ JANG_MUST_CHECK jang_status model_open_from(model **out, ctx_t *ctx, checkpoint 
     X(seed_oss)                                                                                    \
     X(apertus)                                                                                     \
     X(hunyuan)                                                                                     \
+    X(ernie4_5)                                                                                    \
     /* with experts */                                                                             \
     X(deepseek_v2)                                                                                 \
     X(deepseek_v3)                                                                                 \
-    X(ernie4_5)                                                                                    \
     X(ernie4_5_moe)                                                                                \
     X(glm4_moe)                                                                                    \
     X(glm4_moe_lite)                                                                               \
