@@ -6,13 +6,13 @@
  * another, tasks in batches of about a tenth of a second; progress is reported between batches. */
 #include "quant/pipeline.h"
 
-#include "base/half.h"
 #include "base/pool.h"
 #include "format/affine.h"
 #include "format/safetensors.h"
 #include "quant/kept_codes.h"
 #include "quant/part_maps.h"
 #include "quant/scaling.h"
+#include "quant/stored_rows.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -80,24 +80,13 @@ static bool all_finite(const float *x, int64_t n) {
     return bad == 0;
 }
 
-/* Stores scales or biases; false if one is not finite in that type. */
-static bool store_scales(uint16_t *out, const float *x, int64_t n, dtype type) {
-    uint16_t top = type == DT_BF16 ? 0x7f80 : 0x7c00;
-    bool fits = true;
-    for (int64_t i = 0; i < n; i++) {
-        out[i] = type == DT_BF16 ? f32_to_bf16(x[i]) : f32_to_f16(x[i]);
-        fits &= (out[i] & top) != top;
-    }
-    return fits;
-}
-
 /* Stores unquantized weights; false if one is not finite in that type. */
 static bool store_floats(uint8_t *out, const float *x, int64_t n, dtype type) {
     if (type == DT_F32) {
         memcpy(out, x, (size_t)n * sizeof *x);
         return true;
     }
-    return store_scales((uint16_t *)(void *)out, x, n, type);
+    return stored_halves((uint16_t *)(void *)out, x, n, type);
 }
 
 static task_result fail_task(task *t, jang_status status) {
@@ -139,7 +128,7 @@ static bool copy_finished(pipeline *p, const plan_item *item, const task *t, thr
 
 static task_result quantize_step(pipeline *p, const plan_item *item, thread_buffers *b,
                                  int64_t n_rows, int64_t at_row) {
-    int64_t columns = item->part->columns, n_groups = columns / item->group;
+    int64_t columns = item->part->columns;
     quant_block block = {.w = b->rows,
                          .n_rows = n_rows,
                          .n_cols = columns,
@@ -150,21 +139,15 @@ static task_result quantize_step(pipeline *p, const plan_item *item, thread_buff
                          .biases = b->biases,
                          .type = item->type,
                          .importance = importance_of(p, item)};
-    if (!p->options->quantize(&block)) {
-        return TASK_NOT_FINITE;
-    }
-    uint32_t *words =
-        (uint32_t *)(void *)b->weights + at_row * affine_row_words(columns, item->bits);
-    affine_pack(words, b->codes, n_rows * columns, item->bits);
-    bool fits = store_scales(b->stored_scales + at_row * n_groups, b->scales, n_rows * n_groups,
-                             item->type);
-    fits &= store_scales(b->stored_biases + at_row * n_groups, b->biases, n_rows * n_groups,
-                         item->type);
-    if (!fits && item->type == DT_F16) {
+    const stored_rows out = {b->weights, b->stored_scales, b->stored_biases, item->type};
+    stored_result result = stored_put(&out, at_row, &block, p->options->quantize);
+    if (result == STORED_TOO_LARGE && item->type == DT_F16) {
         atomic_store(&p->overflow[item - p->plan->items], true);
         return TASK_DONE;
     }
-    return fits ? TASK_DONE : TASK_TOO_LARGE;
+    return result == STORED_DONE         ? TASK_DONE
+           : result == STORED_NOT_FINITE ? TASK_NOT_FINITE
+                                         : TASK_TOO_LARGE;
 }
 
 /* Takes over the source's codes. */

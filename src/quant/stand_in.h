@@ -7,13 +7,12 @@
 
 #include "ops/ops.h"
 #include "quant/plan.h"
-#include "quant/quantizer.h"
+#include "quant/stored_rows.h"
 
 typedef struct stand_in {
     ops_weight *original; /* as the model has it; NULL: not seen in this layer */
     ops_weight *weight;   /* quantized; NULL: none */
-    uint8_t *codes;       /* what it lies in */
-    uint16_t *scales, *biases;
+    stored_rows rows;     /* what it lies in */
 } stand_in;
 
 typedef struct stand_in_job {

@@ -173,7 +173,8 @@ static jang_status write_scales(file_out *f, ctx_t *ctx, const float *x, size_t 
 }
 
 static jang_status write_matrix(file_out *f, const work_dir *w, const plan_item *item,
-                                const work_matrix *m) {
+                                const void *what) {
+    const work_matrix *m = what;
     work_head head = head_of(item, m->type);
     jang_status status = file_out_write(f, &head, sizeof head);
     size_t words = (size_t)affine_row_words(item->part->columns, item->bits);
@@ -193,7 +194,27 @@ static jang_status write_matrix(file_out *f, const work_dir *w, const plan_item 
     return status == JANG_OK ? write_scales(f, w->ctx, m->biases, n_groups, m->type) : status;
 }
 
-static jang_status put_file(work_dir *w, size_t i, const work_matrix *m, const char *suffix) {
+static jang_status write_stored(file_out *f, const work_dir *w, const plan_item *item,
+                                const void *what) {
+    (void)w;
+    const stored_rows *r = what;
+    size_t scale_bytes = plan_item_scale_bytes(item);
+    work_head head = head_of(item, r->type);
+    jang_status status = file_out_write(f, &head, sizeof head);
+    if (status == JANG_OK) {
+        status = file_out_write(f, r->weights, plan_item_weight_bytes(item));
+    }
+    if (status == JANG_OK) {
+        status = file_out_write(f, r->scales, scale_bytes);
+    }
+    return status == JANG_OK ? file_out_write(f, r->biases, scale_bytes) : status;
+}
+
+typedef jang_status (*write_fn)(file_out *f, const work_dir *w, const plan_item *item,
+                                const void *what);
+
+static jang_status put_file(work_dir *w, size_t i, write_fn write, const void *what,
+                            const char *suffix) {
     char *path = file_path(w, i, suffix), *temp = file_path(w, i, "new");
     file_out *f = NULL;
     jang_status status = path && temp ? JANG_OK : ctx_fail_memory(w->ctx, strlen(w->path) + 16);
@@ -201,7 +222,7 @@ static jang_status put_file(work_dir *w, size_t i, const work_matrix *m, const c
         status = file_out_open(&f, w->ctx, temp);
     }
     if (status == JANG_OK) {
-        status = write_matrix(f, w, &w->plan->items[i], m);
+        status = write(f, w, &w->plan->items[i], what);
         if (status == JANG_OK) {
             status = file_out_close(f);
         } else {
@@ -216,8 +237,8 @@ static jang_status put_file(work_dir *w, size_t i, const work_matrix *m, const c
     return status;
 }
 
-jang_status work_put(work_dir *w, size_t i, const work_matrix *m) {
-    jang_status status = put_file(w, i, m, "bin");
+static jang_status put_first(work_dir *w, size_t i, write_fn write, const void *what) {
+    jang_status status = put_file(w, i, write, what, "bin");
     if (status != JANG_OK) {
         return status;
     }
@@ -227,8 +248,16 @@ jang_status work_put(work_dir *w, size_t i, const work_matrix *m) {
                : ctx_fail(w->ctx, JANG_ERR_IO, "%s: a file cannot be read back", w->path);
 }
 
+jang_status work_put(work_dir *w, size_t i, const work_matrix *m) {
+    return put_first(w, i, write_matrix, m);
+}
+
+jang_status work_put_stored(work_dir *w, size_t i, const stored_rows *rows) {
+    return put_first(w, i, write_stored, rows);
+}
+
 jang_status work_put_next(work_dir *w, size_t i, const work_matrix *m) {
-    return put_file(w, i, m, "next");
+    return put_file(w, i, write_matrix, m, "next");
 }
 
 jang_status work_take_next(work_dir *w) {

@@ -8,6 +8,7 @@
 #define JANG_QUANT_WORK_H
 
 #include "quant/plan.h"
+#include "quant/stored_rows.h"
 
 typedef struct work_dir {
     ctx_t *ctx;
@@ -33,6 +34,8 @@ typedef struct work_matrix {
 } work_matrix;
 
 JANG_MUST_CHECK jang_status work_put(work_dir *w, size_t item, const work_matrix *m);
+/* The same of rows that are in the form of the shards already. */
+JANG_MUST_CHECK jang_status work_put_stored(work_dir *w, size_t item, const stored_rows *rows);
 
 /* Another matrix in the place of one that is there, with others at once: work_take_next makes all
  * that were put so far count, or, where it fails, none. It does so once. */
