@@ -2,8 +2,8 @@
  *
  * A tokenizer and a model share one opened checkpoint's texts; a session is one sequence on a
  * model with pages of its own. */
-#ifndef JANG_ENGINE_H
-#define JANG_ENGINE_H
+#ifndef JANG_ENGINE_ENGINE_H
+#define JANG_ENGINE_ENGINE_H
 
 #include "format/checkpoint.h"
 #include "format/sentence_modules.h"
