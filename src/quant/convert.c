@@ -193,29 +193,6 @@ static jang_status read_source(conversion *c) {
     return status;
 }
 
-/* ---- The whole ---- */
-
-/* Bytes the small files will take, as far as they can be foreseen. */
-static uint64_t texts_bytes(const conversion *c) {
-    uint64_t sum = 64 << 10; /* for the configs */
-    char **names;
-    size_t n;
-    if (checkpoint_get_kind(c->from.checkpoint) != CHECKPOINT_DIRECTORY ||
-        directory_list(&names, &n, c->ctx, c->options->source) != JANG_OK) {
-        return sum;
-    }
-    for (size_t i = 0; i < n; i++) {
-        static const char *const small[] = {".json", ".txt", ".model", ".jinja"};
-        char *path = path_join(c->ctx, c->options->source, names[i]);
-        for (size_t k = 0; path && k < sizeof small / sizeof *small; k++) {
-            sum += path_has_suffix(names[i], small[k]) ? file_size(path) : 0;
-        }
-        ctx_free(c->ctx, path);
-    }
-    directory_list_free(c->ctx, names, n);
-    return sum;
-}
-
 /* ---- Calibration ---- */
 
 #define DAMPING 0.05
@@ -460,6 +437,29 @@ static jang_status spend_budget(conversion *c) {
     return status;
 }
 
+/* ---- Output ---- */
+
+/* Bytes the small files will take, as far as they can be foreseen. */
+static uint64_t texts_bytes(const conversion *c) {
+    uint64_t sum = 64 << 10; /* for the configs */
+    char **names;
+    size_t n;
+    if (checkpoint_get_kind(c->from.checkpoint) != CHECKPOINT_DIRECTORY ||
+        directory_list(&names, &n, c->ctx, c->options->source) != JANG_OK) {
+        return sum;
+    }
+    for (size_t i = 0; i < n; i++) {
+        static const char *const small[] = {".json", ".txt", ".model", ".jinja"};
+        char *path = path_join(c->ctx, c->options->source, names[i]);
+        for (size_t k = 0; path && k < sizeof small / sizeof *small; k++) {
+            sum += path_has_suffix(names[i], small[k]) ? file_size(path) : 0;
+        }
+        ctx_free(c->ctx, path);
+    }
+    directory_list_free(c->ctx, names, n);
+    return sum;
+}
+
 static jang_status plan_text(char **out, const conversion *c) {
     buf text;
     buf_init(&text, c->ctx, BUF_NO_LIMIT);
@@ -518,6 +518,8 @@ static jang_status write_output(char **text, conversion *c) {
     }
     return status;
 }
+
+/* ---- The whole ---- */
 
 jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options *options,
                         convert_form form) {
