@@ -199,8 +199,24 @@ static jang_status granite_ffn(block **out, decoder *d, loader *l, const decoder
     return beside_make(out, l, &d->work, parts, 2, c->n_embd);
 }
 
-/* The shared MLP lies in one matrix as the hub has it, or in two under the usual names, as mlx-lm
- * does where there are no experts. */
+/* The hub has the shared MLP's gate and up in one matrix; mlx-lm has two, under the usual names,
+ * where there are no experts, and so it is run then. */
+static void set_shared_mlp(mlp_config *c, bool dense) {
+    if (dense) {
+        c->path = "";
+        c->gate = "mlp.gate_proj";
+        c->up = "mlp.up_proj";
+        c->down = "mlp.down_proj";
+        c->stored_in = "shared_mlp.input_linear";
+        c->stored_out = "shared_mlp.output_linear";
+    } else {
+        c->layout = MLP_GATE_UP;
+        c->path = "shared_mlp";
+        c->gate_up = "input_linear";
+        c->down = "output_linear";
+    }
+}
+
 static jang_status read_granite_ffn(bamba *b, decoder_config *c, loader *l) {
     static const char *const expert_keys[] = {"num_local_experts", NULL};
     int64_t n_expert;
@@ -217,10 +233,7 @@ static jang_status read_granite_ffn(bamba *b, decoder_config *c, loader *l) {
             json_get_int(&c->mlp.n_ff, l->config, "shared_intermediate_size", 1024, 1, 1 << 22);
     }
     if (status == JANG_OK && loader_tensor(l, "layers.0.shared_mlp.input_linear.weight")) {
-        c->mlp.layout = MLP_GATE_UP;
-        c->mlp.path = "shared_mlp";
-        c->mlp.gate_up = "input_linear";
-        c->mlp.down = "output_linear";
+        set_shared_mlp(&c->mlp, n_expert == 0);
     }
     c->ffn = granite_ffn;
     return status;

@@ -368,6 +368,7 @@ static void place_values(expert_data *data, const weight_desc *d, const head_mat
     }
 }
 
+/* The weight of one of the fused module's two parts, under the name it has where it is stacked. */
 static jang_status keep_heads(ops_weight **out, loader *l, weight_desc d, const expert_data *data,
                               const char *module, void *owned, int n_head) {
     d.name = module;
@@ -383,9 +384,17 @@ static jang_status keep_heads(ops_weight **out, loader *l, weight_desc d, const 
 }
 
 static jang_status load_fused_heads(ops_weight **keys, ops_weight **values, loader *l,
-                                    const head_matrices *m, const char *module) {
+                                    const head_matrices *m, const char *module, const char *base) {
+    char key_name[LOADER_NAME_BYTES], value_name[LOADER_NAME_BYTES];
+    int64_t step = m->key_dim + m->value_dim;
     weight_desc d = {.n_out = m->n_head * (m->key_dim + m->value_dim), .n_in = m->n_latent};
     jang_status status = loader_describe(&d, l, module, 0);
+    if (status == JANG_OK) {
+        status = loader_name(key_name, l, base, m->keys, "");
+    }
+    if (status == JANG_OK) {
+        status = loader_name(value_name, l, base, m->values, "");
+    }
     if (status != JANG_OK) {
         return status;
     }
@@ -407,14 +416,20 @@ static jang_status load_fused_heads(ops_weight **keys, ops_weight **values, load
     }
     weight_desc turned = {
         .n_out = m->n_latent, .n_in = m->key_dim, .type = d.bits ? DT_F32 : d.type};
-    status = keep_heads(keys, l, turned, data, module, copy, m->n_head);
+    status = keep_heads(keys, l, turned, data, key_name, copy, m->n_head);
     if (status != JANG_OK) {
         ctx_free(l->ctx, copy);
         goto done;
     }
+    status = loader_place(l, module, 0, step, true);
     place_values(data, &d, m);
     d.n_out = m->value_dim;
-    status = keep_heads(values, l, d, data, module, NULL, m->n_head);
+    if (status == JANG_OK) {
+        status = keep_heads(values, l, d, data, value_name, NULL, m->n_head);
+    }
+    if (status == JANG_OK) {
+        status = loader_place(l, module, m->key_dim, step, false);
+    }
 done:
     ctx_free(l->ctx, data);
     ctx_free(l->ctx, row);
@@ -435,7 +450,7 @@ jang_status load_head_matrices(ops_weight **keys, ops_weight **values, loader *l
         return status;
     }
     if (loader_peek(l, name)) {
-        return load_fused_heads(keys, values, l, m, module);
+        return load_fused_heads(keys, values, l, m, module, base);
     }
     const expert_matrix k = {
         .stacked = m->keys, .n_out = m->n_latent, .n_in = m->key_dim, .input = INPUT_FINE};

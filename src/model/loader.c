@@ -15,10 +15,12 @@ void weight_list_free(weight_list *list, ctx_t *ctx, ops *o) {
         o->table->weight_free(o, list->items[i]);
         ctx_free(ctx, list->owned[i]);
         ctx_free(ctx, list->names[i]);
+        ctx_free(ctx, list->places[i].module);
     }
     ctx_free(ctx, list->items);
     ctx_free(ctx, list->owned);
     ctx_free(ctx, list->names);
+    ctx_free(ctx, list->places);
     *list = (weight_list){0};
 }
 
@@ -39,6 +41,11 @@ static jang_status list_grow(weight_list *list, ctx_t *ctx) {
         return ctx_fail_memory(ctx, capacity * sizeof *names);
     }
     list->names = names;
+    weight_place *places = ctx_realloc(ctx, list->places, capacity * sizeof *places);
+    if (!places) {
+        return ctx_fail_memory(ctx, capacity * sizeof *places);
+    }
+    list->places = places;
     list->capacity = capacity;
     return JANG_OK;
 }
@@ -62,8 +69,18 @@ jang_status loader_keep(ops_weight **out, loader *l, const weight_desc *desc, co
     }
     list->items[list->n] = w;
     list->names[list->n] = name;
+    list->places[list->n] = (weight_place){0};
     list->owned[list->n++] = owned;
     *out = w;
+    return JANG_OK;
+}
+
+jang_status loader_place(loader *l, const char *module, int64_t first, int64_t step, bool turned) {
+    char *name = ctx_strdup(l->ctx, module);
+    if (!name) {
+        return ctx_fail_memory(l->ctx, strlen(module) + 1);
+    }
+    l->weights->places[l->weights->n - 1] = (weight_place){name, first, step, turned};
     return JANG_OK;
 }
 
@@ -481,6 +498,36 @@ jang_status load_matrix(ops_weight **out, loader *l, int64_t n_out, int64_t n_in
     }
     return status == JANG_OK ? load_module(out, l, n_out, n_in, bias, input, READ_ALL, module)
                              : status;
+}
+
+jang_status load_matrix_rows(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
+                             const matrix_rows *rows, input_rule input, const char *prefix,
+                             const char *base) {
+    char layer[LOADER_NAME_BYTES], stored[LOADER_NAME_BYTES], module[LOADER_NAME_BYTES];
+    weight_desc desc = {.name = stored, .n_out = rows->n_all, .n_in = n_in};
+    desc.fine = input == INPUT_FINE || l->careful;
+    jang_status status = loader_name(layer, l, l->prefix, prefix, "");
+    if (status == JANG_OK) {
+        status = loader_name(stored, l, layer, rows->module, "");
+    }
+    if (status == JANG_OK) {
+        status = loader_name(module, l, layer, base, "");
+    }
+    if (status == JANG_OK) {
+        status = loader_describe(&desc, l, stored, 0);
+    }
+    if (status == JANG_OK) {
+        status = find_bias(&desc, l, stored, BIAS_NONE);
+    }
+    if (status != JANG_OK) {
+        return status;
+    }
+    desc.n_out = n_out;
+    if (!l->survey) {
+        skip_rows(&desc, rows->first);
+    }
+    loader_count(l->totals, &desc, 1, true);
+    return loader_keep(out, l, &desc, module, NULL);
 }
 
 jang_status load_embedding(ops_weight **out, loader *l, int64_t n_out, int64_t n_in, read_rule rule,

@@ -12,8 +12,9 @@
 /* Every weight of a model, and memory that weights made here point into. */
 typedef struct weight_list {
     ops_weight **items;
-    void **owned; /* [n], mostly NULL */
-    char **names; /* [n] of the module in the checkpoint; NULL: computed here */
+    void **owned;         /* [n], mostly NULL */
+    char **names;         /* [n] of the module in the checkpoint; NULL: computed here */
+    weight_place *places; /* [n]; module NULL: no part of another */
     size_t n, capacity;
 } weight_list;
 
@@ -77,6 +78,19 @@ __attribute__((format(printf, 4, 5))) JANG_MUST_CHECK jang_status load_param(ops
                                                                              loader *l, int64_t n,
                                                                              const char *format,
                                                                              ...);
+/* Rows [first, first + n_out) of a matrix of n_all rows that the checkpoint has. */
+typedef struct matrix_rows {
+    const char *module; /* its name below that of the layer; NULL: none */
+    int64_t first, n_all;
+} matrix_rows;
+
+/* Loads them, without a bias, as if they were the matrix base of the layer, whose weights' names
+ * begin with prefix. */
+JANG_MUST_CHECK jang_status load_matrix_rows(ops_weight **out, loader *l, int64_t n_out,
+                                             int64_t n_in, const matrix_rows *rows,
+                                             input_rule input, const char *prefix,
+                                             const char *base);
+
 /* As load_matrix, read by the row when it is no output matrix as well. */
 JANG_MUST_CHECK jang_status load_embedding(ops_weight **out, loader *l, int64_t n_out, int64_t n_in,
                                            read_rule rule, const char *name);

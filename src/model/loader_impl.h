@@ -34,6 +34,9 @@ JANG_MUST_CHECK jang_status loader_dense_type(loader *l, const tensor_view *t);
  * stays the caller's. */
 JANG_MUST_CHECK jang_status loader_keep(ops_weight **out, loader *l, const weight_desc *desc,
                                         const char *module, void *owned);
+/* Says that the weight kept last is a part of this module's matrix (model.h). */
+JANG_MUST_CHECK jang_status loader_place(loader *l, const char *module, int64_t first, int64_t step,
+                                         bool turned);
 /* Adds n_all such matrices to what the model amounts to, n_read of them read by each token; 0: a
  * row of one. */
 void loader_count(model_totals *totals, const weight_desc *d, int n_all, int n_read);

@@ -53,19 +53,39 @@ static jang_status load_all(mlp *p, loader *l, const mlp_config *c, int64_t n_em
         const char *name;
         int64_t n_out, n_in;
         bool wanted;
+        matrix_rows stored;
     } rows[] = {
-        {&p->gate, or_usual(c->gate, "gate_proj"), c->n_ff, n_embd, c->layout == MLP_GATED},
-        {&p->gate, or_usual(c->gate_up, "gate_up_proj"), 2 * c->n_ff, n_embd, fused},
-        {&p->up, or_usual(c->up, "up_proj"), c->n_ff, n_embd, !fused},
-        {&p->down, or_usual(c->down, "down_proj"), n_embd, c->n_ff, true},
+        {&p->gate,
+         or_usual(c->gate, "gate_proj"),
+         c->n_ff,
+         n_embd,
+         c->layout == MLP_GATED,
+         {c->stored_in, 0, 2 * c->n_ff}},
+        {&p->gate, or_usual(c->gate_up, "gate_up_proj"), 2 * c->n_ff, n_embd, fused, {0}},
+        {&p->up,
+         or_usual(c->up, "up_proj"),
+         c->n_ff,
+         n_embd,
+         !fused,
+         {c->stored_in, c->n_ff, 2 * c->n_ff}},
+        {&p->down,
+         or_usual(c->down, "down_proj"),
+         n_embd,
+         c->n_ff,
+         true,
+         {c->stored_out, 0, n_embd}},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (!rows[i].wanted) {
             continue;
         }
         ops_weight *w;
-        jang_status status = load_matrix(&w, l, rows[i].n_out, rows[i].n_in, c->bias, INPUT_PLAIN,
-                                         "%s%s%s%s", prefix, path, *path ? "." : "", rows[i].name);
+        jang_status status =
+            rows[i].stored.module
+                ? load_matrix_rows(&w, l, rows[i].n_out, rows[i].n_in, &rows[i].stored, INPUT_PLAIN,
+                                   prefix, rows[i].name)
+                : load_matrix(&w, l, rows[i].n_out, rows[i].n_in, c->bias, INPUT_PLAIN, "%s%s%s%s",
+                              prefix, path, *path ? "." : "", rows[i].name);
         if (status != JANG_OK) {
             return status;
         }

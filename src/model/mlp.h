@@ -20,6 +20,9 @@ typedef struct mlp_config {
     /* Names below "layers.N.", as mlx-lm spells them; NULL: the usual ones. */
     const char *path; /* "mlp"; "" for none */
     const char *gate, *up, *down, *gate_up;
+    /* Where a checkpoint has gate and up in one matrix, gate first, that one's name and down's; the
+     * weights are rows of them and called as above (with no path). NULL: it has neither. */
+    const char *stored_in, *stored_out;
 } mlp_config;
 
 /* Makes a block whose weights' names begin with prefix ("layers.3."). */

@@ -143,6 +143,15 @@ const char *model_weight_name(const model *m, const ops_weight *w) {
     return NULL;
 }
 
+const weight_place *model_weight_place(const model *m, const ops_weight *w) {
+    for (size_t i = 0; i < m->weights.n; i++) {
+        if (m->weights.items[i] == w) {
+            return m->weights.places[i].module ? &m->weights.places[i] : NULL;
+        }
+    }
+    return NULL;
+}
+
 const char *model_get_family(const model *m) {
     return m->family->model_type;
 }

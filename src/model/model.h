@@ -124,4 +124,15 @@ JANG_MUST_CHECK jang_status model_hidden(model *m, int32_t first, int32_t n, flo
  * the model is closed; NULL for a weight that is none of the checkpoint's. */
 const char *model_weight_name(const model *m, const ops_weight *w);
 
+/* Where the matrices of a weight lie that the checkpoint holds as a part of another one: matrix e
+ * is the rows of that one from first + e * step on. */
+typedef struct weight_place {
+    char *module; /* that other one's name; the weight's own is what it has where it stands alone */
+    int64_t first, step;
+    bool turned; /* the rows are the matrix's columns */
+} weight_place;
+
+/* Borrowed until the model is closed; NULL: the weight is no part of another. */
+const weight_place *model_weight_place(const model *m, const ops_weight *w);
+
 #endif

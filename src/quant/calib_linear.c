@@ -41,8 +41,30 @@ static const float *original(runner *r, const weight_desc *d) {
     return out;
 }
 
-/* An expert of a finished matrix likewise. */
-static const float *finished_expert(runner *r, const weight_desc *d, size_t number, int expert) {
+/* A head's matrix of a finished one that is all heads' keys and values likewise. */
+static const float *finished_head(runner *r, const weight_desc *d, size_t number, int head,
+                                  const weight_place *p) {
+    int64_t n_row = p->turned ? d->n_in : d->n_out, n = p->turned ? d->n_out : d->n_in;
+    float *out = weight_room(r, (size_t)(2 * n_row * n));
+    if (!out) {
+        return NULL;
+    }
+    float *rows = p->turned ? out + n_row * n : out;
+    work_rows_f32(rows, r->c->work, number, p->first + head * p->step, n_row);
+    for (int64_t i = 0; p->turned && i < n_row; i++) {
+        for (int64_t k = 0; k < n; k++) {
+            out[k * n_row + i] = rows[i * n + k];
+        }
+    }
+    return out;
+}
+
+/* An expert of a finished matrix likewise; place: of one that is a part of it, or NULL. */
+static const float *finished_expert(runner *r, const weight_desc *d, size_t number, int expert,
+                                    const weight_place *place) {
+    if (place) {
+        return finished_head(r, d, number, expert, place);
+    }
     float *out = weight_room(r, (size_t)(d->n_out * d->n_in));
     if (out) {
         work_rows_f32(out, r->c->work, number, expert * d->n_out, d->n_out);
@@ -78,8 +100,7 @@ static void multiply(runner *r, const float *w, ops_mat x, int64_t first, int64_
     }
 }
 
-/* Adds the squares of inputs to a matrix's importance. A matrix may be used in parts that have
- * other inputs than its columns (MLA's, transposed): those say nothing of it. */
+/* Adds the squares of inputs to a matrix's importance. */
 static void add_squares(runner *r, size_t number, ops_mat x) {
     float **all = r->c->importance;
     if (r->trying || x.width != r->c->plan->items[number].part->columns) {
@@ -210,14 +231,23 @@ static bool choose_items(runner *r, int call, const size_t *numbers, int n) {
     return true;
 }
 
-/* Products that are made before the first layer are made anew by every step and not studied. */
+/* Products that are made before the first layer (Gemma 4's) are made anew by every step; they are
+ * studied in passes of their own. */
 static void compute_first(runner *r, ops_mat x, const linear_item *items, int n_items) {
-    for (int i = 0; i < n_items && r->status == JANG_OK; i++) {
-        size_t number = runner_item(r, items[i].weight);
-        if (number != NO_ITEM) {
-            add_squares(r, number, x);
+    size_t numbers[MAX_ITEMS] = {0};
+    int n_known = n_items < MAX_ITEMS ? n_items : MAX_ITEMS;
+    for (int i = 0; i < n_known; i++) {
+        numbers[i] = runner_item(r, items[i].weight);
+        if (numbers[i] != NO_ITEM && !r->c->work) {
+            add_squares(r, numbers[i], x);
         }
-        compute(r, x, &items[i], NO_ITEM);
+    }
+    if (r->looks_first && !r->reached_first && choose_items(r, 0, numbers, n_known)) {
+        runner_study(r, host_row(x, 0), x.stride, x.n_row, x.width);
+        r->reached_first = true;
+    }
+    for (int i = 0; i < n_items && r->status == JANG_OK; i++) {
+        compute(r, x, &items[i], i < n_known ? numbers[i] : NO_ITEM);
     }
 }
 
@@ -415,8 +445,8 @@ static void multiply_routes(runner *r, const float *w, const expert_rows *e, int
     ctx_free(r->c->ctx, rows);
 }
 
-static void compute_expert(runner *r, const expert_rows *e, const expert_item *item,
-                           size_t number) {
+static void compute_expert(runner *r, const expert_rows *e, const expert_item *item, size_t number,
+                           const weight_place *place) {
     const weight_desc d = host_expert(item->weight, e->expert);
     bool quantized = number != NO_ITEM && r->done[number];
     int32_t n = quantized ? e->n_orig : e->n;
@@ -427,7 +457,7 @@ static void compute_expert(runner *r, const expert_rows *e, const expert_item *i
     if (n == e->n || r->status != JANG_OK) {
         return;
     }
-    w = finished_expert(r, &d, number, e->expert);
+    w = finished_expert(r, &d, number, e->expert, place);
     if (w) {
         multiply_routes(r, w, e, n, e->n, item);
     }
@@ -442,11 +472,51 @@ static size_t experts_item(const runner *r, const ops_weight *w) {
     return whole ? number : NO_ITEM;
 }
 
+/* The matrix of all heads' keys and values that a weight is a part of, or NO_ITEM. */
+static size_t heads_item(const runner *r, const ops_weight *w, const weight_place *place) {
+    bool apart = !place || runner_item(r, w) != NO_ITEM;
+    size_t number = apart ? NO_ITEM : plan_find_module(r->c->plan, place->module);
+    int64_t latent = apart ? 0 : place->turned ? w->d.n_out : w->d.n_in;
+    return number != NO_ITEM && r->c->plan->items[number].part->columns == latent ? number
+                                                                                  : NO_ITEM;
+}
+
+/* Products with the parts of such a matrix. What it multiplies, if not absorbed, are the latent
+ * vectors, and those are studied: the values that the stage has stored. */
+static void run_heads(runner *r, int call, size_t number, const ops_routes *routes, ops_mat x,
+                      const expert_item *item) {
+    const weight_place *place = model_weight_place(r->m, item->weight);
+    ops_mat c = r->stored_values;
+    if (!r->c->work) {
+        if (place->turned) { /* keys and values have the same inputs: once will do */
+            add_squares(r, number, c);
+        }
+        r->experts(r->o, routes, x, item, 1);
+        return;
+    }
+    if (choose_items(r, call, &number, 1)) {
+        if (!r->trying) {
+            runner_study(r, host_row(c, 0), c.stride, c.n_row, c.width);
+        }
+        r->skip = true;
+        return;
+    }
+    for (int e = 0; e < routes->n_expert && r->status == JANG_OK; e++) {
+        expert_rows rows = rows_of(r, routes, x, e);
+        compute_expert(r, &rows, item, number, place);
+    }
+}
+
 void runner_experts(ops *o, const ops_routes *routes, ops_mat x, const expert_item *items,
                     int n_items) {
     runner *r = (runner *)(void *)o->table;
     int call = r->call++;
     if (r->skip || r->status != JANG_OK || (r->again && call < r->kept.call)) {
+        return;
+    }
+    size_t heads = heads_item(r, items[0].weight, model_weight_place(r->m, items[0].weight));
+    if (n_items == 1 && heads != NO_ITEM) {
+        run_heads(r, call, heads, routes, x, &items[0]);
         return;
     }
     size_t numbers[MAX_ITEMS] = {0};
@@ -473,7 +543,7 @@ void runner_experts(ops *o, const ops_routes *routes, ops_mat x, const expert_it
     for (int e = 0; e < routes->n_expert && r->status == JANG_OK; e++) {
         expert_rows rows = rows_of(r, routes, x, e);
         for (int i = 0; i < n_items && rows.n && r->status == JANG_OK; i++) {
-            compute_expert(r, &rows, &items[i], numbers[i]);
+            compute_expert(r, &rows, &items[i], numbers[i], NULL);
         }
     }
 }

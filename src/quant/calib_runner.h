@@ -50,21 +50,24 @@ typedef struct runner {
     float *weight;     /* scratch for one weight as f32 */
     size_t n_weight;
     /* The pass at hand */
-    int pass;         /* its number */
-    int call, target; /* number of a product in its stage; the first that may be studied */
-    bool skip;        /* the input was reached: the rest of the stage is not wanted */
-    bool reached;     /* ... in some step of the pass */
-    bool head;        /* the output matrix's inputs are collected */
-    bool begins;      /* a step is begun: products before the first layer */
-    bool again;       /* the step starts at the product whose input is kept */
-    bool trying;      /* nothing is studied: the step only shows what it comes to */
-    int64_t step_row; /* number of the step's first row in the pass */
+    int pass;           /* its number */
+    int call, target;   /* number of a product in its stage; the first that may be studied */
+    bool skip;          /* the input was reached: the rest of the stage is not wanted */
+    bool reached;       /* ... in some step of the pass */
+    bool head;          /* the output matrix's inputs are collected */
+    bool begins;        /* a step is begun: products before the first layer */
+    bool looks_first;   /* ... one of which is studied */
+    bool reached_first; /* ... and was in this step */
+    bool again;         /* the step starts at the product whose input is kept */
+    bool trying;        /* nothing is studied: the step only shows what it comes to */
+    int64_t step_row;   /* number of the step's first row in the pass */
     kept_input kept;
-    shared_keys *shared; /* [n_layer] */
-    int stored;          /* the layer whose keys the stage at hand has stored; -1: none */
-    double damping;      /* of the matrices under study */
-    size_t step_first;   /* number of the step's first sequence */
-    int64_t n_orig;      /* first rows of the step that are the original model's */
+    shared_keys *shared;   /* [n_layer] */
+    int stored;            /* the layer whose keys the stage at hand has stored; -1: none */
+    ops_mat stored_values; /* ... with these values */
+    double damping;        /* of the matrices under study */
+    size_t step_first;     /* number of the step's first sequence */
+    int64_t n_orig;        /* first rows of the step that are the original model's */
     jang_status status;
     /* What is studied: one input, or that of each of a layer's experts from expert_first on */
     gptq_site *sites;                    /* [n_sites]; NULL: nothing yet */

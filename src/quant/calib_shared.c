@@ -41,6 +41,7 @@ static void keep_rows(runner *r, shared_keys *s, ops_mat k, ops_mat v) {
 void runner_kv_store(ops *o, ops_kv *kv, int layer, const ops_batch *batch, ops_mat k, ops_mat v) {
     runner *r = (runner *)(void *)o->table;
     r->stored = layer;
+    r->stored_values = v;
     r->shared[layer].kv = kv;
     if (r->shared[layer].wanted && !is_idle(r) && r->status == JANG_OK) {
         keep_rows(r, &r->shared[layer], k, v);

@@ -191,6 +191,43 @@ static jang_status run_stage(runner *r, layer_stages which) {
     return status;
 }
 
+/* Begins all steps, to study the next input of a product before the first layer, if there is one.
+ */
+static jang_status run_first_pass(runner *r, size_t from, size_t to) {
+    jang_status status = JANG_OK;
+    r->reached = false;
+    r->looks_first = true;
+    for (size_t at = from; at < to && status == JANG_OK; at += step_seqs(r, at)) {
+        r->reached_first = false;
+        batch_desc b = make_batch(r, at, step_seqs(r, at));
+        status = begin_step(r, &b, at, true);
+    }
+    r->looks_first = false;
+    return status;
+}
+
+static jang_status run_first(runner *r) {
+    jang_status status = JANG_OK;
+    for (bool more = true; more && status == JANG_OK;) {
+        bool all;
+        status = run_first_pass(r, 0, r->n_paired);
+        more = r->reached;
+        if (status == JANG_OK && more) {
+            status = runner_aim(r, r->c->damping);
+        }
+        if (status == JANG_OK) {
+            status = run_first_pass(r, r->n_paired, r->n_seqs);
+        }
+        more |= r->reached;
+        if (status == JANG_OK && more) {
+            status = runner_quantize(&all, r, r->c->damping);
+        }
+        runner_free_sites(r);
+        runner_free_codes(r);
+    }
+    return status;
+}
+
 static jang_status run_layer(runner *r, int layer) {
     jang_status status = JANG_OK;
     for (int i = 0; i < model_stages(r->m, layer) && status == JANG_OK; i++) {
@@ -414,6 +451,9 @@ jang_status calibrate(calibration *c) {
     jang_status status = open_runner(r);
     if (status == JANG_OK) {
         status = runner_load_factors(r);
+    }
+    if (status == JANG_OK && c->work) {
+        status = run_first(r);
     }
     int n_layer = status == JANG_OK ? model_get_facts(r->m)->n_layer : 0;
     for (int i = 0; i < n_layer && status == JANG_OK; i++) {

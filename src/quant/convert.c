@@ -314,6 +314,19 @@ static void free_rows(ctx_t *ctx, float **rows, size_t n) {
     ctx_free(ctx, rows);
 }
 
+/* Notes the matrices whose inputs a method with full moments has not seen. */
+static void note_unseen(conversion *c) {
+    work_view v;
+    for (size_t i = 0; i < c->plan.n_items; i++) {
+        plan_item *item = &c->plan.items[i];
+        bool table = item->part->role == ROLE_EMBEDDING; /* has none */
+        if (item->bits && !item->kept && !table && !work_get(&v, &c->work, i)) {
+            item->note = c->importance[i] ? "only the sizes of its inputs are known"
+                                          : "its inputs are not known";
+        }
+    }
+}
+
 static jang_status run_calibration(conversion *c) {
     c->importance = ctx_zero(c->ctx, c->plan.n_items + 1, sizeof *c->importance);
     if (!c->importance) {
@@ -346,7 +359,11 @@ static jang_status run_calibration(conversion *c) {
                      .importance = c->importance,
                      .on_progress = c->options->on_progress,
                      .user = c->options->user};
-    return calibrate(&k);
+    status = calibrate(&k);
+    if (status == JANG_OK && c->method->full) {
+        note_unseen(c);
+    }
+    return status;
 }
 
 /* ---- Tuning ---- */

@@ -72,15 +72,16 @@ static plan_item choose(const profile *p, const profile_model *model, int group,
     return item;
 }
 
-/* A name without what differs between checkpoints of one family: from its layer on, or the last
- * component of what lies outside the layers. */
-static const char *local_name(const char *name) {
-    const char *layer = strstr(name, "layers.");
+/* A name without what differs between checkpoints of one family: what follows its layer, or the
+ * last component of what lies outside the layers, whose number is -1. */
+static const char *local_name(const char *name, int *layer) {
+    const char *below = role_below_layer(name, layer);
     const char *weight = strstr(name, ".weight"), *from = name;
-    for (const char *p = name; !layer && *p && p != weight; p++) {
+    for (const char *p = name; !below && *p && p != weight; p++) {
         from = *p == '.' ? p + 1 : from;
     }
-    return layer ? layer : from;
+    *layer = below ? *layer : -1;
+    return below ? below : from;
 }
 
 static bool is_weight_of(const char *name, const char *module) {
@@ -89,7 +90,8 @@ static bool is_weight_of(const char *name, const char *module) {
 }
 
 size_t plan_find_module(const quant_plan *plan, const char *module) {
-    const char *local = local_name(module);
+    int layer, other;
+    const char *local = local_name(module, &layer);
     size_t found = SIZE_MAX;
     for (size_t i = 0; i < plan->n_items; i++) {
         const char *name = plan->items[i].part->name;
@@ -97,7 +99,8 @@ size_t plan_find_module(const quant_plan *plan, const char *module) {
         if (open && is_weight_of(name, module)) {
             return i;
         }
-        if (open && is_weight_of(local_name(name), local)) {
+        const char *below = local_name(name, &other);
+        if (open && other == layer && is_weight_of(below, local)) {
             found = i;
         }
     }

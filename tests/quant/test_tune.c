@@ -1,10 +1,10 @@
 /* test_tune.c - conversions whose codes and scales are tuned through the whole model. */
 #include "base/file.h"
 #include "engine_rig.h"
+#include "fixture.h"
 #include "model_files.h"
 #include "resumed.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,49 +26,19 @@ static jang_convert_options tuned_by(const char *source, const char *output, int
     return o;
 }
 
-/* Logits of the same tokens by a model, with f32 activations. */
+/* Logits of the same tokens by a model. */
 static float *answers(ctx_t *ctx, const char *path) {
-    jang_model_options exact = jang_model_options_default();
-    jang_model *m;
-    jang_session *s;
     int32_t ids[N_IDS];
-    float *logits = malloc(N_IDS * N_VOCAB * sizeof *logits);
-    exact.exact = true;
     random_ids(ids, N_IDS, 5);
-    assert_ok(ctx, jang_model_open(&m, ctx, path, &exact));
-    assert_int_equal(jang_model_get_info(m)->n_vocab, N_VOCAB);
-    assert_ok(ctx, jang_session_new(&s, m, NULL));
-    assert_ok(ctx, jang_session_append(s, ids, N_IDS, logits));
-    jang_session_free(s);
-    jang_model_free(m);
-    return logits;
-}
-
-static double log_sum(const float *x) {
-    double top = -INFINITY, sum = 0;
-    for (int i = 0; i < N_VOCAB; i++) {
-        top = fmax(top, (double)x[i]);
-    }
-    for (int i = 0; i < N_VOCAB; i++) {
-        sum += exp((double)x[i] - top);
-    }
-    return top + log(sum);
+    return exact_logits(ctx, path, ids, N_IDS);
 }
 
 /* Mean KL(original || model). */
 static double divergence(ctx_t *ctx, const float *original, const char *path) {
     float *other = answers(ctx, path);
-    double kl = 0;
-    for (int t = 0; t < N_IDS; t++) {
-        const float *p = original + t * N_VOCAB, *q = other + t * N_VOCAB;
-        double p_sum = log_sum(p), q_sum = log_sum(q);
-        for (int i = 0; i < N_VOCAB; i++) {
-            double log_p = (double)p[i] - p_sum;
-            kl += exp(log_p) * (log_p - ((double)q[i] - q_sum));
-        }
-    }
+    double kl = mean_kl(original, other, N_IDS, N_VOCAB);
     free(other);
-    return kl / N_IDS;
+    return kl;
 }
 
 static void test_tuned_models_answer_more_like_the_original(void **state) {

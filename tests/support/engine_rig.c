@@ -126,6 +126,21 @@ void engine_check_cached(ctx_t *ctx, jang_engine *e, jang_request r, int32_t n_c
     got_free(cold, 1);
 }
 
+float *exact_logits(ctx_t *ctx, const char *path, const int32_t *ids, size_t n) {
+    jang_model_options exact = jang_model_options_default();
+    jang_model *m;
+    jang_session *s;
+    exact.exact = true;
+    assert_ok(ctx, jang_model_open(&m, ctx, path, &exact));
+    float *logits = malloc(n * (size_t)jang_model_get_info(m)->n_vocab * sizeof *logits);
+    assert_non_null(logits);
+    assert_ok(ctx, jang_session_new(&s, m, NULL));
+    assert_ok(ctx, jang_session_append(s, ids, n, logits));
+    jang_session_free(s);
+    jang_model_free(m);
+    return logits;
+}
+
 void random_ids(int32_t *ids, size_t n, uint64_t seed) {
     test_rng rng = {seed};
     for (size_t i = 0; i < n; i++) {

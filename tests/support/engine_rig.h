@@ -45,6 +45,9 @@ got *engine_ask(ctx_t *ctx, jang_engine *e, jang_request r);
 void engine_check_cached(ctx_t *ctx, jang_engine *e, jang_request r, int32_t n_cached,
                          const char *name);
 
+/* Logits of n tokens by a model, with f32 activations: [n, n_vocab], freed by the caller (free). */
+float *exact_logits(ctx_t *ctx, const char *path, const int32_t *ids, size_t n);
+
 /* Writes n random ids, the same for a seed; none ends a turn. */
 void random_ids(int32_t *ids, size_t n, uint64_t seed);
 
