@@ -10,12 +10,14 @@
 #include <stdio.h>
 
 /* Measured on a core of Zen 4 (docs/quantization.md); others are taken to be as fast. */
-#define FLOPS 150e9         /* of the layers' products and X'X, all else included */
-#define SOLVER_SECONDS 1e-7 /* of gptq's solver, a weight */
-#define FIT_SECONDS 4e-8    /* of mse, a weight */
-#define THOROUGH_TIMES 8    /* what best takes of gptq's time */
-#define TUNE_FLOPS 100e9    /* of the ways there and back of a tuning */
-#define PASSES 2            /* over each layer, X'X counted as one */
+#define FLOPS 150e9          /* of the layers' products and X'X, all else included */
+#define SOLVER_SECONDS 7e-8  /* of gptq's solver, a weight, */
+#define ROW_SECONDS 1.15e-10 /* ... and each weight of its row, whose errors it meets */
+#define FACTOR_SECONDS 6e-11 /* of n inputs' moments, solved and factored: times n^3 */
+#define FIT_SECONDS 4e-8     /* of mse, a weight */
+#define THOROUGH_TIMES 8     /* what best takes of gptq's time */
+#define TUNE_FLOPS 100e9     /* of the ways there and back of a tuning */
+#define PASSES 2             /* over each layer, X'X counted as one */
 #define EXPERT_BYTES (768u << 20)
 #define FIXED_BYTES (200u << 20)
 #define DEFAULT_SECONDS 3600
@@ -24,31 +26,83 @@ static const char *const order[] = {"best", "gptq", "awq", "mse"};
 #define N_ORDER (sizeof order / sizeof *order)
 
 typedef struct plan_sizes {
-    double weights;       /* that are quantized */
-    uint64_t widest;      /* longest row */
-    uint64_t most, embed; /* weights of the largest matrix; width of the stream */
-    bool experts;
+    double weights;   /* that are quantized */
+    double solver;    /* seconds of gptq's, of them all */
+    uint64_t widest;  /* longest row of a layer */
+    uint64_t layer;   /* weights of the largest layer, experts not counted */
+    uint64_t most;    /* of a layer's largest matrix or expert */
+    uint64_t stacked; /* of a layer's experts, one of their matrices */
+    uint64_t outside; /* of the largest matrix outside the layers */
+    uint64_t embed;   /* width of the stream */
 } plan_sizes;
+
+/* Each matrix, or expert's, counts as if no other had its input. */
+static double solver_seconds(const model_part *part) {
+    double columns = (double)part->columns, n = part->n_dim > 2 ? (double)part->shape[0] : 1;
+    return (double)part->params * (SOLVER_SECONDS + ROW_SECONDS * columns) +
+           n * FACTOR_SECONDS * columns * columns * columns;
+}
+
+static uint64_t larger(uint64_t a, uint64_t b) {
+    return a > b ? a : b;
+}
+
+/* Adds a matrix of a layer; *sum is that of the layer so far. */
+static void add_of_layer(plan_sizes *s, const model_part *part, uint64_t *sum) {
+    uint64_t n = (uint64_t)part->params;
+    if (part->n_dim > 2) {
+        s->stacked = larger(s->stacked, n);
+        n /= (uint64_t)part->shape[0];
+    } else {
+        *sum += n;
+    }
+    s->layer = larger(s->layer, *sum);
+    s->most = larger(s->most, n);
+    s->widest = larger(s->widest, (uint64_t)part->columns);
+}
 
 static plan_sizes sizes_of(const quant_plan *plan) {
     plan_sizes s = {0};
+    uint64_t sum = 0;
+    int layer = -1;
     for (size_t i = 0; i < plan->n_items; i++) {
         const plan_item *item = &plan->items[i];
+        const model_part *part = item->part;
+        int its = role_layer(part->name);
+        sum = its == layer ? sum : 0;
+        layer = its;
         if (!item->bits || item->kept) {
             continue;
         }
-        const model_part *part = item->part;
-        uint64_t n = (uint64_t)part->params, columns = (uint64_t)part->columns;
-        bool stacked = part->n_dim > 2;
-        s.weights += (double)n;
-        s.experts |= stacked;
-        n = stacked ? n / (uint64_t)part->shape[0] : n;
-        s.most = n > s.most ? n : s.most;
-        s.widest = columns > s.widest ? columns : s.widest;
-        s.embed = part->role == ROLE_EMBEDDING ? columns : s.embed;
+        s.weights += (double)part->params;
+        s.solver += solver_seconds(part);
+        if (its >= 0) {
+            add_of_layer(&s, part, &sum);
+        } else {
+            s.outside = larger(s.outside, (uint64_t)part->params);
+        }
+        s.embed = part->role == ROLE_EMBEDDING ? (uint64_t)part->columns : s.embed;
     }
     s.embed = s.embed ? s.embed : s.widest;
     return s;
+}
+
+/* Bytes of a layer at work: moments, finished matrices in f32, one of the original's and its codes.
+ * The output matrix, whose codes are whole too, comes after the layers. */
+static uint64_t layer_bytes(const plan_sizes *s, uint64_t n_squares) {
+    uint64_t squares = n_squares * s->widest * s->widest * 4;
+    squares = s->stacked ? larger(squares, EXPERT_BYTES) : squares;
+    uint64_t at_work = squares + 4 * s->layer + 5 * s->most + 2 * s->stacked;
+    return larger(at_work, s->outside + s->outside / 4 + n_squares * s->embed * s->embed * 4);
+}
+
+/* Of tuning: a multiplication with each weight for the original's answer, one for the model's, two
+ * for the way back. None where it is left out. */
+static double tune_seconds(const auto_job *job, double weights) {
+    bool fits = job->n_tokens >= TUNE_LEAST_SEQS * CALIB_SEQ_TOKENS &&
+                tune_bytes(job->plan, TUNE_STEPS, CALIB_SEQ_TOKENS) <= auto_spare_memory();
+    double tokens = (double)TUNE_STEPS * TUNE_STEP_SEQS * CALIB_SEQ_TOKENS;
+    return fits ? 8 * weights * tokens / TUNE_FLOPS : 0;
 }
 
 method_cost auto_cost(const auto_job *job, const quantizer *q) {
@@ -59,14 +113,15 @@ method_cost auto_cost(const auto_job *job, const quantizer *q) {
     }
     double paired = q->feedback ? (double)calibrate_paired((size_t)job->n_tokens, q->thorough) : 0;
     double seconds = 2 * PASSES * s.weights * (tokens + paired) / FLOPS;
-    seconds += (q->feedback ? SOLVER_SECONDS : FIT_SECONDS) * s.weights;
-    seconds *= q->thorough ? THOROUGH_TIMES : 1;
-    uint64_t squares = (q->thorough ? 9 : q->scales ? 6 : 3) * s.widest * s.widest * 4;
-    squares = s.experts && squares < EXPERT_BYTES ? EXPERT_BYTES : squares;
+    seconds += q->feedback ? s.solver : FIT_SECONDS * s.weights;
+    if (q->thorough) {
+        seconds = THOROUGH_TIMES * seconds + tune_seconds(job, s.weights);
+    }
+    uint64_t layer = layer_bytes(&s, q->thorough ? 9 : q->scales ? 6 : 3);
     uint64_t streams = ((uint64_t)(tokens + paired) + 4096) * s.embed * 4;
     uint64_t kept = (uint64_t)(tokens + paired) * s.widest * 2;
     kept = kept < CALIBRATE_KEPT_BYTES ? kept : CALIBRATE_KEPT_BYTES;
-    return (method_cost){seconds / threads, FIXED_BYTES + squares + streams + kept + 8 * s.most};
+    return (method_cost){seconds / threads, FIXED_BYTES + layer + streams + kept};
 }
 
 uint64_t auto_spare_memory(void) {

@@ -2,6 +2,7 @@
  * was, to the bit, and conversions that choose such factors. */
 #include "base/file.h"
 #include "model_files.h"
+#include "quant/auto_method.h"
 #include "quant/calibrate.h"
 #include "quant/layouts.h"
 #include "quant/pipeline.h"
@@ -219,6 +220,37 @@ static void test_auto_goes_by_time_and_memory(void **state) {
     jang_context_free(ctx);
 }
 
+/* What a method is thought to cost for one matrix of a layer. */
+static method_cost cost_of(ctx_t *ctx, const char *method, int64_t rows, int64_t columns,
+                           int64_t n_tokens) {
+    const model_part part = {.name = "model.layers.0.mlp.down_proj.weight",
+                             .n_dim = 2,
+                             .shape = {rows, columns},
+                             .rows = rows,
+                             .columns = columns,
+                             .params = rows * columns,
+                             .role = ROLE_DOWN};
+    plan_item item = {.part = &part, .bits = 4, .group = 64, .type = DT_F16};
+    const quant_plan plan = {.ctx = ctx, .items = &item, .n_items = 1};
+    const auto_job job = {.ctx = ctx, .plan = &plan, .n_tokens = n_tokens, .can_calibrate = true};
+    const quantizer *q;
+    assert_ok(ctx, quantizer_find(&q, ctx, method));
+    return auto_cost(&job, q);
+}
+
+static void test_estimates_know_wide_rows_and_tuning(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    method_cost narrow = cost_of(ctx, "gptq", 16384, 1024, 512);
+    method_cost wide = cost_of(ctx, "gptq", 1024, 16384, 512);
+    assert_true(wide.seconds > 5 * narrow.seconds); /* as many weights */
+    assert_true(wide.bytes > 3 * (uint64_t)16384 * 16384 * 4);
+    method_cost untuned = cost_of(ctx, "best", 1024, 1024, 2048); /* too short a text for it */
+    method_cost tuned = cost_of(ctx, "best", 1024, 1024, 4096);
+    assert_true(tuned.seconds > 4 * untuned.seconds);
+    jang_context_free(ctx);
+}
+
 static void test_best_aims_by_all_tokens(void **state) {
     (void)state;
     assert_int_equal(calibrate_paired(1000, false), 1000);
@@ -231,6 +263,7 @@ int main(void) {
         cmocka_unit_test(test_scaled_models_are_the_same),
         cmocka_unit_test(test_unknown_layers_are_left_alone),
         cmocka_unit_test(test_best_aims_by_all_tokens),
+        cmocka_unit_test(test_estimates_know_wide_rows_and_tuning),
         cmocka_unit_test(test_auto_goes_by_time_and_memory),
         cmocka_unit_test(test_awq_goes_on_where_it_stopped),
     };
