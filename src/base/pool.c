@@ -2,13 +2,16 @@
  *
  * One word, `state`, holds the number of the run, whether it is closed, and how many workers have
  * joined it. A run is published by storing a new number, open, with nobody in it. A worker joins by
- * adding one, takes tasks from the shared counter, and signs off in `n_left`. When the tasks are
- * all taken the caller closes the run, after which nobody can join it, and waits for those who had:
- * so no worker can still look at an old run when the next is set up, and a worker that has no core
- * to run on, because other programs are at work, keeps nobody waiting. */
+ * adding one, takes tasks, and signs off in `n_left`. When the tasks are all taken the caller
+ * closes the run, after which nobody can join it, and waits for those who had: so no worker can
+ * still look at an old run when the next is set up, and a worker that has no core to run on,
+ * because other programs are at work, keeps nobody waiting.
+ *
+ * Each thread has a share of the tasks: it takes them from the front, others from the back. */
 #include "base/pool.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -23,23 +26,27 @@ typedef struct worker {
     int index;
 } worker;
 
+/* The tasks first .. end - 1 of a thread that are not taken yet: first << 32 | end. */
+typedef struct share {
+    _Alignas(CACHE_LINE) atomic_ullong tasks;
+} share;
+
 struct pool {
     ctx_t *ctx;
     int n_threads, n_started; /* workers 1 .. n_started run; 0 is the caller */
     worker *workers;
+    share *shares;   /* [n_threads], all empty between runs */
     core_list cores; /* of the threads; n 0: they are not bound */
     pthread_t bound; /* the last caller of pool_run that was bound */
     bool has_bound;
     pool_fn fn;
     void *arg;
-    int n_tasks;
     bool running; /* a task that starts a run would wait for itself */
     pthread_mutex_t lock;
     pthread_cond_t wake;
     int n_asleep;                             /* guarded by lock */
     _Alignas(CACHE_LINE) atomic_ullong state; /* run << 32 | STATE_CLOSED | workers joined */
     atomic_bool quit;
-    _Alignas(CACHE_LINE) atomic_int next_task;
     _Alignas(CACHE_LINE) atomic_uint n_left; /* workers that joined the run and are done */
 };
 
@@ -55,12 +62,71 @@ static inline void spin_pause(void) {
 #endif
 }
 
-static void take_tasks(pool *p, int thread) {
-    int n = p->n_tasks;
-    for (int i; (i = atomic_fetch_add_explicit(&p->next_task, 1, memory_order_relaxed)) < n;) {
-        p->fn(p->arg, i, thread);
+/* ---- Tasks ---- */
+
+static unsigned long long share_of(int first, int end) {
+    return (unsigned long long)first << 32 | (unsigned)end;
+}
+
+static int share_first(unsigned long long tasks) {
+    return (int)(tasks >> 32);
+}
+
+static int share_end(unsigned long long tasks) {
+    return (int)(tasks & INT_MAX);
+}
+
+/* Gives each of n threads the same number of tasks, or one more. */
+static void share_out(pool *p, int n_tasks, int n) {
+    for (int i = 0; i < n; i++) {
+        int first = (int)((long long)n_tasks * i / n),
+            end = (int)((long long)n_tasks * (i + 1) / n);
+        atomic_store_explicit(&p->shares[i].tasks, share_of(first, end), memory_order_relaxed);
     }
 }
+
+/* The thread that has the most tasks left, and what it has; -1: none has any. */
+static int richest(const pool *p, unsigned long long *tasks) {
+    int best = -1, most = 0;
+    for (int i = 0; i < p->n_threads; i++) {
+        unsigned long long own = atomic_load_explicit(&p->shares[i].tasks, memory_order_relaxed);
+        int n = share_end(own) - share_first(own);
+        if (n > most) {
+            best = i;
+            most = n;
+            *tasks = own;
+        }
+    }
+    return best;
+}
+
+int pool_take(pool *p, int thread) {
+    unsigned long long own = atomic_load_explicit(&p->shares[thread].tasks, memory_order_relaxed);
+    while (share_first(own) < share_end(own)) {
+        unsigned long long less = share_of(share_first(own) + 1, share_end(own));
+        if (atomic_compare_exchange_weak_explicit(&p->shares[thread].tasks, &own, less,
+                                                  memory_order_relaxed, memory_order_relaxed)) {
+            return share_first(own);
+        }
+    }
+    unsigned long long theirs = 0;
+    for (int from; (from = richest(p, &theirs)) >= 0;) {
+        unsigned long long less = share_of(share_first(theirs), share_end(theirs) - 1);
+        if (atomic_compare_exchange_weak_explicit(&p->shares[from].tasks, &theirs, less,
+                                                  memory_order_relaxed, memory_order_relaxed)) {
+            return share_end(theirs) - 1;
+        }
+    }
+    return -1;
+}
+
+static void take_tasks(pool *p, int thread) {
+    for (int task; (task = pool_take(p, thread)) >= 0;) {
+        p->fn(p->arg, task, thread);
+    }
+}
+
+/* ---- Workers ---- */
 
 /* Joins the run at hand, if there is one after *seen that is still open. */
 static bool try_join(pool *p, unsigned *seen) {
@@ -135,20 +201,21 @@ static void publish(pool *p) {
     pthread_mutex_unlock(&p->lock);
 }
 
+/* ---- Runs ---- */
+
 void pool_run(pool *p, pool_fn fn, void *arg, int n_tasks) {
     bind_caller(p);
-    if (n_tasks <= 1 || p->n_started == 0) {
-        for (int i = 0; i < n_tasks; i++) {
-            fn(arg, i, 0);
-        }
-        return;
-    }
     assert(!p->running);
     p->running = true;
     p->fn = fn;
     p->arg = arg;
-    p->n_tasks = n_tasks;
-    atomic_store_explicit(&p->next_task, 0, memory_order_relaxed);
+    if (n_tasks <= 1 || p->n_started == 0) {
+        share_out(p, n_tasks, 1);
+        take_tasks(p, 0);
+        p->running = false;
+        return;
+    }
+    share_out(p, n_tasks, p->n_threads);
     publish(p);
     take_tasks(p, 0);
     unsigned long long closed =
@@ -181,12 +248,17 @@ jang_status pool_new(pool **out, ctx_t *ctx, int n_threads, const core_list *cor
     }
     pool *p = ctx_alloc_aligned(ctx, sizeof *p, CACHE_LINE);
     worker *workers = ctx_array(ctx, (size_t)n_threads, sizeof *workers);
-    if (!p || !workers) {
+    share *shares = ctx_alloc_aligned(ctx, (size_t)n_threads * sizeof *shares, CACHE_LINE);
+    if (!p || !workers || !shares) {
         ctx_free_aligned(ctx, p);
         ctx_free(ctx, workers);
-        return ctx_fail_memory(ctx, sizeof *p);
+        ctx_free_aligned(ctx, shares);
+        return ctx_fail_memory(ctx, sizeof *p + (size_t)n_threads * sizeof *shares);
     }
-    *p = (pool){.ctx = ctx, .n_threads = n_threads, .workers = workers};
+    *p = (pool){.ctx = ctx, .n_threads = n_threads, .workers = workers, .shares = shares};
+    for (int i = 0; i < n_threads; i++) {
+        atomic_init(&shares[i].tasks, 0);
+    }
     if (cores) {
         p->cores = *cores;
     }
@@ -218,5 +290,6 @@ void pool_free(pool *p) {
     pthread_cond_destroy(&p->wake);
     pthread_mutex_destroy(&p->lock);
     ctx_free(p->ctx, p->workers);
+    ctx_free_aligned(p->ctx, p->shares);
     ctx_free_aligned(p->ctx, p);
 }

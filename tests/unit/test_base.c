@@ -177,12 +177,23 @@ static void test_strmap_finds_what_was_put(void **state) {
 typedef struct counting {
     atomic_int *done;
     int n_threads;
+    pool *pool;
 } counting;
 
 static void count_task(void *arg, int task, int thread) {
     counting *c = arg;
     assert_true(thread >= 0 && thread < c->n_threads);
     atomic_fetch_add(&c->done[task], 1);
+}
+
+/* Does its task and, every third time, one that it takes ahead. */
+static void count_and_take(void *arg, int task, int thread) {
+    counting *c = arg;
+    count_task(arg, task, thread);
+    int more = task % 3 == 0 ? pool_take(c->pool, thread) : -1;
+    if (more >= 0) {
+        count_task(arg, more, thread);
+    }
 }
 
 /* Many short runs in a row, of which some find the workers asleep. */
@@ -194,21 +205,41 @@ static void test_pool_runs_every_task_once(void **state) {
         assert_int_equal(jang_context_new(&ctx, &options), JANG_OK);
         assert_int_equal(pool_threads(ctx_pool(ctx)), n_threads);
         static atomic_int done[100];
-        counting c = {done, n_threads};
-        for (int run = 1; run <= 300; run++) {
-            pool_run(ctx_pool(ctx), count_task, &c, run % 101);
+        counting c = {done, n_threads, ctx_pool(ctx)};
+        for (int run = 1; run <= 600; run++) {
+            int n_tasks = run % 101;
+            pool_run(c.pool, run % 2 ? count_task : count_and_take, &c, n_tasks);
+            for (int i = 0; i < 100; i++) {
+                assert_int_equal(atomic_exchange(&done[i], 0), i < n_tasks);
+            }
         }
-        int sum = 0;
-        for (int i = 0; i < 100; i++) {
-            sum += atomic_exchange(&done[i], 0);
-        }
-        int expected = 0;
-        for (int run = 1; run <= 300; run++) {
-            expected += run % 101;
-        }
-        assert_int_equal(sum, expected);
         jang_context_free(ctx);
     }
+}
+
+typedef struct share_seen {
+    int task; /* the last */
+    bool in_order;
+} share_seen;
+
+static void see_order(void *arg, int task, int thread) {
+    share_seen *s = arg;
+    (void)thread;
+    s->in_order &= task == s->task + 1;
+    s->task = task;
+}
+
+/* A thread alone goes through all tasks from the first to the last. */
+static void test_pool_keeps_the_order_of_a_share(void **state) {
+    (void)state;
+    jang_context_options options = {.n_threads = 1};
+    ctx_t *ctx;
+    assert_int_equal(jang_context_new(&ctx, &options), JANG_OK);
+    share_seen s = {-1, true};
+    pool_run(ctx_pool(ctx), see_order, &s, 77);
+    assert_true(s.in_order);
+    assert_int_equal(s.task, 76);
+    jang_context_free(ctx);
 }
 
 /* A task that starts a run would wait for itself: where assertions are on, it is told so. */
@@ -217,7 +248,7 @@ static void run_inside(void *arg, int task, int thread) {
     (void)task;
     (void)thread;
     atomic_int done[2] = {0};
-    counting c = {done, 2};
+    counting c = {.done = done, .n_threads = 2};
     pool_run(arg, count_task, &c, 2);
 }
 
@@ -425,6 +456,7 @@ int main(void) {
         cmocka_unit_test(test_json_getters_check_type_and_range),
         cmocka_unit_test(test_strmap_finds_what_was_put),
         cmocka_unit_test(test_pool_runs_every_task_once),
+        cmocka_unit_test(test_pool_keeps_the_order_of_a_share),
 #ifndef NDEBUG
         cmocka_unit_test(test_pool_stops_a_run_inside_another),
 #endif

@@ -1,13 +1,13 @@
 /* cpu_linear.c - products with weights: quantizing the input, splitting rows over the threads.
  *
  * The rows of all items that read the same form of the input are one list of work, cut into pieces
- * of similar bytes that the threads take one by one. A piece belongs to one item; its results go
- * straight to y, or through the thread's scratch when something is added to them. */
+ * of similar bytes, of which each thread goes through a share (pool.h). A piece belongs to one
+ * item; its results go straight to y, or through the thread's scratch when something is added to
+ * them. */
 #include "ops/cpu/cpu_ops.h"
 
 #include "ops/rounding.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
 #define PIECE_BYTES 131072  /* a piece at most, for few rows of x */
@@ -96,7 +96,7 @@ typedef struct linear_run {
     int64_t piece[CPU_MAX_ITEMS]; /* rows of a piece of this item */
     int first[CPU_MAX_ITEMS + 1]; /* number of the item's first piece */
     int n_items;
-    atomic_int next; /* piece to be taken */
+    bool alone; /* the calling thread does it all */
 } linear_run;
 
 /* Adds what the item asks for to results [n_tok][n_rows] and puts them into y. */
@@ -154,10 +154,10 @@ typedef struct linear_piece {
     int64_t from, end;
 } linear_piece;
 
-/* Takes the next piece; its item is NULL if there is none. */
-static linear_piece take_piece(linear_run *run) {
-    int piece = atomic_fetch_add_explicit(&run->next, 1, memory_order_relaxed), i = 0;
-    if (piece >= run->first[run->n_items]) {
+/* A piece by its number; its item is NULL for a number below 0. */
+static linear_piece piece_at(const linear_run *run, int piece) {
+    int i = 0;
+    if (piece < 0) {
         return (linear_piece){0};
     }
     while (piece >= run->first[i + 1]) {
@@ -170,8 +170,8 @@ static linear_piece take_piece(linear_run *run) {
 
 /* Does a piece and takes the next one, before the last rows of this one are done: so memory can be
  * asked for the rows that come next, wherever they are. */
-static linear_piece run_piece(linear_run *run, linear_piece piece, int thread) {
-    const cpu_ops *c = run->c;
+static linear_piece run_piece(const linear_run *run, linear_piece piece, int thread) {
+    cpu_ops *c = run->c;
     const affine_kernels *k = c->kernels->affine;
     uint8_t *scratch = c->thread_bytes + (size_t)thread * c->thread_stride;
     float *held = (float *)(void *)(scratch + c->thread_out);
@@ -186,7 +186,7 @@ static linear_piece run_piece(linear_run *run, linear_piece piece, int thread) {
         int64_t y_stride = direct ? item->y.stride : to - from;
         rows_ahead ahead = {d, to};
         if (to == piece.end) {
-            next = take_piece(run);
+            next = piece_at(run, run->alone ? -1 : pool_take(c->pool, thread));
             ahead = (rows_ahead){next.item ? &next.item->weight->d : NULL, next.from};
         }
         if (run->form == X_GEMM) {
@@ -204,12 +204,11 @@ static linear_piece run_piece(linear_run *run, linear_piece piece, int thread) {
     return next;
 }
 
-/* The work of one thread: pieces, until none is left. */
-static void run_pieces(void *arg, int task, int thread) {
-    linear_run *run = arg;
-    (void)task;
-    linear_piece piece = take_piece(run);
-    if (piece.item && run->form == X_GEMM && run->x.n_row <= GEMM_SPLIT) {
+/* The work of one thread: pieces from this one on, until none is left. */
+static void run_pieces(void *arg, int first, int thread) {
+    const linear_run *run = arg;
+    linear_piece piece = piece_at(run, first);
+    if (run->form == X_GEMM && run->x.n_row <= GEMM_SPLIT) {
         int64_t to = piece.from + run->c->kernels->affine->gemm_rows;
         fetch_rows(&piece.item->weight->d, piece.from, to < piece.end ? to : piece.end);
     }
@@ -269,10 +268,10 @@ static void run_items(linear_run *run) {
     for (int i = 0; i < run->n_items; i++) {
         total += (size_t)run->items[i]->weight->d.n_out * host_row_bytes(run->items[i]->weight);
     }
-    bool alone = total * (size_t)run->x.n_row <= CPU_DIRECT_BYTES;
+    run->alone = total * (size_t)run->x.n_row <= CPU_DIRECT_BYTES;
     for (int i = 0; i < run->n_items; i++) {
         const ops_weight *w = run->items[i]->weight;
-        int64_t rows = alone ? w->d.n_out : cpu_piece_rows(c, w, total);
+        int64_t rows = run->alone ? w->d.n_out : cpu_piece_rows(c, w, total);
         if (run->form == X_GEMM) {
             int64_t panel = c->kernels->affine->gemm_rows;
             rows = run->x.n_row > GEMM_SPLIT ? panel : (rows + panel - 1) / panel * panel;
@@ -280,12 +279,13 @@ static void run_items(linear_run *run) {
         run->piece[i] = rows;
         run->first[i + 1] = run->first[i] + (int)((w->d.n_out + rows - 1) / rows);
     }
-    int n_pieces = run->first[run->n_items], n_threads = pool_threads(c->pool);
-    atomic_init(&run->next, 0);
-    if (alone) {
-        run_pieces(run, 0, 0);
-    } else {
-        pool_run(c->pool, run_pieces, run, n_pieces < n_threads ? n_pieces : n_threads);
+    int n_pieces = run->first[run->n_items];
+    if (!run->alone) {
+        pool_run(c->pool, run_pieces, run, n_pieces);
+        return;
+    }
+    for (int i = 0; i < n_pieces; i++) {
+        run_pieces(run, i, 0);
     }
 }
 
