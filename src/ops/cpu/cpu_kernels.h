@@ -64,14 +64,15 @@ typedef struct affine_kernels {
     void (*gemv)(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to, float *y,
                  int64_t y_stride);
     int gemv_max;
-    /* The same for any number of rows of x in Q8_FOR_GEMM order and at most gemm_rows rows of w.
-     * panel: gemm_panel_bytes of scratch at a multiple of 64. Memory may be asked for the rows
-     * ahead. */
+    /* The same for any number of rows of x in Q8_FOR_GEMM order. It takes gemm_rows rows of w as a
+     * panel, and several panels if gemm_cached says so. panel: gemm_panel_bytes of scratch for
+     * each, at a multiple of 64. Memory may be asked for the rows ahead. */
     void (*gemm)(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to, rows_ahead ahead,
                  float *y, int64_t y_stride, uint8_t *panel);
     int gemm_rows;
     int gemm_tile; /* rows of x that share memory in the Q8_FOR_GEMM order */
     size_t (*gemm_panel_bytes)(int64_t n_in);
+    size_t gemm_cached; /* panels of one call are to fill so many bytes; 0: a call takes one */
 } affine_kernels;
 
 /* Codes of a row of activations are padded to a multiple of this, groups to a multiple of 16. */

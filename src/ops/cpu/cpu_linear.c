@@ -12,7 +12,9 @@
 
 #define PIECE_BYTES 131072  /* a piece at most, for few rows of x */
 #define PIECES_A_THREAD 8   /* as many pieces at least, if they are not tiny */
-#define GEMM_SPLIT 32       /* for more rows of x a piece is one panel: it takes long enough */
+#define GEMM_SPLIT 32       /* for more rows of x pieces are as many panels as the cache takes */
+#define GEMM_PIECES 16      /* but so many pieces a thread at least, if they are a panel or more */
+#define GEMM_MOST 256       /* rows that many rows of x meet at once */
 #define EXACT_ROWS 8        /* rows dequantized together */
 #define QUANTIZE_SPLIT 8192 /* inputs of more elements are quantized by all threads */
 #define EXPERT_PAIRS 256    /* inputs of experts rounded at once, if a step has as many */
@@ -61,7 +63,8 @@ jang_status cpu_reserve_linear(cpu_ops *c, int64_t n_tok, int64_t max_in, int n_
     size_t rows = (size_t)n_rounded, n_in = (size_t)c->max_in;
     size_t codes = round_up(n_in, Q8_PAD), groups = round_up(n_in / 32 + 1, 16);
     size_t panel = k->gemm_panel_bytes(c->max_in), exact = EXACT_ROWS * n_in * sizeof(float);
-    size_t out_rows = k->gemm_rows > CPU_OUT_ROWS ? (size_t)k->gemm_rows : CPU_OUT_ROWS;
+    panel = panel > k->gemm_cached ? panel : k->gemm_cached;
+    size_t out_rows = GEMM_MOST;
     c->thread_out = round_up(panel > exact ? panel : exact, 64);
     c->thread_stride = round_up(c->thread_out + out_rows * rows * sizeof(float) + 64, 4096);
     c->q8.low = ctx_alloc_aligned(ctx, 2 * rows * codes + Q8_SLACK, 64);
@@ -103,7 +106,7 @@ typedef struct linear_run {
 static void put_results(const linear_run *run, const linear_item *item, int64_t from,
                         int64_t n_rows, const float *results) {
     const weight_desc *d = &item->weight->d;
-    float bias[CPU_OUT_ROWS];
+    float bias[GEMM_MOST];
     for (int64_t r = 0; r < n_rows; r++) {
         bias[r] = d->bias ? host_element(d->bias, d->bias_type, from + r) : 0;
     }
@@ -168,6 +171,17 @@ static linear_piece piece_at(const linear_run *run, int piece) {
     return (linear_piece){run->items[i], from, end < n_out ? end : n_out};
 }
 
+/* Rows of an item that are multiplied at once by many rows of x. */
+static int64_t gemm_step(const linear_run *run, const weight_desc *d) {
+    const affine_kernels *k = run->c->kernels->affine;
+    int64_t n = (int64_t)(k->gemm_cached / k->gemm_panel_bytes(d->n_in));
+    if (run->x.n_row <= GEMM_SPLIT || n < 1) {
+        return k->gemm_rows;
+    }
+    n *= k->gemm_rows;
+    return n < GEMM_MOST ? n : GEMM_MOST / k->gemm_rows * k->gemm_rows;
+}
+
 /* Does a piece and takes the next one, before the last rows of this one are done: so memory can be
  * asked for the rows that come next, wherever they are. */
 static linear_piece run_piece(const linear_run *run, linear_piece piece, int thread) {
@@ -178,7 +192,7 @@ static linear_piece run_piece(const linear_run *run, linear_piece piece, int thr
     const linear_item *item = piece.item;
     const weight_desc *d = &item->weight->d;
     bool direct = !d->bias && !item->accumulate;
-    int64_t step = run->form == X_GEMM ? k->gemm_rows : CPU_OUT_ROWS;
+    int64_t step = run->form == X_GEMM ? gemm_step(run, d) : CPU_OUT_ROWS;
     linear_piece next = {0};
     for (int64_t from = piece.from, to; from < piece.end; from = to) {
         to = from + step < piece.end ? from + step : piece.end;
@@ -265,7 +279,9 @@ int64_t cpu_piece_rows(const cpu_ops *c, const ops_weight *w, size_t total_bytes
 static void run_items(linear_run *run) {
     cpu_ops *c = run->c;
     size_t total = 0;
+    int64_t n_out = 0;
     for (int i = 0; i < run->n_items; i++) {
+        n_out += run->items[i]->weight->d.n_out;
         total += (size_t)run->items[i]->weight->d.n_out * host_row_bytes(run->items[i]->weight);
     }
     run->alone = total * (size_t)run->x.n_row <= CPU_DIRECT_BYTES;
@@ -274,7 +290,12 @@ static void run_items(linear_run *run) {
         int64_t rows = run->alone ? w->d.n_out : cpu_piece_rows(c, w, total);
         if (run->form == X_GEMM) {
             int64_t panel = c->kernels->affine->gemm_rows;
-            rows = run->x.n_row > GEMM_SPLIT ? panel : (rows + panel - 1) / panel * panel;
+            rows = (rows + panel - 1) / panel * panel;
+            if (run->x.n_row > GEMM_SPLIT) {
+                int64_t some = n_out / (GEMM_PIECES * pool_threads(c->pool)) / panel * panel;
+                int64_t most = gemm_step(run, &w->d);
+                rows = some < panel ? panel : some > most ? most : some;
+            }
         }
         run->piece[i] = rows;
         run->first[i + 1] = run->first[i] + (int)((w->d.n_out + rows - 1) / rows);

@@ -3,13 +3,17 @@
  * Thirty-two rows of the weight are unpacked once into a panel: step s holds, for each row, the
  * four codes of that step as one 32-bit lane, so one broadcast of four activation codes serves 16
  * rows in each vpdpbusd. A tile is 32 rows by up to 12 rows of x: 24 integer accumulators, two
- * loads of weights and twelve broadcasts for 24 multiplications of 64 codes each. At the end of a
- * group they are scaled into f32 accumulators, one for each group index mod 8 (the order of sums
- * of affine_avx512.h), which stay in the first-level cache. */
+ * loads of weights and twelve broadcasts for 24 multiplications of 64 codes each. A call unpacks
+ * several panels, so that x comes from the second-level cache for all but the first of them. At the
+ * end of a group they are scaled into f32 accumulators, one for each group index mod 8 (the order
+ * of sums of affine_avx512.h), which stay in the first-level cache. */
 #include "ops/cpu/gemm_avx512.h"
 #include "ops/cpu/gemm_tile_avx512.h"
 
 #include <string.h>
+
+/* Half of the second-level cache; the rest is for a tile of x and for what is asked for. */
+#define GEMM_CACHED 524288
 
 /* ---- The panel --------------------------------------------------------------------------------
  */
@@ -108,17 +112,19 @@ ALWAYS_INLINE __m512 widen(__m256i half, dtype type) {
                           : _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-/* Groups g .. g + n - 1 of all rows, n at most 8, of a 16-bit type. */
+/* Groups g .. g + n - 1 of all rows, n at most 8 and 8 if full, of a 16-bit type. */
 ALWAYS_INLINE void spread_eight(float *out, const uint8_t *scales, dtype type, const int64_t *rows,
-                                int64_t g, int64_t n) {
-    __mmask8 there = (__mmask8)(n >= 8 ? 0xff : (1u << n) - 1);
+                                int64_t g, int64_t n, bool full) {
+    __mmask8 there = (__mmask8)((1u << (full ? 8 : n)) - 1);
     __m512i m[8], a[8];
 #pragma GCC unroll 8
     for (int i = 0; i < 8; i++) { /* 128-bit lane l: row 8 l + i */
         __m128i lanes[4];
 #pragma GCC unroll 4
         for (int l = 0; l < 4; l++) {
-            lanes[l] = _mm_maskz_loadu_epi16(there, scales + 2 * (rows[8 * l + i] + g));
+            const uint8_t *at = scales + 2 * (rows[8 * l + i] + g);
+            lanes[l] = full ? _mm_loadu_si128((const __m128i *)(const void *)at)
+                            : _mm_maskz_loadu_epi16(there, at);
         }
         __m256i low = _mm256_inserti128_si256(_mm256_castsi128_si256(lanes[0]), lanes[1], 1);
         __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(lanes[2]), lanes[3], 1);
@@ -140,7 +146,7 @@ ALWAYS_INLINE void spread_eight(float *out, const uint8_t *scales, dtype type, c
     for (int i = 0; i < 8; i++) {
         __m512i v = i % 2 ? _mm512_unpackhi_epi64(m[i / 2], m[4 + i / 2])
                           : _mm512_unpacklo_epi64(m[i / 2], m[4 + i / 2]);
-        if (i < n) {
+        if (full || i < n) {
             _mm512_store_ps(out + (g + i) * GEMM_ROWS, widen(_mm512_castsi512_si256(v), type));
             _mm512_store_ps(out + (g + i) * GEMM_ROWS + 16,
                             widen(_mm512_extracti64x4_epi64(v, 1), type));
@@ -148,22 +154,29 @@ ALWAYS_INLINE void spread_eight(float *out, const uint8_t *scales, dtype type, c
     }
 }
 
+ALWAYS_INLINE void spread_all(float *out, const uint8_t *scales, dtype type, const int64_t *rows,
+                              int64_t n_groups) {
+    int64_t g = 0;
+    for (; g + 8 <= n_groups; g += 8) {
+        spread_eight(out, scales, type, rows, g, 8, true);
+    }
+    if (g < n_groups) {
+        spread_eight(out, scales, type, rows, g, n_groups - g, false);
+    }
+}
+
 /* Scales (or biases) of the panel's rows, rows[i] being the index of row i's first. */
 static void spread_scales(float *out, const uint8_t *scales, dtype type, const int64_t *rows,
                           int64_t n_groups) {
-    if (type == DT_F32) {
+    if (type == DT_F16) {
+        spread_all(out, scales, DT_F16, rows, n_groups);
+    } else if (type == DT_BF16) {
+        spread_all(out, scales, DT_BF16, rows, n_groups);
+    } else {
         for (int64_t g = 0; g < n_groups; g++) {
             for (int i = 0; i < GEMM_ROWS; i++) {
                 memcpy(out + g * GEMM_ROWS + i, scales + 4 * (rows[i] + g), sizeof *out);
             }
-        }
-        return;
-    }
-    for (int64_t g = 0; g < n_groups; g += 8) {
-        if (type == DT_F16) {
-            spread_eight(out, scales, DT_F16, rows, g, n_groups - g);
-        } else {
-            spread_eight(out, scales, DT_BF16, rows, g, n_groups - g);
         }
     }
 }
@@ -233,6 +246,7 @@ static void (*const tiles[GEMM_TOKENS + 1])(const gemm_tile *k, const uint8_t *c
  * another weight. */
 static void look_ahead(gemm_tile *k, rows_ahead ahead) {
     const weight_desc *w = ahead.w;
+    k->ahead_bytes = k->ahead_scale_bytes = 0;
     if (!w || ahead.from + GEMM_ROWS > w->n_out) {
         return;
     }
@@ -261,42 +275,72 @@ static int take_rows(gemm_tile *k, const q8_rows *x, int64_t t) {
  * branches of so many groups of rows; beyond, a branch for each row costs more than it saves. */
 #define FORESEEN 24576
 
-/* Rows beyond the last of the weight repeat it. */
-void kern_gemm_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,
-                          rows_ahead ahead, float *y, int64_t y_stride, uint8_t *memory) {
+/* Rows from .. to-1 of w, 32 at most, beyond which the last is repeated. */
+typedef struct panel {
+    gemm_packed packed;
+    float *scales, *biases;
+    uint8_t *codes;
+} panel;
+
+static panel panel_of(const weight_desc *w, int64_t from, int64_t to, uint8_t *memory) {
     int64_t n_groups = w->n_in / w->group, groups[GEMM_ROWS];
-    gemm_packed packed = {.row_bytes = w->n_in * w->bits / 8, .bits = w->bits};
-    uint8_t *codes = memory + 2 * n_groups * GEMM_ROWS * (int64_t)sizeof(float);
-    float *scales = (float *)(void *)memory, *biases = scales + n_groups * GEMM_ROWS;
+    panel p = {
+        .packed = {.row_bytes = w->n_in * w->bits / 8, .bits = w->bits, .last = to == w->n_out}};
+    p.scales = (float *)(void *)memory;
+    p.biases = p.scales + n_groups * GEMM_ROWS;
+    p.codes = memory + 2 * n_groups * GEMM_ROWS * (int64_t)sizeof(float);
     for (int i = 0; i < GEMM_ROWS; i++) {
         int64_t r = from + i < to ? from + i : to - 1;
-        packed.starts[i] = (const uint8_t *)w->data + r * packed.row_bytes;
+        p.packed.starts[i] = (const uint8_t *)w->data + r * p.packed.row_bytes;
         groups[i] = r * n_groups;
     }
-    spread_scales(scales, w->scales, w->scale_type, groups, n_groups);
-    spread_scales(biases, w->biases, w->scale_type, groups, n_groups);
-    gemm_tile k = {.scales = scales,
-                   .biases = biases,
-                   .n_groups = n_groups,
-                   .steps = w->group / 4,
-                   .by_row = n_groups * x->n_row <= FORESEEN,
-                   .y = y,
-                   .y_stride = y_stride,
-                   .n_rows = (int)(to - from)};
-    look_ahead(&k, ahead);
-    if (x->n_row <= GEMM_TOKENS) {
-        gemm_few__avx512(&k, take_rows(&k, x, 0), &packed, codes);
-        return;
-    }
-    for (int h = 0; h < GEMM_ROWS; h += 16) {
-        unpack_sixteen(codes + 4 * h, packed.starts + h, packed.row_bytes, w->bits);
+    spread_scales(p.scales, w->scales, w->scale_type, groups, n_groups);
+    spread_scales(p.biases, w->biases, w->scale_type, groups, n_groups);
+    return p;
+}
+
+/* Many rows of x: each tile of them meets all panels while it is in the cache. */
+static void run_panels(gemm_tile *k, const weight_desc *w, const q8_rows *x, int64_t from,
+                       int64_t to, rows_ahead ahead, float *y, int64_t y_stride, uint8_t *memory) {
+    const int64_t stride = (int64_t)gemm_panel_bytes__avx512(w->n_in), n = to - from;
+    for (int64_t r = 0; r < n; r += GEMM_ROWS) {
+        panel p = panel_of(w, from + r, to, memory + r / GEMM_ROWS * stride);
+        for (int h = 0; h < GEMM_ROWS; h += 16) {
+            unpack_sixteen(p.codes + 4 * h, p.packed.starts + h, p.packed.row_bytes, w->bits);
+        }
     }
     for (int64_t t = 0; t < x->n_row; t += GEMM_TOKENS) {
-        int n_tok = take_rows(&k, x, t);
-        k.y = y + t * y_stride;
-        tiles[n_tok](&k, codes);
-        k.ahead_bytes = k.ahead_scale_bytes = 0;
+        int n_tok = take_rows(k, x, t);
+        for (int64_t r = 0; r < n; r += GEMM_ROWS) {
+            uint8_t *at = memory + r / GEMM_ROWS * stride;
+            k->scales = (float *)(void *)at;
+            k->biases = k->scales + k->n_groups * GEMM_ROWS;
+            k->n_rows = (int)(n - r < GEMM_ROWS ? n - r : GEMM_ROWS);
+            k->y = y + t * y_stride + r;
+            look_ahead(k, t + GEMM_TOKENS < x->n_row ? (rows_ahead){0}
+                                                     : (rows_ahead){ahead.w, ahead.from + r});
+            tiles[n_tok](k, at + 2 * k->n_groups * GEMM_ROWS * (int64_t)sizeof(float));
+        }
     }
+}
+
+void kern_gemm_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,
+                          rows_ahead ahead, float *y, int64_t y_stride, uint8_t *memory) {
+    gemm_tile k = {.n_groups = w->n_in / w->group,
+                   .steps = w->group / 4,
+                   .by_row = w->n_in / w->group * x->n_row <= FORESEEN,
+                   .y_stride = y_stride};
+    if (x->n_row > GEMM_TOKENS) {
+        run_panels(&k, w, x, from, to, ahead, y, y_stride, memory);
+        return;
+    }
+    panel p = panel_of(w, from, to, memory);
+    k.scales = p.scales;
+    k.biases = p.biases;
+    k.y = y;
+    k.n_rows = (int)(to - from);
+    look_ahead(&k, ahead);
+    gemm_few__avx512(&k, take_rows(&k, x, 0), &p.packed, p.codes);
 }
 
 const affine_kernels affine_avx512 = {
@@ -308,4 +352,5 @@ const affine_kernels affine_avx512 = {
     .gemm_rows = GEMM_ROWS,
     .gemm_tile = GEMM_TOKENS,
     .gemm_panel_bytes = gemm_panel_bytes__avx512,
+    .gemm_cached = GEMM_CACHED,
 };

@@ -89,8 +89,8 @@ ALWAYS_INLINE void store_words(const unit *k, const unpacking *u, int j, int pla
     }
 }
 
-/* The rows' last two blocks, in memory that may be read beyond its end: units read 32 bytes each,
- * and a block may be there in part only. */
+/* The rows' last two blocks, in memory that may be read beyond its end, for where a block is there
+ * in part only, or a unit, which reads 32 bytes, could reach behind the weight. */
 typedef struct row_ends {
     const uint8_t *starts[GEMM_ROWS];
     uint8_t bytes[GEMM_ROWS][2 * 128 + 32];
@@ -121,9 +121,12 @@ ALWAYS_INLINE void run_few(const gemm_tile *k, const gemm_packed *w, uint8_t *co
     row_ends ends;
     uint8_t *next = codes + BLOCK_STEPS * STEP_BYTES;
     const uint8_t *ahead = k->ahead ? k->ahead : codes; /* which are there */
-    int64_t n_blocks = (w->row_bytes + block_bytes - 1) / block_bytes;
-    int64_t n_inner = n_blocks > 2 ? n_blocks - 2 : 0, from = 0;
-    copy_ends(&ends, w, n_inner * block_bytes);
+    const bool apart = w->row_bytes % block_bytes != 0 || (odd && w->last);
+    int64_t n_blocks = (w->row_bytes + block_bytes - 1) / block_bytes, n_inner = n_blocks, from = 0;
+    if (apart) {
+        n_inner = n_blocks > 2 ? n_blocks - 2 : 0;
+        copy_ends(&ends, w, n_inner * block_bytes);
+    }
     u.starts = n_inner > 0 ? w->starts : ends.starts;
     clear_lanes(k, acc, n_tok);
     for (int i = 0; i < BLOCK_STEPS / between; i++) {
@@ -135,11 +138,11 @@ ALWAYS_INLINE void run_few(const gemm_tile *k, const gemm_packed *w, uint8_t *co
     }
     for (int64_t block = 0, g = 0; block < n_blocks; block++) {
         from += block_bytes;
-        if (block + 1 == n_inner) {
+        if (block + 1 == n_blocks) {
+            from = 0; /* none is left: one again, to no effect */
+        } else if (block + 1 == n_inner) {
             u.starts = ends.starts;
             from = 0;
-        } else if (block + 1 == n_blocks) {
-            from = 0; /* none is left: one again, to no effect */
         }
         for (int step = 0, i_unit = 0; step < BLOCK_STEPS && g < k->n_groups; g++) {
             int64_t at = g * k->steps * n_tok;

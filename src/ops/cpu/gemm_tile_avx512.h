@@ -43,6 +43,7 @@ typedef struct gemm_packed {
     const uint8_t *starts[GEMM_ROWS];
     int64_t row_bytes;
     int bits;
+    bool last; /* nothing that may be read lies behind them */
 } gemm_packed;
 
 /* The tile of n_tok rows of x, up to GEMM_TOKENS, from packed codes. They are unpacked into memory
