@@ -294,10 +294,10 @@ ALWAYS_INLINE float sum_lanes(__m256 a) {
 /* ---- Rows -------------------------------------------------------------------------------------
  */
 
-/* How far ahead codes are fetched into the second-level cache, in bytes. From 6 bits on the
- * processor's own prefetching does better without help. */
+/* How far ahead codes are fetched into the second-level cache, in bytes. At 8 bits the processor's
+ * own prefetching does as well without help. */
 #define GEMV_AHEAD 6144
-#define GEMV_AHEAD_BITS 5
+#define GEMV_AHEAD_BITS 6
 
 /* Asks for the weights that come some rows later. Sixteen groups have 2 * group * bits bytes of
  * codes for 32 of scales. */
