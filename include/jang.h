@@ -451,7 +451,7 @@ typedef struct jang_convert_options {
                         given, all others stay in their floating types */
     const char *overrides; /* JSON file of widths for single matrices; NULL: none */
     int32_t tune_steps;    /* codes and scales tuned through the whole model, in so many steps; -1:
-                              as the method does ("best": 256, others: none) */
+                              as the method does (docs/cli.md) */
     double time_limit;     /* of "auto": seconds; 0: an hour */
     uint64_t memory_limit; /* of "auto": bytes; 0: what the machine has to spare */
 } jang_convert_options;

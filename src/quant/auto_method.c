@@ -99,10 +99,9 @@ static uint64_t layer_bytes(const plan_sizes *s, uint64_t n_squares) {
 /* Of tuning: a multiplication with each weight for the original's answer, one for the model's, two
  * for the way back. None where it is left out. */
 static double tune_seconds(const auto_job *job, double weights) {
-    bool fits = job->n_tokens >= TUNE_LEAST_SEQS * CALIB_SEQ_TOKENS &&
-                tune_bytes(job->plan, TUNE_STEPS, CALIB_SEQ_TOKENS) <= auto_spare_memory();
-    double tokens = (double)TUNE_STEPS * TUNE_STEP_SEQS * CALIB_SEQ_TOKENS;
-    return fits ? 8 * weights * tokens / TUNE_FLOPS : 0;
+    int32_t steps = tune_own_steps((size_t)job->n_tokens / CALIB_SEQ_TOKENS);
+    bool fits = tune_bytes(job->plan, steps, CALIB_SEQ_TOKENS) <= auto_spare_memory();
+    return fits ? 8 * weights * steps * CALIB_SEQ_TOKENS / TUNE_FLOPS : 0;
 }
 
 method_cost auto_cost(const auto_job *job, const quantizer *q) {

@@ -200,9 +200,8 @@ static jang_status read_source(conversion *c) {
 /* Steps of tuning; of a method that tunes by itself, none where the text is too short for it. */
 static int32_t tune_steps(const conversion *c) {
     int32_t steps = c->options->tune_steps;
-    bool tunes =
-        c->method->thorough && !c->untuned && c->ids.n >= TUNE_LEAST_SEQS * CALIB_SEQ_TOKENS;
-    return steps >= 0 ? steps : tunes ? TUNE_STEPS : 0;
+    bool tunes = c->method->thorough && !c->untuned;
+    return steps >= 0 ? steps : tunes ? tune_own_steps(c->ids.n / CALIB_SEQ_TOKENS) : 0;
 }
 
 static bool calibrates(const conversion *c) {

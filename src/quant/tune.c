@@ -12,11 +12,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WEIGHT_RATE 3e-3f /* of a step of Adam, in steps of the codes */
-#define SCALE_RATE 3e-4f
-#define WARM_UP 20               /* one of so many steps is before the full rates */
-#define HELD_OUT TUNE_LEAST_SEQS /* one sequence of so many is */
-#define MOST_WRITTEN 1024        /* sequences that the original writes */
+#define WEIGHT_RATE 1.5e-3 /* of a step of Adam, in steps of the codes */
+#define SCALE_RATE 1.5e-4
+#define WARM_UP 20        /* one of so many steps is before the full rates */
+#define HELD_OUT 16       /* sequences that the original writes and nothing is learnt from */
+#define MOST_WRITTEN 1024 /* to learn from */
+#define OWN_PASSES 4      /* steps for each sequence of the text, where nobody says how many ... */
+#define OWN_MOST 1024     /* ... but no more */
 
 /* ---- Which matrix is in a weight's place ---- */
 
@@ -161,7 +163,7 @@ static jang_status run_sequence(tuner *u, size_t seq, bool learns, double *kl) {
         loss_job j = {.wanted = u->wanted + (int64_t)i * n_vocab,
                       .logits = u->logits,
                       .n_vocab = n_vocab,
-                      .weight = 1.0f / (float)(n * TUNE_STEP_SEQS)};
+                      .weight = 1.0f / (float)n};
         if (status == JANG_OK) {
             pool_run(ctx_pool(u->ctx), lose, &j, k);
         }
@@ -182,10 +184,10 @@ static jang_status run_sequence(tuner *u, size_t seq, bool learns, double *kl) {
 static jang_status measure(tuner *u, double *out) {
     double kl = 0;
     jang_status status = JANG_OK;
-    for (size_t i = 0; i < u->n_held && status == JANG_OK; i++) {
+    for (size_t i = u->n_learnt; i < u->n_seqs && status == JANG_OK; i++) {
         status = run_sequence(u, i, false, &kl);
     }
-    *out = kl / (double)(u->n_held * (size_t)u->t->n_seq);
+    *out = kl / (double)(HELD_OUT * u->t->n_seq);
     return status;
 }
 
@@ -206,11 +208,12 @@ jang_status tuner_report(const tuner *u, const char *what, size_t done, size_t t
 static latent_rates rates_at(int32_t step, int32_t n_steps) {
     double warm = (double)(step + 1) / (1 + (double)n_steps / WARM_UP);
     double fall = 0.5 * (1 + cos(3.14159265358979 * step / n_steps));
-    float by = (float)((warm < 1 ? warm : 1) * fall);
-    return (latent_rates){.weight = WEIGHT_RATE * by,
-                          .scale = SCALE_RATE * by,
-                          .mean_part = (float)(1 - pow(TUNE_MEAN_BETA, step + 1)),
-                          .square_part = (float)(1 - pow(TUNE_SQUARE_BETA, step + 1))};
+    double mean_part = 1 - pow((double)TUNE_MEAN_BETA, step + 1);
+    double square_part = 1 - pow((double)TUNE_SQUARE_BETA, step + 1);
+    double by = (warm < 1 ? warm : 1) * fall / mean_part;
+    return (latent_rates){.weight = (float)(WEIGHT_RATE * by),
+                          .scale = (float)(SCALE_RATE * by),
+                          .square = (float)(1 / square_part)};
 }
 
 /* A new order of the sequences to learn from (Fisher-Yates, by a fixed seed). */
@@ -224,38 +227,38 @@ static void shuffle(uint32_t *order, size_t n, uint64_t *seed) {
     }
 }
 
+/* One step by the gradient of one sequence. */
+static jang_status run_step(tuner *u, int32_t step, size_t seq) {
+    double kl = 0;
+    jang_status status = run_sequence(u, seq, true, &kl);
+    const latent_rates rates = rates_at(step, u->t->n_steps);
+    for (size_t i = 0; i < u->t->plan->n_items && status == JANG_OK; i++) {
+        if (u->latents[i] && u->latents[i]->filled) {
+            latent_step(u->latents[i], &rates);
+        }
+    }
+    char what[80];
+    snprintf(what, sizeof what, "tuning, step %d of %d: KL %.4f", step + 1, u->t->n_steps,
+             kl / u->t->n_seq);
+    return status == JANG_OK ? tuner_report(u, what, (size_t)step, (size_t)u->t->n_steps) : status;
+}
+
 static jang_status run_steps(tuner *u) {
-    size_t n = u->n_seqs - u->n_held, left = 0;
+    size_t n = u->n_learnt;
     uint32_t *order = ctx_array(u->ctx, n, sizeof *order);
     if (!order) {
         return ctx_fail_memory(u->ctx, n * sizeof *order);
     }
     for (size_t i = 0; i < n; i++) {
-        order[i] = (uint32_t)(u->n_held + i);
+        order[i] = (uint32_t)i;
     }
     uint64_t seed = 1;
     jang_status status = JANG_OK;
     for (int32_t step = 0; step < u->t->n_steps && status == JANG_OK; step++) {
-        double kl = 0;
-        for (int i = 0; i < TUNE_STEP_SEQS && status == JANG_OK; i++) {
-            if (left == 0) {
-                shuffle(order, n, &seed);
-                left = n;
-            }
-            status = run_sequence(u, order[--left], true, &kl);
+        if ((size_t)step % n == 0) {
+            shuffle(order, n, &seed);
         }
-        const latent_rates rates = rates_at(step, u->t->n_steps);
-        for (size_t i = 0; i < u->t->plan->n_items && status == JANG_OK; i++) {
-            if (u->latents[i] && u->latents[i]->filled) {
-                latent_step(u->latents[i], &rates);
-            }
-        }
-        char what[80];
-        snprintf(what, sizeof what, "tuning, step %d of %d: KL %.4f", step + 1, u->t->n_steps,
-                 kl / (TUNE_STEP_SEQS * (double)u->t->n_seq));
-        if (status == JANG_OK) {
-            status = tuner_report(u, what, (size_t)step, (size_t)u->t->n_steps);
-        }
+        status = run_step(u, step, order[(size_t)step % n]);
     }
     ctx_free(u->ctx, order);
     return status;
@@ -302,19 +305,14 @@ static jang_status take_over(tuner *u, double before) {
 
 /* ---- The whole ---- */
 
-/* The text's sequences, those held out first. */
-static void place_text(tuner *u) {
-    size_t n_seq = (size_t)u->t->n_seq, held = 0, own = u->n_held;
-    for (size_t i = 0; i < u->n_own; i++) {
-        bool is_held = held < u->n_held && i % HELD_OUT == HELD_OUT / 2;
-        size_t to = is_held ? held++ : own++;
-        memcpy(u->ids + to * n_seq, u->t->ids + i * n_seq, n_seq * sizeof *u->ids);
-    }
+/* Half as many as steps: with fewer, sequences come round so often that they are known by heart. */
+static size_t n_written(int32_t n_steps) {
+    return (size_t)(n_steps < 2 * MOST_WRITTEN ? (n_steps + 1) / 2 : MOST_WRITTEN);
 }
 
-/* Two for each step: with fewer, sequences come round so often that they are known by heart. */
-static size_t n_written(int32_t n_steps) {
-    return n_steps < MOST_WRITTEN / 2 ? 2 * (size_t)n_steps : MOST_WRITTEN;
+int32_t tune_own_steps(size_t n_seqs) {
+    size_t most = OWN_MOST / OWN_PASSES;
+    return n_seqs < TUNE_LEAST_SEQS ? 0 : OWN_PASSES * (int32_t)(n_seqs < most ? n_seqs : most);
 }
 
 uint64_t tune_bytes(const quant_plan *plan, int32_t n_steps, int32_t n_seq) {
@@ -326,7 +324,8 @@ uint64_t tune_bytes(const quant_plan *plan, int32_t n_steps, int32_t n_seq) {
             n_embd = (uint64_t)item->part->columns;
         }
     }
-    uint64_t passed = 2 * n / n_embd, stream = n_written(n_steps) * n_embd; /* for each token */
+    /* for each token of a sequence: */
+    uint64_t passed = 2 * n / n_embd, stream = (n_written(n_steps) + HELD_OUT) * n_embd;
     return (5 * n + (uint64_t)n_seq * (passed + stream)) * sizeof(float);
 }
 
@@ -335,14 +334,14 @@ static jang_status make_arrays(tuner *u) {
     size_t n_seq = (size_t)u->t->n_seq, n_embd = (size_t)f->n_embd, n_vocab = (size_t)f->n_vocab;
     size_t n_pages = TUNE_WRITERS * ((n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS);
     u->n_own = u->t->n_ids / n_seq;
-    u->n_held = u->n_own / HELD_OUT;
-    if (u->n_held == 0) {
+    if (u->n_own < TUNE_LEAST_SEQS) {
         return ctx_fail(u->ctx, JANG_ERR_ARGUMENT,
                         "tuning needs %d sequences of %d tokens of calibration text, but there "
                         "are %zu",
-                        HELD_OUT, u->t->n_seq, u->n_own);
+                        TUNE_LEAST_SEQS, u->t->n_seq, u->n_own);
     }
-    u->n_seqs = u->n_own + n_written(u->t->n_steps);
+    u->n_learnt = u->n_own + n_written(u->t->n_steps);
+    u->n_seqs = u->n_learnt + HELD_OUT;
     bool made = true;
     made &= (u->ids = ctx_zero(u->ctx, u->n_seqs * n_seq, sizeof *u->ids)) != NULL;
     made &= (u->streams = ctx_array(u->ctx, u->n_seqs * n_seq, n_embd * sizeof(float))) != NULL;
@@ -359,7 +358,7 @@ static jang_status make_arrays(tuner *u) {
     for (size_t i = 0; i < n_seq; i++) {
         u->out[i] = (int32_t)i;
     }
-    place_text(u);
+    memcpy(u->ids, u->t->ids, u->n_own * n_seq * sizeof *u->ids);
     return JANG_OK;
 }
 

@@ -6,8 +6,9 @@
  * with the gradient of what they are rounded to (the straight-through estimator,
  * arXiv:1308.3432), and the scale and centre of each group (LSQ, arXiv:1902.08153); they begin
  * where the method left them. The text is that of calibration and what the original writes by
- * itself after beginnings taken from there (LLM-QAT, arXiv:2305.17888); sequences held out of it
- * tell whether the result is better, and it is taken only then. */
+ * itself after beginnings taken from there (LLM-QAT, arXiv:2305.17888). Some of what it writes is
+ * held out and tells whether the result is better, which is taken only then: of the calibration's
+ * text none can be, since the method has seen it. */
 #ifndef JANG_QUANT_TUNE_H
 #define JANG_QUANT_TUNE_H
 
@@ -15,9 +16,7 @@
 #include "quant/quantizer.h"
 #include "quant/work.h"
 
-#define TUNE_STEP_SEQS 4  /* sequences of a step */
 #define TUNE_LEAST_SEQS 8 /* of the text */
-#define TUNE_STEPS 256    /* of methods that tune by themselves */
 
 typedef struct tuning {
     ctx_t *ctx;
@@ -30,11 +29,15 @@ typedef struct tuning {
     const int32_t *ids;             /* [n_ids], cut into sequences of n_seq */
     size_t n_ids;
     int32_t n_seq;
-    int32_t n_steps;
-    bool optional; /* a model that cannot be tuned, writing no text, is left as it is */
+    int32_t n_steps; /* each by one sequence */
+    bool optional;   /* a model that cannot be tuned, writing no text, is left as it is */
     jang_progress_fn on_progress;
     void *user;
 } tuning;
+
+/* Steps of a method that tunes by itself, with n_seqs sequences of text: as many as make it take
+ * about ten times as long as gptq, and none where the text is too short. */
+int32_t tune_own_steps(size_t n_seqs);
 
 /* Bytes that tuning takes: for weights, for the streams of the text, and for a sequence's way
  * through the layers, which is an estimate. */

@@ -5,17 +5,13 @@
 #include "model/model.h"
 #include "quant/tape.h"
 #include "quant/tune.h"
+#include "quant/tune_group.h"
 
-/* A mean of gradients and one of their squares, for each number (Adam, arXiv:1412.6980). */
-typedef struct moments {
-    float *mean, *square;
-} moments;
-
-/* A matrix before it is rounded. A weight's code is round((w - centre) / scale + middle), cut to
- * the width; its value is scale * (code - middle) + centre, over its column's factor. */
+/* A matrix before it is rounded (tune_group.h). */
 typedef struct latent {
     ctx_t *ctx;
     const plan_item *item;
+    tune_group_fn *step;
     bool filled;  /* with the original's weights */
     float *w;     /* [rows, columns] */
     float *value; /* [rows, columns] what they are rounded to, as the model multiplies by it */
@@ -25,12 +21,6 @@ typedef struct latent {
     float *scale, *centre; /* [rows, groups] */
     moments of_scale, of_centre;
 } latent;
-
-/* How far a step of Adam goes, in steps of the codes, and the corrections of its means. */
-typedef struct latent_rates {
-    float weight, scale;
-    float mean_part, square_part; /* 1 - beta^t */
-} latent_rates;
 
 /* Makes room, and takes codes, scales and biases from the work directory. */
 JANG_MUST_CHECK jang_status latent_make(latent **out, ctx_t *ctx, const work_dir *work,
@@ -63,11 +53,13 @@ typedef struct tuner {
     latent **latents; /* [n_items], NULL: not tuned */
     tuned_weight *weights;
     size_t n_weights;
-    size_t n_own, n_held, n_seqs; /* the text's sequences, of which held out; all of them */
-    int32_t *ids;                 /* [n_seqs, n_seq]: held out, the text's, written ones */
-    float *streams;               /* [n_seqs, n_seq, n_embd] of the original after all layers */
-    float *wanted;                /* [n_seq, n_vocab] the original's logits */
-    float *logits;                /* [TUNE_LOGIT_ROWS, n_vocab] */
+    size_t n_own;    /* sequences of the text; then come those that the original wrote, */
+    size_t n_learnt; /* of which those after so many sequences are held out */
+    size_t n_seqs;
+    int32_t *ids;   /* [n_seqs, n_seq] */
+    float *streams; /* [n_seqs, n_seq, n_embd] of the original after all layers */
+    float *wanted;  /* [n_seq, n_vocab] the original's logits */
+    float *logits;  /* [TUNE_LOGIT_ROWS, n_vocab] */
     int32_t *pages, *out;
     jang_status status;
     double start;
@@ -75,10 +67,6 @@ typedef struct tuner {
 
 #define TUNE_LOGIT_ROWS 256 /* computed at once */
 #define TUNE_WRITERS 32     /* sequences written at once */
-
-/* How much of Adam's means is left after a step. */
-#define TUNE_MEAN_BETA 0.9
-#define TUNE_SQUARE_BETA 0.99
 
 /* Whether the caller goes on; done of total is of the stage. */
 JANG_MUST_CHECK jang_status tuner_report(const tuner *u, const char *what, size_t done,

@@ -10,9 +10,6 @@
 #include <math.h>
 #include <string.h>
 
-#define MEAN_BETA ((float)TUNE_MEAN_BETA)
-#define SQUARE_BETA ((float)TUNE_SQUARE_BETA)
-#define TINY 1e-8f   /* gradients by steps of the codes that are no larger move less */
 #define INSIDE 0.45f /* of a step: how far from its code a weight may begin */
 #define ROWS 8       /* of a task */
 
@@ -55,8 +52,13 @@ jang_status latent_make(latent **out, ctx_t *ctx, const work_dir *work, size_t i
     }
     l->ctx = ctx;
     l->item = &work->plan->items[item];
+    cpu_isa isa;
+    jang_status status = cpu_choose(&isa, ctx);
+    if (status == JANG_OK) {
+        l->step = tune_group_function(isa);
+        status = make_arrays(l);
+    }
     work_view v;
-    jang_status status = make_arrays(l);
     if (status != JANG_OK || !work_get(&v, work, item)) {
         latent_free(l);
         return status;
@@ -123,60 +125,34 @@ typedef struct step_job {
     const latent_rates *rates;
 } step_job;
 
-/* A step of Adam for one number, by its gradient in steps of the codes. */
-static float adam(moments *m, int64_t i, float grad, float rate, const latent_rates *r) {
-    float mean = m->mean[i] = MEAN_BETA * m->mean[i] + (1 - MEAN_BETA) * grad;
-    float square = m->square[i] = SQUARE_BETA * m->square[i] + (1 - SQUARE_BETA) * grad * grad;
-    return rate * (mean / r->mean_part) / (sqrtf(square / r->square_part) + TINY);
-}
-
-/* The value that a weight is rounded to; *z is where among the codes it lies, *code what it gets.
- */
-static float round_weight(float w, float scale, float inverse, float centre, float middle,
-                          float top, float *z, float *code) {
-    *z = (w - centre) * inverse + middle;
-    float cut = *z < 0 ? 0 : *z > top ? top : *z;
-    *code = rintf(cut);
-    return scale * (*code - middle) + centre;
-}
-
-/* One group of n weights from `at` on. */
-static void step_group(latent *l, const latent_rates *rates, int64_t g, int64_t at, int64_t n,
-                       const float *factors) {
-    float scale = l->scale[g], centre = l->centre[g], top = top_code(l), middle = top / 2;
-    float inverse = scale != 0 ? 1 / scale : 0, by_scale = 0, by_centre = 0, z, code;
-    for (int64_t i = 0; i < n; i++) {
-        float grad = l->grad[at + i] / (factors ? factors[i] : 1);
-        (void)round_weight(l->w[at + i], scale, inverse, centre, middle, top, &z, &code);
-        bool inside = z >= 0 && z <= top;
-        by_scale += grad * (code - (inside ? z : middle));
-        by_centre += inside ? 0 : grad;
-        l->grad[at + i] = inside ? grad : 0;
-    }
-    float unit = l->unit[g];
-    l->scale[g] = scale -= unit * adam(&l->of_scale, g, unit * by_scale, rates->scale, rates);
-    l->centre[g] = centre -= unit * adam(&l->of_centre, g, unit * by_centre, rates->scale, rates);
-    inverse = scale != 0 ? 1 / scale : 0;
-    for (int64_t i = 0; i < n; i++) {
-        l->w[at + i] -= unit * adam(&l->of_w, at + i, unit * l->grad[at + i], rates->weight, rates);
-        l->grad[at + i] = 0;
-        l->value[at + i] =
-            round_weight(l->w[at + i], scale, inverse, centre, middle, top, &z, &code) /
-            (factors ? factors[i] : 1);
-    }
+/* The group number g, whose first weight is in column `column` of row r. */
+static tune_group group_of(latent *l, int64_t r, int64_t g, int64_t column) {
+    const float *factors = scaling_columns(l->item->part, r);
+    int64_t at = r * l->item->part->columns + column;
+    return (tune_group){.n = l->item->group,
+                        .factors = factors ? factors + column : NULL,
+                        .top = top_code(l),
+                        .unit = l->unit[g],
+                        .w = l->w + at,
+                        .value = l->value + at,
+                        .grad = l->grad + at,
+                        .of_w = {l->of_w.mean + at, l->of_w.square + at},
+                        .scale = l->scale + g,
+                        .centre = l->centre + g,
+                        .of_scale = {l->of_scale.mean + g, l->of_scale.square + g},
+                        .of_centre = {l->of_centre.mean + g, l->of_centre.square + g}};
 }
 
 static void step_rows(void *arg, int task, int thread) {
     (void)thread;
     const step_job *j = arg;
     latent *l = j->l;
-    int64_t columns = l->item->part->columns, group = l->item->group, rows = l->item->part->rows;
+    int64_t rows = l->item->part->rows;
     int64_t first = (int64_t)task * ROWS, last = first + ROWS < rows ? first + ROWS : rows;
     for (int64_t r = first; r < last; r++) {
-        const float *factors = scaling_columns(l->item->part, r);
         for (int64_t g = 0; g < row_groups(l); g++) {
-            step_group(l, j->rates, r * row_groups(l) + g, r * columns + g * group, group,
-                       factors ? factors + g * group : NULL);
+            const tune_group group = group_of(l, r, r * row_groups(l) + g, g * l->item->group);
+            l->step(&group, j->rates);
         }
     }
 }
@@ -199,7 +175,7 @@ static float bias_of(const latent *l, int64_t g) {
 static void round_rows(void *arg, int task, int thread) {
     (void)thread;
     latent *l = arg;
-    float middle = top_code(l) / 2, z, code;
+    float middle = top_code(l) / 2, code;
     int64_t columns = l->item->part->columns, group = l->item->group, rows = l->item->part->rows;
     int64_t first = (int64_t)task * ROWS, last = first + ROWS < rows ? first + ROWS : rows;
     for (int64_t r = first; r < last; r++) {
@@ -211,10 +187,8 @@ static void round_rows(void *arg, int task, int thread) {
                 l->scale[g] = round_to(l->scale[g], l->item->type);
                 l->centre[g] = bias + l->scale[g] * middle;
             }
-            float inverse = l->scale[g] != 0 ? 1 / l->scale[g] : 0;
-            l->value[at] = round_weight(l->w[at], l->scale[g], inverse, l->centre[g], middle,
-                                        top_code(l), &z, &code) /
-                           (factors ? factors[i] : 1);
+            float value = tune_round(l->w[at], l->scale[g], l->centre[g], top_code(l), &code);
+            l->value[at] = factors ? value / factors[i] : value;
         }
     }
 }
@@ -231,12 +205,10 @@ jang_status latent_store(const latent *l, work_dir *work, size_t item) {
     for (size_t g = 0; g < n_groups && status == JANG_OK; g++) {
         biases[g] = bias_of(l, (int64_t)g);
     }
-    float middle = top_code(l) / 2, z, code;
     for (size_t i = 0; i < n && status == JANG_OK; i++) {
         size_t g = i / (size_t)l->item->group;
-        float inverse = l->scale[g] != 0 ? 1 / l->scale[g] : 0;
-        (void)round_weight(l->w[i], l->scale[g], inverse, l->centre[g], middle, top_code(l), &z,
-                           &code);
+        float code;
+        (void)tune_round(l->w[i], l->scale[g], l->centre[g], top_code(l), &code);
         codes[i] = (uint8_t)code;
     }
     if (status == JANG_OK) {

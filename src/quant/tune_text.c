@@ -78,10 +78,10 @@ static jang_status write_step(writing *w, const model_cache *cache, int32_t from
 /* The beginning of a sequence: some place of the text's. */
 static void begin(writing *w, size_t number, int32_t row) {
     tuner *u = w->u;
-    size_t n_seq = (size_t)u->t->n_seq, n_own = u->n_own - u->n_held;
+    size_t n_seq = (size_t)u->t->n_seq;
     size_t places = n_seq > BEGINNING ? n_seq - BEGINNING : 1;
     size_t at = (size_t)(chance(7, number, 0) * (double)places);
-    const int32_t *from = u->ids + (u->n_held + number % n_own) * n_seq + at;
+    const int32_t *from = u->ids + number % u->n_own * n_seq + at;
     memcpy(w->ids + (size_t)row * n_seq, from, BEGINNING * sizeof *from);
 }
 

@@ -1,0 +1,26 @@
+/* tune_group.c - a step of tuning, for any processor. */
+#include "quant/tune_group.h"
+
+#include "quant/tune_group_body.h"
+
+void tune_group__scalar(const tune_group *g, const latent_rates *rates) {
+    tg_group(g, rates);
+}
+
+float tune_round(float w, float scale, float centre, float top, float *code) {
+    float inverse = scale != 0 ? 1 / scale : 0, middle = top / 2;
+    *code = tg_code(tg_place(w, inverse, centre, middle), top);
+    return scale * (*code - middle) + centre;
+}
+
+static tune_group_fn *const table[CPU_N_ISA] = {
+    [CPU_SCALAR] = tune_group__scalar,
+#if defined(__x86_64__)
+    [CPU_AVX2] = tune_group__avx2,
+    [CPU_AVX512] = tune_group__avx512,
+#endif
+};
+
+tune_group_fn *tune_group_function(cpu_isa isa) {
+    return table[isa] ? table[isa] : tune_group__scalar;
+}
