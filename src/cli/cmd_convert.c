@@ -123,7 +123,7 @@ static const opt_spec convert_options[] = {
      .min = 0,
      .max = 100000,
      .help = "Then tune codes and scales together, by the gradient of the whole model's divergence "
-             "from the original; 0: not. Without it best takes four for each 512 tokens, at most "
+             "from the original; 0: not. Without it best takes three for each 512 tokens, at most "
              "1024, others none."},
     {.name = "resume",
      .kind = OPT_FLAG,

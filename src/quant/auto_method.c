@@ -110,13 +110,13 @@ method_cost auto_cost(const auto_job *job, const quantizer *q) {
     if (!q->full) {
         return (method_cost){FIT_SECONDS * s.weights / threads, FIXED_BYTES};
     }
-    double paired = q->feedback ? (double)calibrate_paired((size_t)job->n_tokens, q->thorough) : 0;
+    double tune_s = q->thorough ? tune_seconds(job, s.weights) : 0;
+    bool thorough = q->thorough && tune_s == 0, scales = q->scales && q->thorough == thorough;
+    double paired = q->feedback ? (double)calibrate_paired((size_t)job->n_tokens, thorough) : 0;
     double seconds = 2 * PASSES * s.weights * (tokens + paired) / FLOPS;
     seconds += q->feedback ? s.solver : FIT_SECONDS * s.weights;
-    if (q->thorough) {
-        seconds = THOROUGH_TIMES * seconds + tune_seconds(job, s.weights);
-    }
-    uint64_t layer = layer_bytes(&s, q->thorough ? 9 : q->scales ? 6 : 3);
+    seconds = (thorough ? THOROUGH_TIMES : 1) * seconds + tune_s;
+    uint64_t layer = layer_bytes(&s, thorough ? 9 : scales ? 6 : 3);
     uint64_t streams = ((uint64_t)(tokens + paired) + 4096) * s.embed * 4;
     uint64_t kept = (uint64_t)(tokens + paired) * s.widest * 2;
     kept = kept < CALIBRATE_KEPT_BYTES ? kept : CALIBRATE_KEPT_BYTES;

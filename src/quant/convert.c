@@ -204,6 +204,15 @@ static int32_t tune_steps(const conversion *c) {
     return steps >= 0 ? steps : tunes ? tune_own_steps(c->ids.n / CALIB_SEQ_TOKENS) : 0;
 }
 
+/* Whether a method's costly choices are measured; where it tunes, that is worth more. */
+static bool thorough(const conversion *c) {
+    return c->method->thorough && tune_steps(c) == 0;
+}
+
+static bool scales(const conversion *c) {
+    return c->method->scales && (!c->method->thorough || thorough(c));
+}
+
 static bool calibrates(const conversion *c) {
     return c->profile.kind != PROFILE_FLOAT && !c->all_kept &&
            (c->method->full || c->options->calibration || tune_steps(c) > 0);
@@ -332,7 +341,7 @@ static jang_status run_calibration(conversion *c) {
         return ctx_fail_memory(c->ctx, c->plan.n_items * sizeof *c->importance);
     }
     jang_status status = c->method->full || tune_steps(c) > 0 ? open_work(c) : JANG_OK;
-    if (status == JANG_OK && c->method->scales) {
+    if (status == JANG_OK && scales(c)) {
         json_at at = {c->ctx, "config.json", c->from.config};
         status = scalings_make(&c->scalings, &c->from.parts, c->from.model.model_type, at);
         if (status == JANG_OK && c->scalings.n_groups == 0) {
@@ -352,8 +361,8 @@ static jang_status run_calibration(conversion *c) {
                      .damping = DAMPING,
                      .fn = c->quantize,
                      .feedback = c->method->feedback,
-                     .thorough = c->method->thorough,
-                     .scalings = c->method->scales ? &c->scalings : NULL,
+                     .thorough = thorough(c),
+                     .scalings = scales(c) ? &c->scalings : NULL,
                      .work = c->method->full ? &c->work : NULL,
                      .importance = c->importance,
                      .on_progress = c->options->on_progress,

@@ -35,7 +35,8 @@ typedef struct quantizer {
     bool full;     /* matrices are quantized as calibration sees their inputs; fn does the rest */
     bool feedback; /* ... by gptq.h */
     bool scales;   /* ... their inputs scaled (scaling.h) */
-    bool thorough; /* ... with care that takes time (calib_tune.c) */
+    bool thorough; /* tuned (tune.h) or, where that is not possible, ... with care that takes time
+                      (calib_tune.c), and scales only then */
     quant_fn fn[CPU_N_ISA]; /* NULL: not made for this instruction set; CPU_SCALAR is always set */
 } quantizer;
 

@@ -17,7 +17,7 @@
 #define WARM_UP 20        /* one of so many steps is before the full rates */
 #define HELD_OUT 16       /* sequences that the original writes and nothing is learnt from */
 #define MOST_WRITTEN 1024 /* to learn from */
-#define OWN_PASSES 4      /* steps for each sequence of the text, where nobody says how many ... */
+#define OWN_PASSES 3      /* steps for each sequence of the text, where nobody says how many ... */
 #define OWN_MOST 1024     /* ... but no more */
 
 /* ---- Which matrix is in a weight's place ---- */
@@ -458,6 +458,7 @@ jang_status tune(const tuning *t) {
         status = take_over(u, before);
     }
     if (status == JANG_ERR_UNSUPPORTED && t->optional && u->m && !writes_text(u)) {
+        ctx_log(u->ctx, "nothing is tuned: a %s model writes no text", model_get_family(u->m));
         status = JANG_OK;
     }
     close_tuner(u);
