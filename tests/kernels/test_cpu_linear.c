@@ -164,6 +164,34 @@ static void test_cpu_linear_treats_rows_independently(void **state) {
     }
 }
 
+/* Of a tall weight several panels meet a tile of rows, the last of them in part. */
+static void test_cpu_linear_treats_tall_weights_alike(void **state) {
+    (void)state;
+    enum { N_TOK = 41, N_OUT = 3090, N_IN = 96 };
+    for (int isa = 0; isa < CPU_N_ISA; isa++) {
+        for (int bias = 0; cpu_has((cpu_isa)isa) && bias < 2; bias++) {
+            ctx_t *ctx = test_context();
+            test_rng rng = {7};
+            ops *cpu = open_backend(ctx, "cpu", (cpu_isa)isa, false);
+            case_weight w = case_weight_new(&rng, N_OUT, N_IN, bias ? 2 : 5, 32, DT_F16, bias);
+            float *x = case_activations(&rng, N_TOK * N_IN);
+            float *alone = calloc(N_TOK * N_OUT, sizeof *alone);
+            float *together = calloc(N_TOK * N_OUT, sizeof *together);
+            for (int64_t t = 0; t < N_TOK; t++) {
+                multiply(cpu, &w, x + t * N_IN, alone + t * N_OUT, 1);
+            }
+            multiply(cpu, &w, x, together, N_TOK);
+            assert_memory_equal(together, alone, N_TOK * N_OUT * sizeof *alone);
+            ops_close(cpu);
+            free(x);
+            free(alone);
+            free(together);
+            case_weight_free(&w);
+            jang_context_free(ctx);
+        }
+    }
+}
+
 /* One call with weights of several widths and group sizes gives what a call for each gives. */
 static void test_cpu_linear_takes_mixed_items(void **state) {
     (void)state;
@@ -254,6 +282,7 @@ int main(void) {
         cmocka_unit_test(test_cpu_linear_agrees_with_ref),
         cmocka_unit_test(test_cpu_linear_is_exact_on_request),
         cmocka_unit_test(test_cpu_linear_treats_rows_independently),
+        cmocka_unit_test(test_cpu_linear_treats_tall_weights_alike),
         cmocka_unit_test(test_cpu_linear_takes_mixed_items),
         cmocka_unit_test(test_cpu_linear_shows_what_is_not_finite),
         cmocka_unit_test(test_cpu_linear_reports_rows_beyond_the_reserve),
