@@ -35,6 +35,8 @@ function(jang_select_kernels list_name)
     foreach(isa avx2 avx512 neon neon_dot neon_i8mm)
       list(APPEND flags_${isa} -fno-sanitize=all)
     endforeach()
+    set_source_files_properties(src/ops/cpu/floats_scalar.c src/quant/mse.c src/quant/lattice.c
+                                PROPERTIES COMPILE_OPTIONS -fno-sanitize=all)
   endif()
   set(kept)
   foreach(source ${sources})
