@@ -231,10 +231,10 @@ static bool choose_items(runner *r, int call, const size_t *numbers, int n) {
     return true;
 }
 
-/* Products that are made before the first layer (Gemma 4's) are made anew by every step; they are
- * studied in passes of their own. */
-static void compute_first(runner *r, ops_mat x, const linear_item *items, int n_items) {
-    size_t numbers[MAX_ITEMS] = {0};
+/* Which matrices of the plan the weights are, of the first of them; returns how many that are. The
+ * squares of their inputs are added up where nothing else is looked for. */
+static int find_items(size_t *numbers, runner *r, ops_mat x, const linear_item *items,
+                      int n_items) {
     int n_known = n_items < MAX_ITEMS ? n_items : MAX_ITEMS;
     for (int i = 0; i < n_known; i++) {
         numbers[i] = runner_item(r, items[i].weight);
@@ -242,13 +242,26 @@ static void compute_first(runner *r, ops_mat x, const linear_item *items, int n_
             add_squares(r, numbers[i], x);
         }
     }
+    return n_known;
+}
+
+static void compute_all(runner *r, ops_mat x, const linear_item *items, int n_items,
+                        const size_t *numbers, int n_known) {
+    for (int i = 0; i < n_items && r->status == JANG_OK; i++) {
+        compute(r, x, &items[i], i < n_known ? numbers[i] : NO_ITEM);
+    }
+}
+
+/* Products that are made before the first layer (Gemma 4's) are made anew by every step; they are
+ * studied in passes of their own. */
+static void compute_first(runner *r, ops_mat x, const linear_item *items, int n_items) {
+    size_t numbers[MAX_ITEMS] = {0};
+    int n_known = find_items(numbers, r, x, items, n_items);
     if (r->looks_first && !r->reached_first && choose_items(r, 0, numbers, n_known)) {
         runner_study(r, host_row(x, 0), x.stride, x.n_row, x.width);
         r->reached_first = true;
     }
-    for (int i = 0; i < n_items && r->status == JANG_OK; i++) {
-        compute(r, x, &items[i], i < n_known ? numbers[i] : NO_ITEM);
-    }
+    compute_all(r, x, items, n_items, numbers, n_known);
 }
 
 void runner_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
@@ -274,13 +287,7 @@ void runner_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
         return;
     }
     size_t numbers[MAX_ITEMS] = {0};
-    int n_known = n_items < MAX_ITEMS ? n_items : MAX_ITEMS;
-    for (int i = 0; i < n_known; i++) {
-        numbers[i] = runner_item(r, items[i].weight);
-        if (numbers[i] != NO_ITEM && !r->c->work) {
-            add_squares(r, numbers[i], x);
-        }
-    }
+    int n_known = find_items(numbers, r, x, items, n_items);
     if (choose_items(r, call, numbers, n_known)) {
         if (!r->trying) {
             runner_study(r, host_row(x, 0), x.stride, x.n_row, x.width);
@@ -289,9 +296,7 @@ void runner_linear(ops *o, ops_mat x, const linear_item *items, int n_items) {
         r->skip = true;
         return;
     }
-    for (int i = 0; i < n_items && r->status == JANG_OK; i++) {
-        compute(r, x, &items[i], i < n_known ? numbers[i] : NO_ITEM);
-    }
+    compute_all(r, x, items, n_items, numbers, n_known);
 }
 
 /* ---- Experts ---- */

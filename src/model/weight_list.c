@@ -1,0 +1,78 @@
+/* weight_list.c - a model's weights: their names, and what they are parts of. */
+#include "model/loader_impl.h"
+
+#include <string.h>
+
+void weight_list_free(weight_list *list, ctx_t *ctx, ops *o) {
+    for (size_t i = 0; i < list->n; i++) {
+        o->table->weight_free(o, list->items[i]);
+        ctx_free(ctx, list->owned[i]);
+        ctx_free(ctx, list->names[i]);
+        ctx_free(ctx, list->places[i].module);
+    }
+    ctx_free(ctx, list->items);
+    ctx_free(ctx, list->owned);
+    ctx_free(ctx, list->names);
+    ctx_free(ctx, list->places);
+    *list = (weight_list){0};
+}
+
+static jang_status list_grow(weight_list *list, ctx_t *ctx) {
+    size_t capacity = list->capacity ? list->capacity * 2 : 64;
+    ops_weight **items = ctx_realloc(ctx, list->items, capacity * sizeof *items);
+    if (!items) {
+        return ctx_fail_memory(ctx, capacity * sizeof *items);
+    }
+    list->items = items;
+    void **owned = ctx_realloc(ctx, list->owned, capacity * sizeof *owned);
+    if (!owned) {
+        return ctx_fail_memory(ctx, capacity * sizeof *owned);
+    }
+    list->owned = owned;
+    char **names = ctx_realloc(ctx, list->names, capacity * sizeof *names);
+    if (!names) {
+        return ctx_fail_memory(ctx, capacity * sizeof *names);
+    }
+    list->names = names;
+    weight_place *places = ctx_realloc(ctx, list->places, capacity * sizeof *places);
+    if (!places) {
+        return ctx_fail_memory(ctx, capacity * sizeof *places);
+    }
+    list->places = places;
+    list->capacity = capacity;
+    return JANG_OK;
+}
+
+jang_status loader_keep(ops_weight **out, loader *l, const weight_desc *desc, const char *module,
+                        void *owned) {
+    weight_list *list = l->weights;
+    jang_status status = list->n < list->capacity ? JANG_OK : list_grow(list, l->ctx);
+    if (status != JANG_OK) {
+        return status;
+    }
+    char *name = NULL;
+    if (module && !(name = ctx_strdup(l->ctx, module))) {
+        return ctx_fail_memory(l->ctx, strlen(module) + 1);
+    }
+    ops_weight *w;
+    status = l->o->table->weight_new(&w, l->o, desc);
+    if (status != JANG_OK) {
+        ctx_free(l->ctx, name);
+        return status;
+    }
+    list->items[list->n] = w;
+    list->names[list->n] = name;
+    list->places[list->n] = (weight_place){0};
+    list->owned[list->n++] = owned;
+    *out = w;
+    return JANG_OK;
+}
+
+jang_status loader_place(loader *l, const char *module, int64_t first, int64_t step, bool turned) {
+    char *name = ctx_strdup(l->ctx, module);
+    if (!name) {
+        return ctx_fail_memory(l->ctx, strlen(module) + 1);
+    }
+    l->weights->places[l->weights->n - 1] = (weight_place){name, first, step, turned};
+    return JANG_OK;
+}
