@@ -92,9 +92,10 @@ static void check_case(const st_file *f, int bits, bool has_factors, cpu_isa isa
     for (int i = 0; i < N; i++) {
         assert_float_equal(c.w[i], c.w_after[i], close);
         assert_float_equal(c.value[i], c.value_after[i], 300 * close);
-        float code,
-            value = tune_round(c.w[i], c.group[0], c.group[1], (float)((1 << bits) - 1), &code);
-        assert_float_equal(c.value[i], has_factors ? value / c.factors[i] : value, 0);
+        float code;
+        float value = tune_round(c.w[i], c.group[0], c.group[1], (float)((1 << bits) - 1), &code);
+        value = has_factors ? value / c.factors[i] : value;
+        assert_float_equal(c.value[i], value, 0);
     }
     assert_true(start != c.value[0]); /* or nothing was looked at */
 }
