@@ -9,12 +9,17 @@
 #include "model/model.h"
 #include "ops/ops.h"
 
-/* Every weight of a model, and memory that weights made here point into. */
+/* A weight, and memory made here that it points into. */
+typedef struct kept_weight {
+    ops_weight *w;
+    void *owned;        /* mostly NULL */
+    char *name;         /* of the module in the checkpoint; NULL: computed here */
+    weight_place place; /* module NULL: no part of another */
+} kept_weight;
+
+/* Every weight of a model. */
 typedef struct weight_list {
-    ops_weight **items;
-    void **owned;         /* [n], mostly NULL */
-    char **names;         /* [n] of the module in the checkpoint; NULL: computed here */
-    weight_place *places; /* [n]; module NULL: no part of another */
+    kept_weight *items;
     size_t n, capacity;
 } weight_list;
 

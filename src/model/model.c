@@ -134,22 +134,23 @@ const model_totals *model_get_totals(const model *m) {
     return &m->totals;
 }
 
-const char *model_weight_name(const model *m, const ops_weight *w) {
+static const kept_weight *find_kept(const model *m, const ops_weight *w) {
     for (size_t i = 0; i < m->weights.n; i++) {
-        if (m->weights.items[i] == w) {
-            return m->weights.names[i];
+        if (m->weights.items[i].w == w) {
+            return &m->weights.items[i];
         }
     }
     return NULL;
 }
 
+const char *model_weight_name(const model *m, const ops_weight *w) {
+    const kept_weight *kept = find_kept(m, w);
+    return kept ? kept->name : NULL;
+}
+
 const weight_place *model_weight_place(const model *m, const ops_weight *w) {
-    for (size_t i = 0; i < m->weights.n; i++) {
-        if (m->weights.items[i] == w) {
-            return m->weights.places[i].module ? &m->weights.places[i] : NULL;
-        }
-    }
-    return NULL;
+    const kept_weight *kept = find_kept(m, w);
+    return kept && kept->place.module ? &kept->place : NULL;
 }
 
 const char *model_get_family(const model *m) {

@@ -5,40 +5,23 @@
 
 void weight_list_free(weight_list *list, ctx_t *ctx, ops *o) {
     for (size_t i = 0; i < list->n; i++) {
-        o->table->weight_free(o, list->items[i]);
-        ctx_free(ctx, list->owned[i]);
-        ctx_free(ctx, list->names[i]);
-        ctx_free(ctx, list->places[i].module);
+        kept_weight *kept = &list->items[i];
+        o->table->weight_free(o, kept->w);
+        ctx_free(ctx, kept->owned);
+        ctx_free(ctx, kept->name);
+        ctx_free(ctx, kept->place.module);
     }
     ctx_free(ctx, list->items);
-    ctx_free(ctx, list->owned);
-    ctx_free(ctx, list->names);
-    ctx_free(ctx, list->places);
     *list = (weight_list){0};
 }
 
 static jang_status list_grow(weight_list *list, ctx_t *ctx) {
     size_t capacity = list->capacity ? list->capacity * 2 : 64;
-    ops_weight **items = ctx_realloc(ctx, list->items, capacity * sizeof *items);
+    kept_weight *items = ctx_realloc(ctx, list->items, capacity * sizeof *items);
     if (!items) {
         return ctx_fail_memory(ctx, capacity * sizeof *items);
     }
     list->items = items;
-    void **owned = ctx_realloc(ctx, list->owned, capacity * sizeof *owned);
-    if (!owned) {
-        return ctx_fail_memory(ctx, capacity * sizeof *owned);
-    }
-    list->owned = owned;
-    char **names = ctx_realloc(ctx, list->names, capacity * sizeof *names);
-    if (!names) {
-        return ctx_fail_memory(ctx, capacity * sizeof *names);
-    }
-    list->names = names;
-    weight_place *places = ctx_realloc(ctx, list->places, capacity * sizeof *places);
-    if (!places) {
-        return ctx_fail_memory(ctx, capacity * sizeof *places);
-    }
-    list->places = places;
     list->capacity = capacity;
     return JANG_OK;
 }
@@ -60,10 +43,7 @@ jang_status loader_keep(ops_weight **out, loader *l, const weight_desc *desc, co
         ctx_free(l->ctx, name);
         return status;
     }
-    list->items[list->n] = w;
-    list->names[list->n] = name;
-    list->places[list->n] = (weight_place){0};
-    list->owned[list->n++] = owned;
+    list->items[list->n++] = (kept_weight){.w = w, .owned = owned, .name = name};
     *out = w;
     return JANG_OK;
 }
@@ -73,6 +53,6 @@ jang_status loader_place(loader *l, const char *module, int64_t first, int64_t s
     if (!name) {
         return ctx_fail_memory(l->ctx, strlen(module) + 1);
     }
-    l->weights->places[l->weights->n - 1] = (weight_place){name, first, step, turned};
+    l->weights->items[l->weights->n - 1].place = (weight_place){name, first, step, turned};
     return JANG_OK;
 }

@@ -18,7 +18,7 @@
 /* Marks the items that a model's weights are, or are parts of. */
 static void mark_found(bool *found, const quant_plan *plan, const model *m) {
     for (size_t i = 0; i < m->weights.n; i++) {
-        const ops_weight *w = m->weights.items[i];
+        const ops_weight *w = m->weights.items[i].w;
         const weight_place *place = model_weight_place(m, w);
         const char *name = model_weight_name(m, w);
         size_t at = name ? plan_find_module(plan, name) : SIZE_MAX;
