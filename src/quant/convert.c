@@ -210,7 +210,7 @@ static bool thorough(const conversion *c) {
 }
 
 static bool scales(const conversion *c) {
-    return c->method->scales && (!c->method->thorough || thorough(c));
+    return c->method->scales && c->method->thorough == thorough(c);
 }
 
 static bool calibrates(const conversion *c) {
