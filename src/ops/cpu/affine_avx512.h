@@ -26,6 +26,26 @@ ALWAYS_INLINE int planes_of(int bits) {
     return bits == 2 ? 4 : bits == 4 ? 2 : 1;
 }
 
+/* Codes of a row of the weight as the GEMV's vectors take them: gemv_groups groups share a vector,
+ * each with as many lanes, and gemv_parts vectors of bytes together have all codes of these groups.
+ * Of 3, 5 and 6 bits a 64-bit lane gets 8 codes of each of so many planes, which follow each other
+ * in the weight. */
+ALWAYS_INLINE int gemv_planes(int bits) {
+    return bits == 2 ? 4 : bits == 3 || bits == 4 ? 2 : 1;
+}
+
+ALWAYS_INLINE int gemv_groups(int bits, int group) {
+    if (bits == 2 || bits == 4 || bits == 8) {
+        int codes = 64 * gemv_planes(bits);
+        return codes > group ? codes / group : 1;
+    }
+    return group == 128 ? 1 : (bits == 3 ? 256 : 128) / group;
+}
+
+ALWAYS_INLINE int gemv_parts(int bits, int group) {
+    return gemv_groups(bits, group) * group / 64;
+}
+
 /* acc += the sums of four products u8 * s8 each. The intrinsic would do, but compilers (gcc 12)
  * copy accumulators that stay in their register, and then run out of registers in large tiles. */
 ALWAYS_INLINE void add_dots(__m512i *acc, __m512i w, __m512i x) {

@@ -344,7 +344,7 @@ void kern_gemm_q8__avx512(const weight_desc *w, const q8_rows *x, int64_t from, 
 }
 
 const affine_kernels affine_avx512 = {
-    .orders = {[2] = 2, [3] = 3, [4] = 4, [5] = 8, [6] = 8, [8] = 8},
+    .orders = {[2] = 2, [3] = 3, [4] = 4, [5] = 5, [6] = 5, [8] = 8},
     .quantize = kern_quantize_q8__avx512,
     .gemv = kern_gemv_q8__avx512,
     .gemv_max = 2,

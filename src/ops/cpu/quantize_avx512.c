@@ -35,32 +35,25 @@ ALWAYS_INLINE bool quantize_group(int8_t *low, int8_t *high, float *scale, float
     return _mm512_test_epi32_mask(any, any) != 0;
 }
 
-/* Sources of the bytes of two planes of units of 1 (4 bits) and of 8 (3 bits) codes, which go to
- * them in turn, and of the four planes of 2 bits in one register of codes. */
+/* Sources of the bytes of the two planes of 4 bits, which codes go to in turn, and of the four
+ * planes of 2 bits in one register of codes. */
 #define EVERY_SECOND(a) a, a + 2, a + 4, a + 6, a + 8, a + 10, a + 12, a + 14
-#define PLANE_OF_ONES(p)                                                                           \
+#define PLANE_OF_TWO(p)                                                                            \
     {                                                                                              \
         EVERY_SECOND(p), EVERY_SECOND(p + 16), EVERY_SECOND(p + 32), EVERY_SECOND(p + 48),         \
             EVERY_SECOND(p + 64), EVERY_SECOND(p + 80), EVERY_SECOND(p + 96),                      \
             EVERY_SECOND(p + 112)                                                                  \
     }
-#define EIGHT_FROM(a) a, a + 1, a + 2, a + 3, a + 4, a + 5, a + 6, a + 7
-#define PLANE_OF_EIGHTS(p)                                                                         \
-    {                                                                                              \
-        EIGHT_FROM(p), EIGHT_FROM(p + 16), EIGHT_FROM(p + 32), EIGHT_FROM(p + 48),                 \
-            EIGHT_FROM(p + 64), EIGHT_FROM(p + 80), EIGHT_FROM(p + 96), EIGHT_FROM(p + 112)        \
-    }
 #define EVERY_FOURTH(a)                                                                            \
     a, a + 4, a + 8, a + 12, a + 16, a + 20, a + 24, a + 28, a + 32, a + 36, a + 40, a + 44,       \
         a + 48, a + 52, a + 56, a + 60
-static const uint8_t planes_of_ones[2][64] = {PLANE_OF_ONES(0), PLANE_OF_ONES(1)};
-static const uint8_t planes_of_eights[2][64] = {PLANE_OF_EIGHTS(0), PLANE_OF_EIGHTS(8)};
+static const uint8_t two_planes[2][64] = {PLANE_OF_TWO(0), PLANE_OF_TWO(1)};
 static const uint8_t four_planes[64] = {EVERY_FOURTH(0), EVERY_FOURTH(1), EVERY_FOURTH(2),
                                         EVERY_FOURTH(3)};
 
-ALWAYS_INLINE void store_two_planes(int8_t *out, const __m512i *v, const uint8_t (*from)[64]) {
+ALWAYS_INLINE void store_two_planes(int8_t *out, const __m512i *v) {
     for (int p = 0; p < 2; p++) {
-        __m512i order = _mm512_loadu_si512(from[p]);
+        __m512i order = _mm512_loadu_si512(two_planes[p]);
         for (int i = 0; i < 4; i += 2) {
             __m512i plane = _mm512_permutex2var_epi8(v[i], order, v[i + 1]);
             _mm512_storeu_si512(out + 64 * (i + p), plane);
@@ -84,18 +77,32 @@ ALWAYS_INLINE void store_four_planes(int8_t *out, const __m512i *v) {
     _mm512_storeu_si512(out + 192, _mm512_shuffle_i32x4(high01, high23, 0xdd));
 }
 
-/* Puts Q8_PAD codes into the order of the planes of gemv_avx512.c. */
-static void store_planes(int8_t *out, const int8_t *codes, int bits) {
+/* Eight codes each that unpacking keeps together, for 3, 5 and 6 bits (affine_avx512.h). */
+static void store_eights(int8_t *out, const int8_t *codes, int bits, int group) {
+    const int planes = gemv_planes(bits), groups = gemv_groups(bits, group);
+    const int lanes = 8 / groups, n = 8 * gemv_parts(bits, group);
+    for (int i = 0; i < Q8_PAD / 8; i++) {
+        int lane = i % 8, plane = i / 8 % planes, step = i % n / (8 * planes);
+        int in_group = (step * lanes + lane % lanes) * planes + plane;
+        int from = i / n * n + lane / lanes * (n / groups) + in_group;
+        memcpy(out + 8 * i, codes + 8 * from, 8);
+    }
+}
+
+/* Puts Q8_PAD codes into the order in which gemv_avx512.c unpacks those of the weight. */
+static void store_planes(int8_t *out, const int8_t *codes, int bits, int group) {
     __m512i v[4];
     for (int i = 0; i < 4; i++) {
         v[i] = _mm512_loadu_si512(codes + 64 * i);
     }
     if (bits == 2) {
         store_four_planes(out, v);
-    } else if (bits == 3 || bits == 4) {
-        store_two_planes(out, v, bits == 3 ? planes_of_eights : planes_of_ones);
-    } else {
+    } else if (bits == 4) {
+        store_two_planes(out, v);
+    } else if (bits == 8) {
         memcpy(out, codes, Q8_PAD);
+    } else {
+        store_eights(out, codes, bits, group);
     }
 }
 
@@ -180,9 +187,9 @@ static void quantize_for_gemv(q8_rows *to, const float *x, int64_t n, int bits, 
             any |= quantize_group(low + j, high + j, &to->scales[g], &to->sums[g], x + i + j, group,
                                   limit);
         }
-        store_planes(to->low + i, low, bits);
+        store_planes(to->low + i, low, bits, group);
         if (any) {
-            store_planes(to->high + i, high, bits);
+            store_planes(to->high + i, high, bits, group);
             picks |= pieces_there(to->high + i) << i % block / 32;
         } else {
             memset(to->high + i, 0, Q8_PAD);
