@@ -458,23 +458,12 @@ ALWAYS_INLINE void advance(gemv_block *k, int bits, int group) {
     k->x_sums += 16;
 }
 
-/* n_rows rows of the weight from r on by row t of x, block by block; y: their results. */
-ALWAYS_INLINE void gemv_rows(held_block *h, __m256 *acc, const weight_desc *w, const q8_rows *x,
-                             int64_t t, int64_t r, float *y, const unpacker *u, int n_rows,
-                             int bits, int group) {
-    const int64_t n_groups = w->n_in / group, n_full = n_groups / 16,
-                  row_bytes = w->n_in * bits / 8;
-    const uint8_t *codes = w->data;
+/* n_rows rows of the weight by a row of x, block by block from k on, of which n_full are full; end:
+ * of the weight's codes. y: the rows' results. */
+ALWAYS_INLINE void gemv_rows(held_block *h, __m256 *acc, const weight_desc *w, gemv_block k,
+                             int64_t n_full, const uint8_t *end, float *y, const unpacker *u,
+                             int n_rows, int bits, int group) {
     __m512i sums[2][4];
-    gemv_block k = {.codes = codes + r * row_bytes,
-                    .row_bytes = row_bytes,
-                    .group_at = r * n_groups,
-                    .n_groups = (int)(n_groups % 16),
-                    .low = x->low + t * x->code_stride,
-                    .high = x->high + t * x->code_stride,
-                    .picks = x->picks + t * x->group_stride * Q8_PICKS,
-                    .x_scales = x->scales + t * x->group_stride,
-                    .x_sums = x->sums + t * x->group_stride};
     for (int64_t i = 0; i < n_full; i++) {
 #pragma GCC unroll 2
         for (int j = 0; j < n_rows; j++) {
@@ -490,7 +479,7 @@ ALWAYS_INLINE void gemv_rows(held_block *h, __m256 *acc, const weight_desc *w, c
         advance(&k, bits, group);
     }
     if (k.n_groups) {
-        dot_rest(sums, k, codes + w->n_out * row_bytes, u, n_rows, bits, group);
+        dot_rest(sums, k, end, u, n_rows, bits, group);
         if (n_full > 0) {
             settle(acc, h, w, n_rows, bits, group);
         } else {
@@ -506,12 +495,32 @@ ALWAYS_INLINE void gemv_rows(held_block *h, __m256 *acc, const weight_desc *w, c
 ALWAYS_INLINE void gemv_some(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,
                              float *y, int64_t y_stride, int n_rows, int bits, int group) {
     const unpacker u = unpacker_for(bits);
+    const int64_t n_groups = w->n_in / group, row_bytes = w->n_in * bits / 8;
+    const uint8_t *codes = w->data;
     held_block h = {.y = NULL};
     __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+    gemv_block first = {.codes = codes + from * row_bytes,
+                        .row_bytes = row_bytes,
+                        .group_at = from * n_groups,
+                        .n_groups = (int)(n_groups % 16),
+                        .low = x->low,
+                        .high = x->high,
+                        .picks = x->picks,
+                        .x_scales = x->scales,
+                        .x_sums = x->sums};
     for (int64_t r = from; r < to; r += n_rows) {
+        gemv_block k = first;
         for (int64_t t = 0; t < x->n_row; t++) {
-            gemv_rows(&h, acc, w, x, t, r, y + t * y_stride + r - from, &u, n_rows, bits, group);
+            gemv_rows(&h, acc, w, k, n_groups / 16, codes + w->n_out * row_bytes,
+                      y + t * y_stride + r - from, &u, n_rows, bits, group);
+            k.low += x->code_stride;
+            k.high += x->code_stride;
+            k.picks += x->group_stride * Q8_PICKS;
+            k.x_scales += x->group_stride;
+            k.x_sums += x->group_stride;
         }
+        first.codes += n_rows * row_bytes;
+        first.group_at += n_rows * n_groups;
     }
     settle_last(acc, &h, w, n_rows, bits, group);
 }
