@@ -3,16 +3,7 @@
 #define JANG_QUANT_TAPE_RECURRENT_H
 
 #include "quant/tape_impl.h"
-
-/* Rows of numbers, one a token. */
-typedef struct tape_rows {
-    float *first;
-    int64_t stride;
-} tape_rows;
-
-static inline float *tape_row(tape_rows r, int64_t t) {
-    return r.first + t * r.stride;
-}
+#include "quant/tape_walk.h"
 
 /* An input: what it was, and on the way back where its gradient is. */
 typedef struct tape_input {

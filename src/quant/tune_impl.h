@@ -66,7 +66,7 @@ typedef struct tuner {
 } tuner;
 
 #define TUNE_LOGIT_ROWS 256 /* computed at once */
-#define TUNE_WRITERS 32     /* sequences written at once */
+#define TUNE_WRITERS 128    /* sequences written at once */
 
 /* Whether the caller goes on; done of total is of the stage. */
 JANG_MUST_CHECK jang_status tuner_report(const tuner *u, const char *what, size_t done,

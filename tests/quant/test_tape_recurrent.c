@@ -1,5 +1,6 @@
 /* test_tape_recurrent.c - gradients of operators with a memory against differences of the reference
  * backend's results. */
+#include "base/cpu.h"
 #include "model_files.h"
 #include "ops_cases.h"
 #include "quant/tape_impl.h"
@@ -366,13 +367,28 @@ static void check_case(ctx_t *ctx, const tape_case *c) {
     bench_close(&b);
 }
 
-static void test_gradients(void **state) {
-    (void)state;
+static void check_cases(void) {
     ctx_t *ctx = test_context();
     for (int i = 0; i < N_CASES; i++) {
         check_case(ctx, &cases[i]);
     }
     jang_context_free(ctx);
+}
+
+/* By the instruction set that JANG_ISA names, or else by every one that is here. */
+static void test_gradients(void **state) {
+    (void)state;
+    if (getenv("JANG_ISA")) {
+        check_cases();
+        return;
+    }
+    for (int isa = 0; isa < CPU_N_ISA; isa++) {
+        if (cpu_has((cpu_isa)isa)) {
+            assert_int_equal(setenv("JANG_ISA", cpu_isa_name((cpu_isa)isa), 1), 0);
+            check_cases();
+        }
+    }
+    assert_int_equal(unsetenv("JANG_ISA"), 0);
 }
 
 /* The gradients' bits do not depend on the number of threads. */
