@@ -6,12 +6,17 @@
 #define N_PARTS 16       /* that units are cut into at least, where there are as many */
 #define SCAN_CHANNELS 16 /* of a scan that are one unit */
 
+/* What a recurrence reads and writes; decay without a buffer: it has none. */
+typedef struct recurrence_mats {
+    ops_mat x, step, decay, b, c, y;
+} recurrence_mats;
+
 /* Units of a group are cut into parts, whose number does not depend on that of the threads; a part
  * adds the gradients of b and c to numbers of its own, and these are added up in order. */
 typedef struct recurrence {
     tape_note note;
     tape_walk walk;
-    ops_mat x, step, decay, b, c, y; /* decay without a buffer: there is none */
+    recurrence_mats m;
     /* On the way back. */
     tape_walk_fn *fn;
     int64_t n_part; /* of a group */
@@ -20,10 +25,6 @@ typedef struct recurrence {
     int64_t n_scratch;
     bool by_thread;
 } recurrence;
-
-static walk_input keep_input(tape *t, ops_mat m) {
-    return (walk_input){.value = {tape_keep(t, m), m.width}};
-}
 
 /* The first unit u with u * n_group / n_unit >= group. */
 static int64_t first_unit(const tape_walk *w, int64_t group) {
@@ -45,8 +46,8 @@ static void add_parts(tape *t, const recurrence *r) {
     int64_t n_lane = r->walk.n_lane, n = r->walk.n_tok * n_lane;
     for (int64_t k = 0; k < r->walk.n_group * r->n_part; k++) {
         int64_t column = k / r->n_part * n_lane;
-        tape_add(t, ops_columns(r->b, column, n_lane), r->db + k * n);
-        tape_add(t, ops_columns(r->c, column, n_lane), r->dc + k * n);
+        tape_add(t, ops_columns(r->m.b, column, n_lane), r->db + k * n);
+        tape_add(t, ops_columns(r->m.c, column, n_lane), r->dc + k * n);
     }
 }
 
@@ -63,27 +64,22 @@ static void back_recurrence(tape *t, tape_note *note) {
     r->scratch = tape_floats(t, (r->by_thread ? n_threads : n_tasks) * r->n_scratch);
     r->db = tape_floats(t, n_tasks * w->n_tok * w->n_lane);
     r->dc = tape_floats(t, n_tasks * w->n_tok * w->n_lane);
-    w->dy = (tape_rows){tape_take(t, r->y), r->y.width};
+    w->dy = (tape_rows){tape_take(t, r->m.y), r->m.y.width};
     if (t->status != JANG_OK) {
         return;
     }
-    w->x.grad = tape_grad_rows(t, r->x);
-    w->step.grad = tape_grad_rows(t, r->step);
-    if (r->decay.buf) {
-        w->decay.grad = tape_grad_rows(t, r->decay);
+    w->x.grad = tape_grad_rows(t, r->m.x);
+    w->step.grad = tape_grad_rows(t, r->m.step);
+    if (r->m.decay.buf) {
+        w->decay.grad = tape_grad_rows(t, r->m.decay);
     }
     pool_run(p, walk_part, r, (int)n_tasks);
     add_parts(t, r);
 }
 
-/* The inputs of a recurrence; decay without a buffer: it has none. */
-typedef struct recurrence_inputs {
-    ops_mat x, step, decay, b, c, y;
-} recurrence_inputs;
-
 /* Notes a recurrence of a kind, units, groups and rows of a unit. */
 static void note_recurrence(tape *t, tape_walk walk, const ops_batch *batch,
-                            const recurrence_inputs *in) {
+                            const recurrence_mats *m) {
     recurrence *r = tape_new_note(t, sizeof *r, back_recurrence);
     cpu_isa isa;
     if (!r) {
@@ -95,24 +91,19 @@ static void note_recurrence(tape *t, tape_walk walk, const ops_batch *batch,
         return;
     }
     r->fn = tape_walk_function(isa);
-    r->x = in->x;
-    r->step = in->step;
-    r->decay = in->decay;
-    r->b = in->b;
-    r->c = in->c;
-    r->y = in->y;
-    walk.x = keep_input(t, in->x);
-    walk.step = keep_input(t, in->step);
-    if (in->decay.buf) {
-        walk.decay = keep_input(t, in->decay);
-        walk.by_lane = in->decay.width != walk.n_unit;
+    r->m = *m;
+    walk.x.value = tape_keep_rows(t, m->x);
+    walk.step.value = tape_keep_rows(t, m->step);
+    if (m->decay.buf) {
+        walk.decay.value = tape_keep_rows(t, m->decay);
+        walk.by_lane = m->decay.width != walk.n_unit;
     }
-    walk.b = keep_input(t, in->b).value;
-    walk.c = keep_input(t, in->c).value;
+    walk.b = tape_keep_rows(t, m->b);
+    walk.c = tape_keep_rows(t, m->c);
     walk.pos = tape_keep_positions(t, batch);
-    walk.n_tok = in->y.n_row;
-    walk.width = in->y.width;
-    walk.n_lane = in->b.width / walk.n_group;
+    walk.n_tok = m->y.n_row;
+    walk.width = m->y.width;
+    walk.n_lane = m->b.width / walk.n_group;
     r->walk = walk;
 }
 
@@ -126,7 +117,7 @@ static void run_scan(ops *o, const scan_desc *desc, state_at at, const ops_batch
                             .a = tape_f32(desc->a),
                             .d = tape_f32(desc->d)};
     note_recurrence(t, walk, batch,
-                    &(recurrence_inputs){.x = x, .step = step, .b = b, .c = c, .y = y});
+                    &(recurrence_mats){.x = x, .step = step, .b = b, .c = c, .y = y});
     t->own->scan(o, desc, at, batch, x, step, b, c, y);
 }
 
@@ -138,7 +129,7 @@ static void run_ssd(ops *o, const ssd_desc *desc, state_at at, const ops_batch *
                             .n_group = desc->n_group,
                             .n_row = desc->head_dim,
                             .d = tape_f32(desc->d)};
-    note_recurrence(t, walk, batch, &(recurrence_inputs){x, step, decay, b, c, y});
+    note_recurrence(t, walk, batch, &(recurrence_mats){x, step, decay, b, c, y});
     t->own->ssd(o, desc, at, batch, x, step, decay, b, c, y);
 }
 
@@ -149,7 +140,7 @@ static void run_delta(ops *o, const delta_desc *desc, state_at at, const ops_bat
                             .n_unit = desc->n_head,
                             .n_group = desc->n_k_head,
                             .n_row = desc->v_dim};
-    note_recurrence(t, walk, batch, &(recurrence_inputs){v, beta, decay, k, q, y});
+    note_recurrence(t, walk, batch, &(recurrence_mats){v, beta, decay, k, q, y});
     t->own->delta(o, desc, at, batch, q, k, v, decay, beta, y);
 }
 

@@ -11,19 +11,16 @@ typedef struct tape_input {
     tape_rows value, grad;
 } tape_input;
 
+static inline tape_rows tape_keep_rows(tape *t, ops_mat m) {
+    return (tape_rows){tape_keep(t, m), m.width};
+}
+
 static inline tape_input tape_keep_input(tape *t, ops_mat m) {
-    return (tape_input){.m = m, .value = {tape_keep(t, m), m.width}};
+    return (tape_input){.m = m, .value = tape_keep_rows(t, m)};
 }
 
 static inline tape_rows tape_grad_rows(tape *t, ops_mat m) {
     return (tape_rows){tape_grad_row(t, m, 0), m.stride};
-}
-
-/* y += s x */
-static inline void tape_add_scaled(float *restrict y, float s, const float *restrict x, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        y[i] += s * x[i];
-    }
 }
 
 /* A recurrent layer's dense F32 vector or matrix. */

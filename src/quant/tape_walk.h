@@ -32,6 +32,13 @@ static inline float *tape_row(tape_rows r, int64_t t) {
     return r.first + t * r.stride;
 }
 
+/* y += s x */
+static inline void tape_add_scaled(float *restrict y, float s, const float *restrict x, int64_t n) {
+    for (int64_t i = 0; i < n; i++) {
+        y[i] += s * x[i];
+    }
+}
+
 /* What was put in, and the gradient of it, which is added to. */
 typedef struct walk_input {
     tape_rows value, grad;

@@ -86,12 +86,6 @@ TW_INLINE float tw_total(const float *x, int64_t n) {
     return tw_sum(lanes);
 }
 
-TW_INLINE void tw_add_scaled(float *restrict y, float s, const float *restrict x, int64_t n) {
-    for (int64_t i = 0; i < n; i++) {
-        y[i] += s * x[i];
-    }
-}
-
 /* ---- Forward ---- */
 
 /* Decays and inputs of a token, but for the delta rule's inputs, which the state decides. */
@@ -114,7 +108,7 @@ TW_INLINE void tw_set_token(const tw_rows *s, int64_t t, float *token) {
         decays[j] = decay[w->by_lane ? j : 0];
     }
     float step = tape_row(w->step.value, t)[s->unit];
-    for (int64_t i = 0; i < s->n_row; i++) {
+    for (int64_t i = 0; i < s->n_row && w->kind == WALK_SSD; i++) {
         in[i] = step * x[i];
     }
 }
@@ -131,7 +125,7 @@ TW_INLINE void tw_forward(const tw_rows *s, int64_t t, const float *before, floa
             missed[i] = tape_row(w->x.value, t)[s->first + i] - known;
             in[i] = tape_row(w->step.value, t)[s->unit] * missed[i];
         }
-        tw_add_scaled(state, in[i], s->b, s->n);
+        tape_add_scaled(state, in[i], s->b, s->n);
     }
 }
 
@@ -198,12 +192,12 @@ TW_INLINE void tw_back_row(const tw_rows *s, int64_t t, float *token, int64_t i,
 /* The gradients of what the rows share. */
 TW_INLINE void tw_back_shared(const tw_rows *s, int64_t t) {
     const tape_walk *w = s->w;
-    tw_add_scaled(s->all_db + t * w->n_lane, 1, s->db, w->n_lane);
-    tw_add_scaled(s->all_dc + t * w->n_lane, 1, s->dc, w->n_lane);
+    tape_add_scaled(s->all_db + t * w->n_lane, 1, s->db, w->n_lane);
+    tape_add_scaled(s->all_dc + t * w->n_lane, 1, s->dc, w->n_lane);
     if (w->kind != WALK_SCAN) {
         float *ddecay = tape_row(w->decay.grad, t);
         if (w->by_lane) {
-            tw_add_scaled(ddecay + s->unit * w->n_lane, 1, s->dd, w->n_lane);
+            tape_add_scaled(ddecay + s->unit * w->n_lane, 1, s->dd, w->n_lane);
         } else {
             ddecay[s->unit] += tw_total(s->dd, s->n);
         }
@@ -213,6 +207,7 @@ TW_INLINE void tw_back_shared(const tw_rows *s, int64_t t) {
 TW_INLINE void tw_back(const tw_rows *s, int64_t t, const float *before, float *token) {
     const tape_walk *w = s->w;
     const float *in = tw_ins(s, token), *dy = tape_row(w->dy, t) + s->first;
+    const float beta = w->kind == WALK_DELTA ? tape_row(w->step.value, t)[s->unit] : 0;
     size_t n_bytes = (size_t)s->n * sizeof(float);
     memcpy(s->b, tape_row(w->b, t) + s->group * w->n_lane, (size_t)w->n_lane * sizeof(float));
     memcpy(s->c, tape_row(w->c, t) + s->group * w->n_lane, (size_t)w->n_lane * sizeof(float));
@@ -222,11 +217,10 @@ TW_INLINE void tw_back(const tw_rows *s, int64_t t, const float *before, float *
     for (int64_t i = 0; i < s->n_row; i++) {
         float *grad = s->grad + i * s->n;
         float din = tw_back_sum(s, grad, token + i * s->n, dy[i], in[i]);
-        float step = w->kind == WALK_DELTA ? tape_row(w->step.value, t)[s->unit] : 0;
         if (w->kind == WALK_SCAN) {
             memset(s->dd, 0, n_bytes);
         }
-        tw_back_decay(s, grad, before + i * s->n, tw_decays(s, token, i), step * din);
+        tw_back_decay(s, grad, before + i * s->n, tw_decays(s, token, i), beta * din);
         tw_back_row(s, t, token, i, din);
     }
     tw_back_shared(s, t);
