@@ -128,7 +128,7 @@ void file_map_sequential(const file_map *map) {
 void file_map_drop(const file_map *map, size_t at, size_t n_bytes) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     size_t from = (at + page - 1) / page * page;
-    size_t to = (at + n_bytes) / page * page;
+    size_t to = at + n_bytes == map->n_bytes ? map->n_bytes : (at + n_bytes) / page * page;
     if (map->data && from < to && to <= map->n_bytes) {
         madvise((void *)(uintptr_t)(map->data + from), to - from, MADV_DONTNEED);
     }

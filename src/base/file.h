@@ -20,7 +20,8 @@ JANG_MUST_CHECK jang_status file_map_lock(const file_map *map, ctx_t *ctx, const
 
 /* Tells the system that a mapping will be read from front to back once (a conversion's source). */
 void file_map_sequential(const file_map *map);
-/* Lets go of the cached pages of a part already used. Offsets are rounded inwards to pages. */
+/* Lets go of the cached pages of a part already used. Offsets are rounded inwards to pages, but for
+ * the end of the file. */
 void file_map_drop(const file_map *map, size_t at, size_t n_bytes);
 
 /* Reads a whole file of at most max bytes; freed with ctx_free. A 0 byte follows the text. */

@@ -63,6 +63,8 @@ JANG_MUST_CHECK jang_status checkpoint_elements_f32(float *out, const checkpoint
                                                     const tensor_view *t, int64_t at, int64_t n);
 /* Reads all weights into memory; lock: keeps them there until the checkpoint is closed. */
 JANG_MUST_CHECK jang_status checkpoint_prefault(const checkpoint *c, bool lock);
+/* Gives back the pages of all weights that were read; what is read again comes from the files. */
+void checkpoint_drop(const checkpoint *c);
 /* Tells the system that these rows' bytes are not needed again. */
 void checkpoint_drop_rows(const checkpoint *c, const tensor_view *t, int64_t first, int64_t n);
 

@@ -112,30 +112,42 @@ jang_status checkpoint_elements_f32(float *out, const checkpoint *c, const tenso
     return JANG_OK;
 }
 
-/* The mapping that holds an address. */
+/* The i-th of a model's mappings; NULL after the last. */
+static const file_map *map_at(const checkpoint *c, size_t i) {
+    if (c->gguf) {
+        return i == 0 ? gguf_map(c->gguf) : NULL;
+    }
+    return i < c->n_files ? &c->files[i].map : NULL;
+}
+
+/* The mapping that holds an address, or NULL. */
 static const file_map *map_of(const checkpoint *c, const uint8_t *data) {
     uintptr_t at = (uintptr_t)data;
-    if (c->gguf) {
-        return gguf_map(c->gguf);
-    }
-    for (size_t i = 0; i < c->n_files; i++) {
-        const file_map *map = &c->files[i].map;
+    const file_map *map = NULL;
+    for (size_t i = 0; (map = map_at(c, i)) != NULL; i++) {
         uintptr_t begin = (uintptr_t)map->data;
         if (at >= begin && at < begin + map->n_bytes) {
-            return map;
+            break;
         }
     }
-    return NULL;
+    return map;
 }
 
 jang_status checkpoint_prefault(const checkpoint *c, bool lock) {
     jang_status status = JANG_OK;
-    for (size_t i = 0; status == JANG_OK && i < c->n_files; i++) {
-        const file_map *map = &c->files[i].map;
+    const file_map *map;
+    for (size_t i = 0; status == JANG_OK && (map = map_at(c, i)) != NULL; i++) {
         status =
             lock ? file_map_lock(map, c->ctx, c->path) : file_map_prefault(map, c->ctx, c->path);
     }
     return status;
+}
+
+void checkpoint_drop(const checkpoint *c) {
+    const file_map *map;
+    for (size_t i = 0; (map = map_at(c, i)) != NULL; i++) {
+        file_map_drop(map, 0, map->n_bytes);
+    }
 }
 
 void checkpoint_drop_rows(const checkpoint *c, const tensor_view *t, int64_t first, int64_t n) {

@@ -147,11 +147,14 @@ static jang_status may_start_there(bool *out, runner *r, layer_stages which) {
 
 /* ---- Layers ---- */
 
+/* Lets go of a layer's finished matrices, and of what was mapped to read it. */
 static void forget_layer(runner *r) {
     for (size_t i = 0; i < r->c->plan->n_items; i++) {
         ctx_free(r->c->ctx, r->quantized[i]);
         r->quantized[i] = NULL;
     }
+    checkpoint_drop(r->c->source);
+    checkpoint_drop(r->c->run);
 }
 
 /* Passes over a stage of a layer: one for each input that is studied, and one that moves the

@@ -413,6 +413,51 @@ static void test_checkpoint_copies_the_small_files(void **state) {
 
 /* ---- Frame ---- */
 
+/* ---- What is in memory ---- */
+
+/* KiB that are resident of the mapping an address lies in, or -1 where the system does not say. */
+static long resident_kib(const void *address) {
+    FILE *f = fopen("/proc/self/smaps", "r");
+    char line[512];
+    unsigned long from, to;
+    long kib = -1;
+    for (bool here = false; f && kib < 0 && fgets(line, sizeof line, f);) {
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2) {
+            here = (uintptr_t)address >= from && (uintptr_t)address < to;
+        } else if (here) {
+            sscanf(line, "Rss: %ld", &kib);
+        }
+    }
+    if (f) {
+        fclose(f);
+    }
+    return kib;
+}
+
+static void test_checkpoint_reads_ahead_and_gives_back_in_every_container(void **state) {
+    fixture *fx = *state;
+    put_text(fx, "config.json", "{}");
+    put_weights(fx, "model.safetensors", "a b", DT_F32, NULL);
+    const char *const paths[] = {fx->dir, TEST_DATA "/format/llama.gguf"};
+    if (resident_kib(fx->dir) < 0) {
+        skip();
+    }
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        checkpoint *c = NULL;
+        size_t n;
+        assert_ok(fx->ctx, checkpoint_open(&c, fx->ctx, paths[i], 0));
+        const tensor_view *t = checkpoint_tensors(c, &n);
+        uint8_t first = t[0].data[0];
+        checkpoint_drop(c);
+        assert_int_equal(resident_kib(t[0].data), 0);
+        assert_ok(fx->ctx, checkpoint_prefault(c, false));
+        assert_true(resident_kib(t[0].data) > 0);
+        checkpoint_drop(c);
+        assert_int_equal(t[0].data[0], first);
+        checkpoint_close(c);
+    }
+}
+
 static int group_setup(void **state) {
     fixture *fx = calloc(1, sizeof *fx);
     fx->ctx = test_context();
@@ -457,6 +502,7 @@ int main(void) {
         TEST(test_checkpoint_resolves_quantization),
         TEST(test_checkpoint_refuses_wrong_quantization),
         TEST(test_checkpoint_copies_the_small_files),
+        TEST(test_checkpoint_reads_ahead_and_gives_back_in_every_container),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
