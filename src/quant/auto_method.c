@@ -97,33 +97,49 @@ static uint64_t layer_bytes(const plan_sizes *s, uint64_t n_squares) {
 }
 
 /* Of tuning: a multiplication with each weight for the original's answer, one for the model's, two
- * for the way back. None where it is left out. */
-static double tune_seconds(const auto_job *job, double weights) {
-    int32_t steps = tune_own_steps((size_t)job->n_tokens / CALIB_SEQ_TOKENS);
-    bool fits = tune_bytes(job->plan, steps, CALIB_SEQ_TOKENS) <= auto_spare_memory();
-    return fits ? 8 * weights * steps * CALIB_SEQ_TOKENS / TUNE_FLOPS : 0;
+ * for the way back. A method that tunes by itself leaves it out where memory does not suffice. */
+static method_cost tune_cost(const auto_job *job, const quantizer *q, double weights) {
+    int32_t asked = job->tune_steps, steps = asked;
+    if (asked < 0) {
+        steps = q->thorough ? tune_own_steps((size_t)job->n_tokens / CALIB_SEQ_TOKENS) : 0;
+    }
+    uint64_t bytes = steps > 0 ? tune_bytes(job->plan, steps, CALIB_SEQ_TOKENS) : 0;
+    if (asked < 0 && bytes > auto_memory(job->memory_limit)) {
+        return (method_cost){0};
+    }
+    return (method_cost){8 * weights * steps * CALIB_SEQ_TOKENS / TUNE_FLOPS, bytes};
+}
+
+/* Of all that comes before tuning; thorough: choices are measured. */
+static method_cost calibrated_cost(const auto_job *job, const quantizer *q, const plan_sizes *s,
+                                   bool thorough) {
+    double tokens = (double)job->n_tokens;
+    bool scales = q->scales && q->thorough == thorough;
+    double paired = q->feedback ? (double)calibrate_paired((size_t)job->n_tokens, thorough) : 0;
+    double seconds = 2 * PASSES * s->weights * (tokens + paired) / FLOPS;
+    seconds += q->feedback ? s->solver : FIT_SECONDS * s->weights;
+    uint64_t layer = layer_bytes(s, thorough ? 9 : scales ? 6 : 3);
+    uint64_t streams = ((uint64_t)(tokens + paired) + 4096) * s->embed * 4;
+    uint64_t kept = (uint64_t)(tokens + paired) * s->widest * 2;
+    kept = kept < CALIBRATE_KEPT_BYTES ? kept : CALIBRATE_KEPT_BYTES;
+    return (method_cost){(thorough ? THOROUGH_TIMES : 1) * seconds, layer + streams + kept};
 }
 
 method_cost auto_cost(const auto_job *job, const quantizer *q) {
     plan_sizes s = sizes_of(job->plan);
-    double threads = pool_threads(ctx_pool(job->ctx)), tokens = (double)job->n_tokens;
-    if (!q->full) {
-        return (method_cost){FIT_SECONDS * s.weights / threads, FIXED_BYTES};
+    method_cost tuned = tune_cost(job, q, s.weights);
+    method_cost before = {FIT_SECONDS * s.weights, 0};
+    if (q->full) {
+        before = calibrated_cost(job, q, &s, q->thorough && tuned.seconds == 0);
     }
-    double tune_s = q->thorough ? tune_seconds(job, s.weights) : 0;
-    bool thorough = q->thorough && tune_s == 0, scales = q->scales && q->thorough == thorough;
-    double paired = q->feedback ? (double)calibrate_paired((size_t)job->n_tokens, thorough) : 0;
-    double seconds = 2 * PASSES * s.weights * (tokens + paired) / FLOPS;
-    seconds += q->feedback ? s.solver : FIT_SECONDS * s.weights;
-    seconds = (thorough ? THOROUGH_TIMES : 1) * seconds + tune_s;
-    uint64_t layer = layer_bytes(&s, thorough ? 9 : scales ? 6 : 3);
-    uint64_t streams = ((uint64_t)(tokens + paired) + 4096) * s.embed * 4;
-    uint64_t kept = (uint64_t)(tokens + paired) * s.widest * 2;
-    kept = kept < CALIBRATE_KEPT_BYTES ? kept : CALIBRATE_KEPT_BYTES;
-    return (method_cost){seconds / threads, FIXED_BYTES + layer + streams + kept};
+    double seconds = before.seconds + tuned.seconds;
+    return (method_cost){.seconds = seconds / pool_threads(ctx_pool(job->ctx)),
+                         .bytes = FIXED_BYTES + larger(before.bytes, tuned.bytes)};
 }
 
-uint64_t auto_spare_memory(void) {
+/* Memory that could be used without pushing anything out; where the system does not say, none of
+ * it counts as a limit. */
+static uint64_t spare_memory(void) {
     uint64_t kib = UINT64_MAX / 1024;
     char line[256];
     FILE *f = fopen("/proc/meminfo", "r");
@@ -138,9 +154,13 @@ uint64_t auto_spare_memory(void) {
     return kib > UINT64_MAX / 1024 ? UINT64_MAX : kib * 1024;
 }
 
+uint64_t auto_memory(uint64_t limit) {
+    return limit ? limit : spare_memory();
+}
+
 jang_status auto_method(const quantizer **out, const auto_job *job) {
     double seconds = job->time_limit > 0 ? job->time_limit : DEFAULT_SECONDS;
-    uint64_t bytes = job->memory_limit ? job->memory_limit : auto_spare_memory();
+    uint64_t bytes = auto_memory(job->memory_limit);
     for (size_t i = 0; i < N_ORDER; i++) {
         const quantizer *q;
         jang_status status = quantizer_find(&q, job->ctx, order[i]);

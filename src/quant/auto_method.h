@@ -11,6 +11,7 @@ typedef struct auto_job {
     const quant_plan *plan;
     int64_t n_tokens;      /* of calibration */
     bool can_calibrate;    /* there is a tokenizer */
+    int32_t tune_steps;    /* asked for; -1: as many as the method takes by itself */
     double time_limit;     /* seconds; 0: an hour */
     uint64_t memory_limit; /* bytes; 0: what the machine has to spare */
 } auto_job;
@@ -23,9 +24,8 @@ typedef struct method_cost {
 } method_cost;
 method_cost auto_cost(const auto_job *job, const quantizer *q);
 
-/* Memory that could be used without pushing anything out; where the system does not say, none of
- * it counts as a limit. */
-uint64_t auto_spare_memory(void);
+/* Bytes that may be used: the limit, or without one (0) what the machine has to spare. */
+uint64_t auto_memory(uint64_t limit);
 
 /* Of best, gptq, awq and mse the first that fits; mse, which needs next to nothing, in any case.
  * Logs which it is, and what it and the limits are. */

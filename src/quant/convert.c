@@ -131,6 +131,7 @@ static jang_status choose_method(conversion *c) {
                           .plan = &c->plan,
                           .n_tokens = o->calibration_tokens,
                           .can_calibrate = text != NULL,
+                          .tune_steps = o->tune_steps,
                           .time_limit = o->time_limit,
                           .memory_limit = o->memory_limit};
     return status == JANG_OK ? auto_method(&c->method, &job) : status;
@@ -399,17 +400,17 @@ static jang_status run_tuning(conversion *c) {
 static jang_status check_tuning(conversion *c) {
     int32_t steps = tune_steps(c);
     double needed = (double)tune_bytes(&c->plan, steps, CALIB_SEQ_TOKENS) / 1e9;
-    double spare = (double)auto_spare_memory() / 1e9;
-    if (steps == 0 || needed <= spare) {
+    double most = (double)auto_memory(c->options->memory_limit) / 1e9;
+    if (steps == 0 || needed <= most) {
         return JANG_OK;
     }
     if (c->options->tune_steps > 0) {
         return ctx_fail(c->ctx, JANG_ERR_MEMORY,
-                        "tuning takes about %.1f GB of memory, and %.1f GB are to spare", needed,
-                        spare);
+                        "tuning takes about %.1f GB of memory, and %.1f GB may be used", needed,
+                        most);
     }
-    ctx_log(c->ctx, "%s leaves tuning out: it takes about %.1f GB, and %.1f GB are to spare",
-            c->method->name, needed, spare);
+    ctx_log(c->ctx, "%s leaves tuning out: it takes about %.1f GB, and %.1f GB may be used",
+            c->method->name, needed, most);
     c->untuned = true;
     return JANG_OK;
 }

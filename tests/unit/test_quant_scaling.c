@@ -220,9 +220,9 @@ static void test_auto_goes_by_time_and_memory(void **state) {
     jang_context_free(ctx);
 }
 
-/* What a method is thought to cost for one matrix of a layer. */
-static method_cost cost_of(ctx_t *ctx, const char *method, int64_t rows, int64_t columns,
-                           int64_t n_tokens) {
+/* What a method is thought to cost for one matrix of a layer and a small embedding. */
+static method_cost cost_within(ctx_t *ctx, const char *method, int64_t rows, int64_t columns,
+                               int64_t n_tokens, int32_t tune_steps, uint64_t memory_limit) {
     const model_part part = {.name = "model.layers.0.mlp.down_proj.weight",
                              .n_dim = 2,
                              .shape = {rows, columns},
@@ -230,12 +230,30 @@ static method_cost cost_of(ctx_t *ctx, const char *method, int64_t rows, int64_t
                              .columns = columns,
                              .params = rows * columns,
                              .role = ROLE_DOWN};
-    plan_item item = {.part = &part, .bits = 4, .group = 64, .type = DT_F16};
-    const quant_plan plan = {.ctx = ctx, .items = &item, .n_items = 1};
-    const auto_job job = {.ctx = ctx, .plan = &plan, .n_tokens = n_tokens, .can_calibrate = true};
+    const model_part embedding = {.name = "model.embed_tokens.weight",
+                                  .n_dim = 2,
+                                  .shape = {64, columns},
+                                  .rows = 64,
+                                  .columns = columns,
+                                  .params = 64 * columns,
+                                  .role = ROLE_EMBEDDING};
+    plan_item items[] = {{.part = &embedding, .bits = 4, .group = 64, .type = DT_F16},
+                         {.part = &part, .bits = 4, .group = 64, .type = DT_F16}};
+    const quant_plan plan = {.ctx = ctx, .items = items, .n_items = 2};
+    const auto_job job = {.ctx = ctx,
+                          .plan = &plan,
+                          .n_tokens = n_tokens,
+                          .can_calibrate = true,
+                          .tune_steps = tune_steps,
+                          .memory_limit = memory_limit};
     const quantizer *q;
     assert_ok(ctx, quantizer_find(&q, ctx, method));
     return auto_cost(&job, q);
+}
+
+static method_cost cost_of(ctx_t *ctx, const char *method, int64_t rows, int64_t columns,
+                           int64_t n_tokens) {
+    return cost_within(ctx, method, rows, columns, n_tokens, -1, 0);
 }
 
 static void test_estimates_know_wide_rows_and_tuning(void **state) {
@@ -250,7 +268,26 @@ static void test_estimates_know_wide_rows_and_tuning(void **state) {
     method_cost tuned = cost_of(ctx, "best", 1024, 1024, 4096);
     assert_true(thorough.seconds > 5 * plain.seconds);
     assert_true(tuned.seconds > plain.seconds);
-    assert_true(tuned.bytes < thorough.bytes);
+    jang_context_free(ctx);
+}
+
+static void test_estimates_count_the_memory_of_tuning(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    const int64_t m = 65536, n = 1024, n_tokens = 8192;
+    uint64_t latents = 5 * (uint64_t)(m * n) * sizeof(float);
+    method_cost gptq = cost_within(ctx, "gptq", m, n, n_tokens, -1, 0);
+    method_cost tuned = cost_within(ctx, "gptq", m, n, n_tokens, 64, 0);
+    assert_true(gptq.bytes < latents);
+    assert_true(tuned.bytes > latents);
+    assert_true(tuned.seconds > gptq.seconds);
+    method_cost best = cost_within(ctx, "best", m, n, n_tokens, -1, 100 * latents);
+    method_cost untuned = cost_within(ctx, "best", m, n, n_tokens, 0, 100 * latents);
+    method_cost narrow = cost_within(ctx, "best", m, n, n_tokens, -1, latents);
+    assert_true(best.bytes > latents);
+    assert_true(best.bytes <= 100 * latents);
+    assert_true(narrow.bytes == untuned.bytes); /* measures its choices instead */
+    assert_true(narrow.seconds == untuned.seconds);
     jang_context_free(ctx);
 }
 
@@ -265,6 +302,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scaled_models_are_the_same),
         cmocka_unit_test(test_unknown_layers_are_left_alone),
+        cmocka_unit_test(test_estimates_count_the_memory_of_tuning),
         cmocka_unit_test(test_best_aims_by_all_tokens),
         cmocka_unit_test(test_estimates_know_wide_rows_and_tuning),
         cmocka_unit_test(test_auto_goes_by_time_and_memory),
