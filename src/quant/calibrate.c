@@ -155,6 +155,9 @@ static void forget_layer(runner *r) {
     }
     checkpoint_drop(r->c->source);
     checkpoint_drop(r->c->run);
+    if (r->c->work) {
+        work_drop(r->c->work);
+    }
 }
 
 /* Passes over a stage of a layer: one for each input that is studied, and one that moves the

@@ -290,6 +290,12 @@ bool work_get(work_view *out, const work_dir *w, size_t i) {
     return true;
 }
 
+void work_drop(const work_dir *w) {
+    for (size_t i = 0; i < w->plan->n_items; i++) {
+        file_map_drop(&w->files[i].map, 0, w->files[i].map.n_bytes);
+    }
+}
+
 void work_rows_f32(float *out, const work_dir *w, size_t i, int64_t first, int64_t n_rows) {
     work_view v;
     if (!work_get(&v, w, i)) {

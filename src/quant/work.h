@@ -51,6 +51,8 @@ typedef struct work_view {
 } work_view;
 bool work_get(work_view *out, const work_dir *w, size_t item);
 
+/* Gives back the pages of all that was read; what is read again comes from the files. */
+void work_drop(const work_dir *w);
 /* Rows [first, first + n) of an item that is there, as f32 [n, columns]. */
 void work_rows_f32(float *out, const work_dir *w, size_t item, int64_t first, int64_t n);
 
