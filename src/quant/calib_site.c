@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#define AIM_SHARE 0.5   /* of the way to a target: docs/quantization.md */
+#define AIM_SHARE 0.5   /* of the way to a target: docs/quantization-notes.md */
 #define BLOCK_ROWS 4096 /* of a matrix that are in memory as f32 */
 
 /* ---- Experts with few tokens ---- */
@@ -31,7 +31,7 @@ static jang_status blend_sites(runner *r) {
     return JANG_OK;
 }
 
-/* What was measured to be best for experts (docs/quantization.md). */
+/* What was measured to be best for experts (docs/quantization-notes.md). */
 #define EXPERT_DAMPING 2 /* times as much as others */
 #define EXPERT_SWEEPS 4
 #define EXPERT_STRETCH 0.5

@@ -9,7 +9,8 @@
  * v is the block's importance of a column (the mean square of its input, from calibration), or 1.
  * The grid found is then stretched to undo the shrinking of least squares, without which 3 bits
  * are worse than round to nearest in the model's answers. Groups of 2 bits without importance keep
- * round to nearest's grid: no weighting that was tried beats it there (docs/quantization.md).
+ * round to nearest's grid: no weighting that was tried beats it there
+ * (docs/quantization-notes.md).
  * Sums have 16 lanes on every instruction set, so the codes are the same on all of them. */
 #ifndef JANG_QUANT_MSE_H
 #define JANG_QUANT_MSE_H
