@@ -8,7 +8,7 @@ static const cpu_kernels table[] = {
     {CPU_AVX2, "cpu avx2", &affine_avx2, &floats_avx2},
     {CPU_AVX512, "cpu avx512", &affine_avx512, &floats_avx512},
 #elif defined(__aarch64__)
-    {CPU_NEON, "cpu neon", &affine_scalar, &floats_neon},
+    {CPU_NEON, "cpu neon", &affine_neon, &floats_neon},
     {CPU_NEON_DOT, "cpu neon-dot", &affine_neon_dot, &floats_neon},
     {CPU_NEON_I8MM, "cpu neon-i8mm", &affine_neon_i8mm, &floats_neon},
 #endif
