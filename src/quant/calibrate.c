@@ -147,17 +147,22 @@ static jang_status may_start_there(bool *out, runner *r, layer_stages which) {
 
 /* ---- Layers ---- */
 
-/* Lets go of a layer's finished matrices, and of what was mapped to read it. */
-static void forget_layer(runner *r) {
-    for (size_t i = 0; i < r->c->plan->n_items; i++) {
-        ctx_free(r->c->ctx, r->quantized[i]);
-        r->quantized[i] = NULL;
-    }
+/* Gives back what is mapped of the models and of the results: before matrices are quantized, which
+ * takes the most memory and reads little, and once a layer is done. */
+static void let_go_of_maps(const runner *r) {
     checkpoint_drop(r->c->source);
     checkpoint_drop(r->c->run);
     if (r->c->work) {
         work_drop(r->c->work);
     }
+}
+
+static void forget_layer(runner *r) {
+    for (size_t i = 0; i < r->c->plan->n_items; i++) {
+        ctx_free(r->c->ctx, r->quantized[i]);
+        r->quantized[i] = NULL;
+    }
+    let_go_of_maps(r);
 }
 
 /* Passes over a stage of a layer: one for each input that is studied, and one that moves the
@@ -178,6 +183,7 @@ static jang_status run_stage(runner *r, layer_stages which) {
         more = r->reached;
         r->target = more ? r->site_call : r->target;
         if (status == JANG_OK && more) {
+            let_go_of_maps(r);
             status = runner_aim(r, r->c->damping);
         }
         if (status == JANG_OK) {
@@ -186,6 +192,7 @@ static jang_status run_stage(runner *r, layer_stages which) {
         more |= r->reached;
         r->target = more ? r->site_call : r->target;
         if (status == JANG_OK && more) {
+            let_go_of_maps(r);
             status = runner_quantize(&all, r, r->c->damping);
         }
         runner_free_sites(r);
