@@ -4,21 +4,42 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__aarch64__) && defined(__linux__)
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #endif
 
 static const char *const isa_names[CPU_N_ISA] = {
-    [CPU_SCALAR] = "scalar", [CPU_AVX2] = "avx2",         [CPU_AVX512] = "avx512",
-    [CPU_NEON] = "neon",     [CPU_NEON_DOT] = "neon-dot", [CPU_NEON_I8MM] = "neon-i8mm",
+    [CPU_SCALAR] = "scalar",       [CPU_AVX2] = "avx2", [CPU_AVX_VNNI] = "avx-vnni",
+    [CPU_AVX512] = "avx512",       [CPU_NEON] = "neon", [CPU_NEON_DOT] = "neon-dot",
+    [CPU_NEON_I8MM] = "neon-i8mm",
 };
 
 const char *cpu_isa_name(cpu_isa isa) {
     return isa_names[isa];
 }
 
+cpu_isa cpu_base(cpu_isa isa) {
+    switch (isa) {
+    case CPU_AVX_VNNI:
+        return CPU_AVX2;
+    case CPU_NEON_DOT:
+    case CPU_NEON_I8MM:
+        return CPU_NEON;
+    default:
+        return isa;
+    }
+}
+
 #if defined(__x86_64__)
+
+/* Leaf 7.1, which not all compilers' __builtin_cpu_supports know. */
+static bool has_avx_vnni(void) {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 4) != 0;
+}
 
 bool cpu_has(cpu_isa isa) {
     __builtin_cpu_init();
@@ -28,6 +49,8 @@ bool cpu_has(cpu_isa isa) {
         return true;
     case CPU_AVX2: /* every processor with AVX2 has F16C */
         return avx2;
+    case CPU_AVX_VNNI:
+        return avx2 && has_avx_vnni();
     case CPU_AVX512:
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
@@ -93,7 +116,7 @@ jang_status cpu_choose(cpu_isa *out, ctx_t *ctx) {
         }
     }
     return ctx_fail(ctx, JANG_ERR_ARGUMENT,
-                    "JANG_ISA=%s: unknown; known are scalar, avx2, avx512, neon, neon-dot, "
-                    "neon-i8mm",
+                    "JANG_ISA=%s: unknown; known are scalar, avx2, avx-vnni, avx512, neon, "
+                    "neon-dot, neon-i8mm",
                     forced);
 }

@@ -26,5 +26,6 @@ static const lattice_fns *const table[CPU_N_ISA] = {
 };
 
 const lattice_fns *lattice_functions(cpu_isa isa) {
-    return table[isa] ? table[isa] : &lattice__scalar;
+    const lattice_fns *fns = table[cpu_base(isa)];
+    return fns ? fns : &lattice__scalar;
 }

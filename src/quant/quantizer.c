@@ -44,5 +44,6 @@ jang_status quantizer_find(const quantizer **out, ctx_t *ctx, const char *name) 
 }
 
 quant_fn quantizer_function(const quantizer *q, cpu_isa isa) {
-    return q->fn[isa] ? q->fn[isa] : q->fn[CPU_SCALAR];
+    quant_fn fn = q->fn[cpu_base(isa)];
+    return fn ? fn : q->fn[CPU_SCALAR];
 }

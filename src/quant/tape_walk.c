@@ -25,5 +25,6 @@ static tape_walk_fn *const table[CPU_N_ISA] = {
 };
 
 tape_walk_fn *tape_walk_function(cpu_isa isa) {
-    return table[isa] ? table[isa] : tape_walk__scalar;
+    tape_walk_fn *fn = table[cpu_base(isa)];
+    return fn ? fn : tape_walk__scalar;
 }

@@ -22,5 +22,6 @@ static tune_group_fn *const table[CPU_N_ISA] = {
 };
 
 tune_group_fn *tune_group_function(cpu_isa isa) {
-    return table[isa] ? table[isa] : tune_group__scalar;
+    tune_group_fn *fn = table[cpu_base(isa)];
+    return fn ? fn : tune_group__scalar;
 }
