@@ -102,97 +102,146 @@ typedef struct panel {
     float *scales, *biases;
 } panel;
 
+/* Whether codes are too large for one product. */
+static bool is_wide(const weight_desc *w) {
+    return w->bits == 8 && !HAS_DOT;
+}
+
 static size_t gemm_panel_bytes(int64_t n_in) {
     size_t n_groups = (size_t)n_in / 32 + 1;
     return 3 * (size_t)n_in * TILE_ROWS + 2 * n_groups * TILE_ROWS * sizeof(float);
 }
 
 /* 32 codes, in order, of which the row has `left` bytes. */
-ALWAYS_INLINE void unpack_some(uint8_t *codes, const uint8_t *p, int64_t left, int bits,
-                               const windows *k) {
+ALWAYS_INLINE __m256i unpack_some(const uint8_t *p, int64_t left, int bits, const windows *k) {
     uint8_t last[32] = {0};
     if (bits != 8 && left < 2 * bits + 16) { /* the end of the row: loads are longer than codes */
         memcpy(last, p, (size_t)(4 * bits));
         p = last;
     }
-    __m256i out;
-    if (planes_of(bits) > 1) {
-        const __m128i mask = _mm_set1_epi8((char)((1 << bits) - 1));
-        __m128i v = load16(p), plane[4], half[2];
-        for (int i = 0; i < planes_of(bits); i++) {
-            plane[i] = _mm_and_si128(_mm_srl_epi16(v, _mm_cvtsi32_si128(i * bits)), mask);
-        }
-        half[0] = _mm_unpacklo_epi8(plane[0], plane[1]);
-        half[1] = _mm_unpackhi_epi8(plane[0], plane[1]);
-        if (bits == 2) { /* of 64 codes the first 32 */
-            __m128i other = _mm_unpacklo_epi8(plane[2], plane[3]);
-            half[1] = _mm_unpackhi_epi16(half[0], other);
-            half[0] = _mm_unpacklo_epi16(half[0], other);
-        }
-        out = _mm256_inserti128_si256(_mm256_castsi128_si256(half[0]), half[1], 1);
-    } else {
-        out = bits == 8 ? load32(p) : cross_codes(p, bits, k);
+    if (planes_of(bits) == 1) {
+        return bits == 8 ? load32(p) : cross_codes(p, bits, k);
     }
-    _mm256_storeu_si256((__m256i *)(void *)codes, out);
+    const __m128i mask = _mm_set1_epi8((char)((1 << bits) - 1));
+    __m128i v = load16(p), plane[4], half[2];
+    for (int i = 0; i < planes_of(bits); i++) {
+        plane[i] = _mm_and_si128(_mm_srl_epi16(v, _mm_cvtsi32_si128(i * bits)), mask);
+    }
+    half[0] = _mm_unpacklo_epi8(plane[0], plane[1]);
+    half[1] = _mm_unpackhi_epi8(plane[0], plane[1]);
+    if (bits == 2) { /* of 64 codes the first 32 */
+        __m128i other = _mm_unpacklo_epi8(plane[2], plane[3]);
+        half[1] = _mm_unpackhi_epi16(half[0], other);
+        half[0] = _mm_unpacklo_epi16(half[0], other);
+    }
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(half[0]), half[1], 1);
 }
 
-/* The codes of a row into its lane of all steps. */
-ALWAYS_INLINE void spread_codes(uint32_t *step, const uint8_t *packed, int64_t n_in, int bits) {
+/* m[i] lane j <-> m[j] lane i. */
+ALWAYS_INLINE void transpose(__m256i *m) {
+    __m256i a[8], b[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_epi32(m[i], m[i + 1]);
+        a[i + 1] = _mm256_unpackhi_epi32(m[i], m[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+        b[i] = _mm256_unpacklo_epi64(a[i], a[i + 2]);
+        b[i + 1] = _mm256_unpackhi_epi64(a[i], a[i + 2]);
+        b[i + 2] = _mm256_unpacklo_epi64(a[i + 1], a[i + 3]);
+        b[i + 3] = _mm256_unpackhi_epi64(a[i + 1], a[i + 3]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        m[i] = _mm256_permute2x128_si256(b[i], b[4 + i], 0x20);
+        m[4 + i] = _mm256_permute2x128_si256(b[i], b[4 + i], 0x31);
+    }
+}
+
+/* The codes of eight rows into their lanes of all steps. */
+ALWAYS_INLINE void spread_eight(uint32_t *step, const uint8_t *const *rows, int64_t row_bytes,
+                                int bits) {
     const windows k = windows_for(bits);
     const bool wide = bits == 8 && !HAS_DOT;
-    const int64_t row_bytes = n_in * bits / 8;
+    const __m256i low = _mm256_set1_epi8(15);
     for (int64_t at = 0; at < row_bytes; at += 4 * bits) {
-        uint32_t four[8];
-        unpack_some((uint8_t *)four, packed + at, row_bytes - at, bits, &k);
+        __m256i m[8];
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) {
+            m[i] = unpack_some(rows[i] + at, row_bytes - at, bits, &k);
+        }
+        transpose(m);
+#pragma GCC unroll 8
         for (int s = 0; s < 8; s++) {
             if (wide) {
-                step[0] = four[s] & 0x0f0f0f0fu;
-                step[TILE_ROWS] = four[s] >> 4 & 0x0f0f0f0fu;
-                step += 2 * TILE_ROWS;
-            } else {
-                *step = four[s];
-                step += TILE_ROWS;
+                __m256i upper = _mm256_and_si256(_mm256_srli_epi16(m[s], 4), low);
+                _mm256_storeu_si256((__m256i *)(void *)(step + TILE_ROWS), upper);
+                m[s] = _mm256_and_si256(m[s], low);
             }
+            _mm256_storeu_si256((__m256i *)(void *)step, m[s]);
+            step += TILE_ROWS * (wide ? 2 : 1);
         }
     }
 }
 
-static void spread_any(uint32_t *step, const uint8_t *packed, int64_t n_in, int bits) {
+static void spread_codes(uint32_t *step, const uint8_t *const *rows, int64_t row_bytes, int bits) {
     switch (bits) {
     case 2:
-        spread_codes(step, packed, n_in, 2);
+        spread_eight(step, rows, row_bytes, 2);
         break;
     case 3:
-        spread_codes(step, packed, n_in, 3);
+        spread_eight(step, rows, row_bytes, 3);
         break;
     case 4:
-        spread_codes(step, packed, n_in, 4);
+        spread_eight(step, rows, row_bytes, 4);
         break;
     case 5:
-        spread_codes(step, packed, n_in, 5);
+        spread_eight(step, rows, row_bytes, 5);
         break;
     case 6:
-        spread_codes(step, packed, n_in, 6);
+        spread_eight(step, rows, row_bytes, 6);
         break;
     default:
-        spread_codes(step, packed, n_in, 8);
+        spread_eight(step, rows, row_bytes, 8);
     }
 }
 
-static void spread_row(panel *p, const weight_desc *w, int64_t r, int lane) {
-    int64_t n_groups = w->n_in / w->group;
-    const uint8_t *packed = (const uint8_t *)w->data + r * (w->n_in * w->bits / 8);
-    spread_any((uint32_t *)(void *)p->codes + lane, packed, w->n_in, w->bits);
+/* Scales or biases of eight rows, rows[i] being the index of row i's first, into their lanes. */
+static void spread_scales(float *out, const uint8_t *scales, dtype type, const int64_t *rows,
+                          int64_t n_groups) {
     for (int64_t g = 0; g < n_groups; g += 8) {
-        float scales[8], biases[8];
         int64_t n = n_groups - g < 8 ? n_groups - g : 8;
-        _mm256_storeu_ps(scales, load_scales(w->scales, w->scale_type, r * n_groups + g, n));
-        _mm256_storeu_ps(biases, load_scales(w->biases, w->scale_type, r * n_groups + g, n));
+        __m256i m[8];
+        for (int i = 0; i < 8; i++) {
+            m[i] = _mm256_castps_si256(load_scales(scales, type, rows[i] + g, n));
+        }
+        transpose(m);
         for (int64_t i = 0; i < n; i++) {
-            p->scales[(g + i) * TILE_ROWS + lane] = scales[i];
-            p->biases[(g + i) * TILE_ROWS + lane] = biases[i];
+            _mm256_storeu_ps(out + (g + i) * TILE_ROWS, _mm256_castsi256_ps(m[i]));
         }
     }
+}
+
+/* Rows from .. to-1 of w, of which the last stands for those that are missing. */
+static panel panel_of(const weight_desc *w, int64_t from, int64_t to, uint8_t *memory) {
+    const int64_t n_groups = w->n_in / w->group, row_bytes = w->n_in * w->bits / 8;
+    panel p = {.codes = memory};
+    p.scales = (float *)(void *)(memory + (is_wide(w) ? 2 : 1) * w->n_in * TILE_ROWS);
+    p.biases = p.scales + n_groups * TILE_ROWS;
+    for (int lane = 0; lane < TILE_ROWS; lane += 8) {
+        const uint8_t *rows[8];
+        int64_t groups[8];
+        for (int i = 0; i < 8; i++) {
+            int64_t r = from + lane + i < to ? from + lane + i : to - 1;
+            rows[i] = (const uint8_t *)w->data + r * row_bytes;
+            groups[i] = r * n_groups;
+        }
+        spread_codes((uint32_t *)(void *)p.codes + lane, rows, row_bytes, w->bits);
+        spread_scales(p.scales + lane, w->scales, w->scale_type, groups, n_groups);
+        spread_scales(p.biases + lane, w->biases, w->scale_type, groups, n_groups);
+    }
+    return p;
 }
 
 /* ---- The tile ---------------------------------------------------------------------------------
@@ -326,25 +375,19 @@ static void NAME(kern_gemm_q8)(const weight_desc *w, const q8_rows *x, int64_t f
     static void (*const tiles[2][3])(const gemm_tile *) = {
         {NAME(kern_tile_q8_16_x1), NAME(kern_tile_q8_16_x2), NAME(kern_tile_q8_16)},
         {NAME(kern_tile_q8_wide_16_x1), NAME(kern_tile_q8_wide_16_x2), NAME(kern_tile_q8_wide_16)}};
-    bool wide = w->bits == 8 && !HAS_DOT;
-    gemm_tile k = {.w = {.codes = memory},
+    gemm_tile k = {.w = panel_of(w, from, to, memory),
                    .x = x,
                    .n_groups = w->n_in / w->group,
                    .steps = w->group / 4,
                    .y_stride = y_stride,
                    .n_rows = (int)(to - from)};
-    k.w.scales = (float *)(void *)(memory + (wide ? 2 : 1) * w->n_in * TILE_ROWS);
-    k.w.biases = k.w.scales + k.n_groups * TILE_ROWS;
-    for (int i = 0; i < TILE_ROWS; i++) {
-        spread_row(&k.w, w, from + i < to ? from + i : to - 1, i);
-    }
     for (int64_t t = 0; t < x->n_row;) {
         static const int sizes[] = {1, 2, TILE_TOKENS};
         int64_t left = x->n_row - t;
         int size = left >= TILE_TOKENS ? 2 : left >= 2;
         k.t = t;
         k.y = y + t * y_stride;
-        tiles[wide][size](&k);
+        tiles[is_wide(w)][size](&k);
         t += sizes[size];
     }
 }
