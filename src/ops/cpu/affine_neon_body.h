@@ -358,12 +358,7 @@ typedef void (*gemv_fn)(const weight_desc *w, const q8_rows *x, int64_t from, in
     }
 #define GEMV_OF_GROUP(bits, group) GEMV(bits, group, 1) GEMV(bits, group, 4)
 #define GEMV_OF_BITS(bits) GEMV_OF_GROUP(bits, 32) GEMV_OF_GROUP(bits, 64) GEMV_OF_GROUP(bits, 128)
-GEMV_OF_BITS(2)
-GEMV_OF_BITS(3)
-GEMV_OF_BITS(4)
-GEMV_OF_BITS(5)
-GEMV_OF_BITS(6)
-GEMV_OF_BITS(8)
+FOR_EACH_WIDTH(GEMV_OF_BITS)
 
 #define NAMES_OF_GROUP(bits, group)                                                                \
     { NAME(kern_gemv_q8_q##bits##_g##group##_x1), NAME(kern_gemv_q8_q##bits##_g##group##_x4) }
@@ -418,25 +413,7 @@ ALWAYS_INLINE void unpack_row(uint8_t *out, const weight_desc *w, int64_t r, int
 }
 
 static void unpack_any_row(uint8_t *out, const weight_desc *w, int64_t r) {
-    switch (w->bits) {
-    case 2:
-        unpack_row(out, w, r, 2);
-        break;
-    case 3:
-        unpack_row(out, w, r, 3);
-        break;
-    case 4:
-        unpack_row(out, w, r, 4);
-        break;
-    case 5:
-        unpack_row(out, w, r, 5);
-        break;
-    case 6:
-        unpack_row(out, w, r, 6);
-        break;
-    default:
-        unpack_row(out, w, r, 8);
-    }
+    CALL_BY_WIDTH(w->bits, unpack_row, out, w, r)
 }
 
 /* Rows from .. to-1 of w, of which the last stands for those that are missing. */

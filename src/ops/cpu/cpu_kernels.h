@@ -78,6 +78,31 @@ typedef struct affine_kernels {
 /* Codes of a row of activations are padded to a multiple of this, groups to a multiple of 16. */
 #define Q8_PAD 256
 
+/* f(2) f(3) .. f(8): what a kernel is made of for each width. */
+#define FOR_EACH_WIDTH(f) f(2) f(3) f(4) f(5) f(6) f(8)
+
+/* f(arguments, bits) with bits a constant, so that what is inlined is compiled for each width. */
+#define CALL_BY_WIDTH(bits, f, ...)                                                                \
+    switch (bits) {                                                                                \
+    case 2:                                                                                        \
+        f(__VA_ARGS__, 2);                                                                         \
+        break;                                                                                     \
+    case 3:                                                                                        \
+        f(__VA_ARGS__, 3);                                                                         \
+        break;                                                                                     \
+    case 4:                                                                                        \
+        f(__VA_ARGS__, 4);                                                                         \
+        break;                                                                                     \
+    case 5:                                                                                        \
+        f(__VA_ARGS__, 5);                                                                         \
+        break;                                                                                     \
+    case 6:                                                                                        \
+        f(__VA_ARGS__, 6);                                                                         \
+        break;                                                                                     \
+    default:                                                                                       \
+        f(__VA_ARGS__, 8);                                                                         \
+    }
+
 /* ---- f32 kernels ------------------------------------------------------------------------------
  */
 

@@ -186,25 +186,7 @@ ALWAYS_INLINE void spread_eight(uint32_t *step, const uint8_t *const *rows, int6
 }
 
 static void spread_codes(uint32_t *step, const uint8_t *const *rows, int64_t row_bytes, int bits) {
-    switch (bits) {
-    case 2:
-        spread_eight(step, rows, row_bytes, 2);
-        break;
-    case 3:
-        spread_eight(step, rows, row_bytes, 3);
-        break;
-    case 4:
-        spread_eight(step, rows, row_bytes, 4);
-        break;
-    case 5:
-        spread_eight(step, rows, row_bytes, 5);
-        break;
-    case 6:
-        spread_eight(step, rows, row_bytes, 6);
-        break;
-    default:
-        spread_eight(step, rows, row_bytes, 8);
-    }
+    CALL_BY_WIDTH(bits, spread_eight, step, rows, row_bytes)
 }
 
 /* Scales or biases of eight rows, rows[i] being the index of row i's first, into their lanes. */

@@ -84,27 +84,7 @@ ALWAYS_INLINE void unpack_rows(uint8_t *out, const uint8_t *const *starts, int64
 }
 
 static void unpack_sixteen(uint8_t *out, const uint8_t *const *starts, int64_t row_bytes,
-                           int bits) {
-    switch (bits) {
-    case 2:
-        unpack_rows(out, starts, row_bytes, 2);
-        break;
-    case 3:
-        unpack_rows(out, starts, row_bytes, 3);
-        break;
-    case 4:
-        unpack_rows(out, starts, row_bytes, 4);
-        break;
-    case 5:
-        unpack_rows(out, starts, row_bytes, 5);
-        break;
-    case 6:
-        unpack_rows(out, starts, row_bytes, 6);
-        break;
-    default:
-        unpack_rows(out, starts, row_bytes, 8);
-    }
-}
+                           int bits){CALL_BY_WIDTH(bits, unpack_rows, out, starts, row_bytes)}
 
 /* Sixteen values of a 16-bit type as f32. */
 ALWAYS_INLINE __m512 widen(__m256i half, dtype type) {

@@ -186,12 +186,7 @@ typedef void (*gemv_fn)(const weight_desc *w, const q8_rows *x, int64_t t0, int6
     }
 #define GEMV_OF_GROUP(bits, group) GEMV(bits, group, 1) GEMV(bits, group, 4)
 #define GEMV_OF_BITS(bits) GEMV_OF_GROUP(bits, 32) GEMV_OF_GROUP(bits, 64) GEMV_OF_GROUP(bits, 128)
-GEMV_OF_BITS(2)
-GEMV_OF_BITS(3)
-GEMV_OF_BITS(4)
-GEMV_OF_BITS(5)
-GEMV_OF_BITS(6)
-GEMV_OF_BITS(8)
+FOR_EACH_WIDTH(GEMV_OF_BITS)
 
 #define NAMES_OF_GROUP(bits, group)                                                                \
     { NAME(kern_gemv_q8_q##bits##_g##group##_x1), NAME(kern_gemv_q8_q##bits##_g##group##_x4) }

@@ -547,12 +547,7 @@ typedef void (*gemv_fn)(const weight_desc *w, const q8_rows *x, int64_t from, in
         gemv_all(w, x, from, to, y, y_stride, bits, group);                                        \
     }
 #define GEMV_OF_BITS(bits) GEMV(bits, 32) GEMV(bits, 64) GEMV(bits, 128)
-GEMV_OF_BITS(2)
-GEMV_OF_BITS(3)
-GEMV_OF_BITS(4)
-GEMV_OF_BITS(5)
-GEMV_OF_BITS(6)
-GEMV_OF_BITS(8)
+FOR_EACH_WIDTH(GEMV_OF_BITS)
 
 #define NAMES(bits)                                                                                \
     {                                                                                              \
