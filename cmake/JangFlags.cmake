@@ -1,5 +1,7 @@
 # Warnings, sanitizers, and the flags of each instruction set.
 
+include(CheckCCompilerFlag)
+
 function(jang_flags target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes
                          -Wmissing-prototypes -Wvla -fno-math-errno -ffp-contract=off)
@@ -19,7 +21,13 @@ endfunction()
 function(jang_select_kernels list_name)
   set(sources ${${list_name}})
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
-    set(here "avx2|avx_vnni|avx512")
+    set(here "avx2|avx512")
+    check_c_compiler_flag(-mavxvnni JANG_HAVE_AVX_VNNI) # gcc 11, clang 12
+    if(JANG_HAVE_AVX_VNNI)
+      set(here "${here}|avx_vnni")
+      set_property(SOURCE src/ops/cpu/kernel_table.c APPEND PROPERTY COMPILE_DEFINITIONS
+                   JANG_HAVE_AVX_VNNI)
+    endif()
   elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
     set(here "neon|neon_dot|neon_i8mm")
   else()

@@ -6,7 +6,9 @@ static const cpu_kernels table[] = {
     {CPU_SCALAR, "cpu scalar", &affine_scalar, &floats_scalar},
 #if defined(__x86_64__)
     {CPU_AVX2, "cpu avx2", &affine_avx2, &floats_avx2},
+#if defined(JANG_HAVE_AVX_VNNI) /* else those of AVX2 serve */
     {CPU_AVX_VNNI, "cpu avx-vnni", &affine_avx_vnni, &floats_avx2},
+#endif
     {CPU_AVX512, "cpu avx512", &affine_avx512, &floats_avx512},
 #elif defined(__aarch64__)
     {CPU_NEON, "cpu neon", &affine_neon, &floats_neon},
