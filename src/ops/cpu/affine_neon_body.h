@@ -27,8 +27,8 @@
 /* ---- Unpacking -------------------------------------------------------------------------------
  */
 
-/* Where the codes of 16 bytes of a field of six bits or fewer begin and how far they are shifted
- * (5 bits, whose codes do not come out of planes). */
+/* For codes that cross bytes and come out of no plane (5 bits): the two bytes that each of sixteen
+ * lies in, and how far these are shifted. */
 typedef struct cross_tables {
     uint8x16_t low, high;
     int8x16_t down, up;
@@ -40,7 +40,7 @@ ALWAYS_INLINE cross_tables cross_for(int bits) {
     for (int i = 0; i < 16; i++) {
         low[i] = (uint8_t)(i * bits / 8);
         high[i] = (uint8_t)(i * bits / 8 + 1);
-        down[i] = (int8_t) - (i * bits % 8);
+        down[i] = (int8_t)(-i * bits % 8);
         up[i] = (int8_t)(8 - i * bits % 8);
     }
     return (cross_tables){vld1q_u8(low), vld1q_u8(high), vld1q_s8(down), vld1q_s8(up)};
