@@ -357,8 +357,12 @@ jang_status file_out_close(file_out *f) {
 
 void file_out_discard(file_out *f) {
     if (f) {
+        struct stat st;
+        bool regular = fstat(f->fd, &st) == 0 && S_ISREG(st.st_mode);
         close(f->fd);
-        unlink(f->path);
+        if (regular) { /* and no device that was there before */
+            unlink(f->path);
+        }
         file_out_free(f);
     }
 }

@@ -54,7 +54,7 @@ JANG_MUST_CHECK jang_status file_out_write_at(file_out *f, uint64_t at, const vo
                                               size_t n_bytes);
 /* Flushes to the disk and closes; f is gone afterwards, also on failure. */
 JANG_MUST_CHECK jang_status file_out_close(file_out *f);
-/* Closes and removes the file. */
+/* Closes and removes the file; a device stays. */
 void file_out_discard(file_out *f);
 
 /* Writes a small file and syncs it. */
