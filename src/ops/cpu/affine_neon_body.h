@@ -347,36 +347,7 @@ ALWAYS_INLINE void gemv_rows(const weight_desc *w, const q8_rows *x, int64_t fro
     }
 }
 
-typedef void (*gemv_fn)(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to, float *y,
-                        int64_t y_stride);
-
-#define GEMV(bits, group, n_tok)                                                                   \
-    static void NAME(kern_gemv_q8_q##bits##_g##group##_x##n_tok)(                                  \
-        const weight_desc *w, const q8_rows *x, int64_t from, int64_t to, float *y,                \
-        int64_t y_stride) {                                                                        \
-        gemv_rows(w, x, from, to, y, y_stride, bits, group, n_tok);                                \
-    }
-#define GEMV_OF_GROUP(bits, group) GEMV(bits, group, 1) GEMV(bits, group, 4)
-#define GEMV_OF_BITS(bits) GEMV_OF_GROUP(bits, 32) GEMV_OF_GROUP(bits, 64) GEMV_OF_GROUP(bits, 128)
-FOR_EACH_WIDTH(GEMV_OF_BITS)
-
-#define NAMES_OF_GROUP(bits, group)                                                                \
-    { NAME(kern_gemv_q8_q##bits##_g##group##_x1), NAME(kern_gemv_q8_q##bits##_g##group##_x4) }
-#define NAMES(bits)                                                                                \
-    { NAMES_OF_GROUP(bits, 32), NAMES_OF_GROUP(bits, 64), NAMES_OF_GROUP(bits, 128) }
-
-static void NAME(kern_gemv_q8)(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,
-                               float *y, int64_t y_stride) {
-    /* [bits][group 32, 64, 128][1, 4 rows of x] */
-    static const gemv_fn fns[9][3][2] = {[2] = NAMES(2), [3] = NAMES(3), [4] = NAMES(4),
-                                         [5] = NAMES(5), [6] = NAMES(6), [8] = NAMES(8)};
-    for (int64_t t = 0; t < x->n_row;) {
-        bool four = x->n_row - t >= GEMV_TOKENS;
-        q8_rows part = q8_part(x, t, four ? GEMV_TOKENS : 1);
-        fns[w->bits][w->group / 64][four](w, &part, from, to, y + t * y_stride, y_stride);
-        t += part.n_row;
-    }
-}
+#include "ops/cpu/gemv_widths.h"
 
 /* ---- GEMM ------------------------------------------------------------------------------------
  */
@@ -542,7 +513,7 @@ static void NAME(kern_gemm_q8)(const weight_desc *w, const q8_rows *x, int64_t f
 #define AFFINE_KERNELS                                                                             \
     {                                                                                              \
         .orders = {[2] = 1, [3] = 2, [4] = 3, [5] = 4, [6] = 1, [8] = 4},                          \
-        .quantize = NAME(kern_quantize_q8), .gemv = NAME(kern_gemv_q8), .gemv_max = GEMV_TOKENS,   \
+        .quantize = NAME(kern_quantize_q8), .gemv = gemv_by_width, .gemv_max = GEMV_TOKENS,        \
         .gemm = NAME(kern_gemm_q8), .gemm_rows = PANEL_ROWS, .gemm_tile = 1,                       \
         .gemm_panel_bytes = panel_bytes,                                                           \
     }

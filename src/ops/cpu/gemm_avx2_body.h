@@ -103,8 +103,13 @@ typedef struct panel {
 } panel;
 
 /* Whether codes are too large for one product. */
-static bool is_wide(const weight_desc *w) {
-    return w->bits == 8 && !HAS_DOT;
+ALWAYS_INLINE bool is_wide(int bits) {
+    return bits == 8 && !HAS_DOT;
+}
+
+/* Bytes of a step. */
+ALWAYS_INLINE int step_bytes(bool wide) {
+    return TILE_ROWS * (wide ? 8 : 4);
 }
 
 static size_t gemm_panel_bytes(int64_t n_in) {
@@ -163,7 +168,7 @@ ALWAYS_INLINE void transpose(__m256i *m) {
 ALWAYS_INLINE void spread_eight(uint32_t *step, const uint8_t *const *rows, int64_t row_bytes,
                                 int bits) {
     const windows k = windows_for(bits);
-    const bool wide = bits == 8 && !HAS_DOT;
+    const bool wide = is_wide(bits);
     const __m256i low = _mm256_set1_epi8(15);
     for (int64_t at = 0; at < row_bytes; at += 4 * bits) {
         __m256i m[8];
@@ -209,7 +214,7 @@ static void spread_scales(float *out, const uint8_t *scales, dtype type, const i
 static panel panel_of(const weight_desc *w, int64_t from, int64_t to, uint8_t *memory) {
     const int64_t n_groups = w->n_in / w->group, row_bytes = w->n_in * w->bits / 8;
     panel p = {.codes = memory};
-    p.scales = (float *)(void *)(memory + (is_wide(w) ? 2 : 1) * w->n_in * TILE_ROWS);
+    p.scales = (float *)(void *)(memory + (is_wide(w->bits) ? 2 : 1) * w->n_in * TILE_ROWS);
     p.biases = p.scales + n_groups * TILE_ROWS;
     for (int lane = 0; lane < TILE_ROWS; lane += 8) {
         const uint8_t *rows[8];
@@ -263,7 +268,7 @@ ALWAYS_INLINE void dot_step(__m256i *dot, const uint8_t *w, __m256i codes, bool 
 /* dot += the products of a group with codes x [row][stride]. */
 ALWAYS_INLINE void dot_group(__m256i (*dot)[2], const gemm_tile *k, const uint8_t *w,
                              const int8_t *x, int n_tok, bool wide) {
-    for (int s = 0; s < k->steps; s++, x += 4, w += TILE_ROWS * (wide ? 8 : 4)) {
+    for (int s = 0; s < k->steps; s++, x += 4, w += step_bytes(wide)) {
 #pragma GCC unroll 6
         for (int t = 0; t < n_tok; t++) {
             dot_step(dot[t], w, broadcast4(x + t * k->x->code_stride), wide);
@@ -295,7 +300,7 @@ ALWAYS_INLINE void dot_high(__m256i (*dot)[2], const gemm_tile *k, const uint8_t
         for (int t = 0; t < n_tok; t++) {
             for (uint32_t left = steps[t]; left; left &= left - 1) {
                 int s = __builtin_ctz(left);
-                dot_step(dot[t], w + s * TILE_ROWS * (wide ? 8 : 4),
+                dot_step(dot[t], w + s * step_bytes(wide),
                          broadcast4(x + t * k->x->code_stride + 4 * s), wide);
             }
         }
@@ -312,7 +317,7 @@ ALWAYS_INLINE void run_tile(const gemm_tile *k, int n_tok, bool wide) {
     memset(acc, 0, sizeof acc);
     for (int64_t g = 0; g < k->n_groups; g++) {
         __m256i dot[TILE_TOKENS][2];
-        const uint8_t *w = k->w.codes + g * k->steps * TILE_ROWS * (wide ? 8 : 4);
+        const uint8_t *w = k->w.codes + g * k->steps * step_bytes(wide);
         dot_high(dot, k, w, g, n_tok, wide);
         dot_group(dot, k, w, k->x->low + k->t * k->x->code_stride + g * k->steps * 4, n_tok, wide);
 #pragma GCC unroll 2
@@ -369,7 +374,7 @@ static void NAME(kern_gemm_q8)(const weight_desc *w, const q8_rows *x, int64_t f
         int size = left >= TILE_TOKENS ? 2 : left >= 2;
         k.t = t;
         k.y = y + t * y_stride;
-        tiles[is_wide(w)][size](&k);
+        tiles[is_wide(w->bits)][size](&k);
         t += sizes[size];
     }
 }

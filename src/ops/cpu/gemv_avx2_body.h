@@ -142,9 +142,8 @@ ALWAYS_INLINE void add_block(__m256 *acc, const gemv_block *b, const windows *k,
     }
 }
 
-ALWAYS_INLINE void gemv_rows(const weight_desc *w, const q8_rows *x, int64_t t0, int64_t from,
-                             int64_t to, float *y, int64_t y_stride, int bits, int group,
-                             int n_tok) {
+ALWAYS_INLINE void gemv_rows(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to,
+                             float *y, int64_t y_stride, int bits, int group, int n_tok) {
     windows k = windows_for(bits);
     int64_t n_groups = w->n_in / group, row_bytes = w->n_in * bits / 8;
     for (int64_t r = from; r < to; r++) {
@@ -159,50 +158,25 @@ ALWAYS_INLINE void gemv_rows(const weight_desc *w, const q8_rows *x, int64_t t0,
                             .type = w->scale_type,
                             .at = r * n_groups + g,
                             .n_groups = n_groups - g < 8 ? n_groups - g : 8,
-                            .low = x->low + t0 * x->code_stride + g * group,
-                            .high = x->high + t0 * x->code_stride + g * group,
-                            .picks = x->picks + (t0 * x->group_stride + g) * Q8_PICKS,
-                            .x_scales = x->scales + t0 * x->group_stride + g,
-                            .x_sums = x->sums + t0 * x->group_stride + g,
+                            .low = x->low + g * group,
+                            .high = x->high + g * group,
+                            .picks = x->picks + g * Q8_PICKS,
+                            .x_scales = x->scales + g,
+                            .x_sums = x->sums + g,
                             .x_stride = x->code_stride,
                             .x_group_stride = x->group_stride};
             b.codes = (const uint8_t *)w->data + (r + 1) * row_bytes - b.bytes;
             add_block(acc, &b, &k, bits, group, n_tok);
         }
         for (int t = 0; t < n_tok; t++) {
-            y[(t0 + t) * y_stride + r - from] = sum_lanes(acc[t]);
+            y[t * y_stride + r - from] = sum_lanes(acc[t]);
         }
     }
 }
 
-typedef void (*gemv_fn)(const weight_desc *w, const q8_rows *x, int64_t t0, int64_t from,
-                        int64_t to, float *y, int64_t y_stride);
-
-#define GEMV(bits, group, n_tok)                                                                   \
-    static void NAME(kern_gemv_q8_q##bits##_g##group##_x##n_tok)(                                  \
-        const weight_desc *w, const q8_rows *x, int64_t t0, int64_t from, int64_t to, float *y,    \
-        int64_t y_stride) {                                                                        \
-        gemv_rows(w, x, t0, from, to, y, y_stride, bits, group, n_tok);                            \
-    }
-#define GEMV_OF_GROUP(bits, group) GEMV(bits, group, 1) GEMV(bits, group, 4)
-#define GEMV_OF_BITS(bits) GEMV_OF_GROUP(bits, 32) GEMV_OF_GROUP(bits, 64) GEMV_OF_GROUP(bits, 128)
-FOR_EACH_WIDTH(GEMV_OF_BITS)
-
-#define NAMES_OF_GROUP(bits, group)                                                                \
-    { NAME(kern_gemv_q8_q##bits##_g##group##_x1), NAME(kern_gemv_q8_q##bits##_g##group##_x4) }
-#define NAMES(bits)                                                                                \
-    { NAMES_OF_GROUP(bits, 32), NAMES_OF_GROUP(bits, 64), NAMES_OF_GROUP(bits, 128) }
-
-/* [bits][group 32, 64, 128][1, 4 rows of x] */
-static const gemv_fn gemv_table[9][3][2] = {
-    [2] = NAMES(2), [3] = NAMES(3), [4] = NAMES(4), [5] = NAMES(5), [6] = NAMES(6), [8] = NAMES(8)};
+#include "ops/cpu/gemv_widths.h"
 
 void NAME(kern_gemv_q8)(const weight_desc *w, const q8_rows *x, int64_t from, int64_t to, float *y,
                         int64_t y_stride) {
-    const gemv_fn *fn = gemv_table[w->bits][w->group / 64];
-    for (int64_t t = 0; t < x->n_row;) {
-        bool four = x->n_row - t >= 4;
-        fn[four](w, x, t, from, to, y, y_stride);
-        t += four ? 4 : 1;
-    }
+    gemv_by_width(w, x, from, to, y, y_stride);
 }
