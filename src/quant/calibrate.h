@@ -25,6 +25,8 @@ typedef struct calibration {
     bool thorough;      /* full: damping and targets by tokens held out, more sweeps */
     scalings *scalings; /* full: inputs that may be scaled; NULL: none */
     work_dir *work;     /* full: where finished matrices go; NULL: diagonals only */
+    float **outputs;    /* [n_items] second moments of outputs' gradients (outputs.h), each may be
+                           NULL; NULL: none */
     float **importance; /* [n_items], each [columns] or NULL: mean squares of inputs; freed by the
                            caller */
     jang_progress_fn on_progress;

@@ -1,16 +1,14 @@
 /* gptq.c - quantizing matrices against the second moments of their inputs. */
-#include "quant/gptq.h"
+#include "quant/gptq_impl.h"
 
 #include "base/pool.h"
 #include "quant/blas.h"
-#include "quant/lattice.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define TASK_ROWS 64 /* four blocks of lanes */
-#define N_POLISH 2   /* passes over the row after the first, unless more are asked for */
+#define N_POLISH 2 /* passes over the row after the first, unless more are asked for */
 #define MAX_DAMPING 10.0
 
 static float *square_new(ctx_t *ctx, int64_t n) {
@@ -251,23 +249,20 @@ static jang_status permute_matrix(const gptq_site *s, ctx_t *ctx, float *w, int6
     return JANG_OK;
 }
 
-/* Turns factor, L of the reversed H, into U in the upper triangle, and each group's columns above
- * its block into U_prev,g U_gg^-1: what errors before it add to the group's target. */
-static void make_feedback(gptq_site *s) {
-    int64_t n = s->n_in;
-    float *u = s->factor;
-    for (int64_t i = 0; i < (n * n + 1) / 2; i++) { /* reversing both axes reverses the array */
+void gptq_make_feedback(float *u, int64_t n, int64_t step) {
+    for (int64_t i = 0; i < n * n / 2; i++) { /* reversing both axes reverses the array */
         float x = u[i];
         u[i] = u[n * n - 1 - i];
         u[n * n - 1 - i] = x;
     }
-    for (int64_t from = s->group; from < n; from += s->group) {
+    for (int64_t from = step; from < n; from += step) {
         const float *block = u + from * n + from;
+        int64_t size = n - from < step ? n - from : step;
         for (int64_t r = 0; r < from; r++) {
             float *x = u + r * n + from;
-            for (int64_t c = 0; c < s->group; c++) {
+            for (int64_t c = 0; c < size; c++) {
                 x[c] /= block[c * n + c];
-                for (int64_t k = c + 1; k < s->group; k++) {
+                for (int64_t k = c + 1; k < size; k++) {
                     x[k] -= x[c] * block[c * n + k];
                 }
             }
@@ -328,22 +323,12 @@ jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping) {
     status = factor_h(s, ctx, damping, true, &add);
     if (status == JANG_OK) {
         add_diagonal(s->h, s->n_in, add); /* for the sweeps */
-        make_feedback(s);
+        gptq_make_feedback(s->factor, s->n_in, group);
     }
     return status;
 }
 
 /* ---- Codes ---- */
-
-typedef struct gptq_job {
-    const gptq_site *s;
-    gptq_matrix *m;
-    const lattice_fns *fns;
-    float *metrics; /* [n_groups][group, group]: U_gg U_gg' */
-    float *blocks;  /* ... H_gg */
-    float *scratch; /* of each thread: errors and targets */
-    lattice *lattices;
-} gptq_job;
 
 static void make_metrics(gptq_job *j) {
     const gptq_site *s = j->s;
@@ -368,7 +353,7 @@ static void make_metrics(gptq_job *j) {
 typedef struct row_block {
     const gptq_job *job;
     int64_t first, n_rows;
-    float *errors, *target; /* [TASK_ROWS, n_in], [TASK_ROWS, group] */
+    float *errors, *target; /* [n_rows, n_in], [n_rows, group] */
     lattice *l;
 } row_block;
 
@@ -518,7 +503,7 @@ static void scale_row(const row_block *b, int64_t r, float by) {
  * that way is gone, which costs little error and keeps the layers' outputs from fading. */
 static void stretch_rows(const row_block *b) {
     const gptq_site *s = b->job->s;
-    double whole[TASK_ROWS] = {0}, lost[TASK_ROWS] = {0};
+    double whole[GPTQ_TASK_ROWS] = {0}, lost[GPTQ_TASK_ROWS] = {0};
     add_forms(whole, b, b->job->m->w + b->first * s->n_in);
     add_forms(lost, b, b->errors);
     for (int64_t r = 0; r < b->n_rows; r++) {
@@ -532,10 +517,14 @@ static void stretch_rows(const row_block *b) {
 static void quantize_rows(void *arg, int task, int thread) {
     const gptq_job *job = arg;
     const gptq_site *s = job->s;
-    int64_t n = s->n_in, left = job->m->n_out - (int64_t)task * TASK_ROWS;
-    float *scratch = job->scratch + (int64_t)thread * TASK_ROWS * (n + s->group);
-    row_block b = {job,     (int64_t)task * TASK_ROWS, left < TASK_ROWS ? left : TASK_ROWS,
-                   scratch, scratch + TASK_ROWS * n,   &job->lattices[thread]};
+    int64_t n = s->n_in, at_once = job->task_rows, left = job->m->n_out - task * at_once;
+    float *scratch = job->scratch + (int64_t)thread * GPTQ_TASK_ROWS * (n + s->group);
+    row_block b = {job,
+                   task * at_once,
+                   left < at_once ? left : at_once,
+                   scratch,
+                   scratch + GPTQ_TASK_ROWS * n,
+                   &job->lattices[thread]};
     b.l->group = s->group;
     b.l->bits = job->m->bits;
     b.l->type = job->m->type;
@@ -559,37 +548,58 @@ static void quantize_rows(void *arg, int task, int thread) {
     }
 }
 
-jang_status gptq_quantize(const gptq_site *s, ctx_t *ctx, gptq_matrix *m) {
+jang_status gptq_job_open(gptq_job *out, const gptq_site *s, ctx_t *ctx, int64_t task_rows) {
     cpu_isa isa;
     jang_status status = cpu_choose(&isa, ctx);
-    if (status == JANG_OK && s->share != 0.0f) {
-        status = move_matrix(s, ctx, m);
-    }
-    if (status == JANG_OK) {
-        status = permute_matrix(s, ctx, m->w, m->n_out, false);
-    }
     if (status != JANG_OK) {
         return status;
     }
     size_t n_threads = (size_t)pool_threads(ctx_pool(ctx));
     size_t square = (size_t)(s->n_in * s->group) * sizeof(float);
-    size_t rows = (size_t)(TASK_ROWS * (s->n_in + s->group)) * sizeof(float);
-    gptq_job job = {.s = s,
-                    .m = m,
-                    .fns = lattice_functions(isa),
-                    .metrics = ctx_alloc(ctx, square),
-                    .blocks = ctx_alloc(ctx, square),
-                    .scratch = ctx_array(ctx, n_threads, rows),
-                    .lattices = ctx_alloc_aligned(ctx, n_threads * sizeof(lattice), 64)};
-    if (!job.metrics || !job.blocks || !job.scratch || !job.lattices) {
-        status = ctx_fail_memory(ctx, square + n_threads * rows);
-    } else {
-        make_metrics(&job);
-        pool_run(ctx_pool(ctx), quantize_rows, &job, (int)((m->n_out + TASK_ROWS - 1) / TASK_ROWS));
+    size_t rows = (size_t)(GPTQ_TASK_ROWS * (s->n_in + s->group)) * sizeof(float);
+    *out = (gptq_job){.s = s,
+                      .ctx = ctx,
+                      .task_rows = task_rows,
+                      .fns = lattice_functions(isa),
+                      .metrics = ctx_alloc(ctx, square),
+                      .blocks = ctx_alloc(ctx, square),
+                      .scratch = ctx_array(ctx, n_threads, rows),
+                      .lattices = ctx_alloc_aligned(ctx, n_threads * sizeof(lattice), 64)};
+    if (!out->metrics || !out->blocks || !out->scratch || !out->lattices) {
+        gptq_job_close(out);
+        return ctx_fail_memory(ctx, square + n_threads * rows);
     }
-    ctx_free(ctx, job.metrics);
-    ctx_free(ctx, job.blocks);
-    ctx_free(ctx, job.scratch);
-    ctx_free_aligned(ctx, job.lattices);
+    make_metrics(out);
+    return JANG_OK;
+}
+
+void gptq_job_close(gptq_job *j) {
+    ctx_free(j->ctx, j->metrics);
+    ctx_free(j->ctx, j->blocks);
+    ctx_free(j->ctx, j->scratch);
+    ctx_free_aligned(j->ctx, j->lattices);
+}
+
+jang_status gptq_job_run(gptq_job *j, gptq_matrix *m) {
+    j->m = m;
+    jang_status status = permute_matrix(j->s, j->ctx, m->w, m->n_out, false);
+    if (status == JANG_OK) {
+        pool_run(ctx_pool(j->ctx), quantize_rows, j,
+                 (int)((m->n_out + j->task_rows - 1) / j->task_rows));
+    }
+    return status;
+}
+
+jang_status gptq_quantize(const gptq_site *s, ctx_t *ctx, gptq_matrix *m) {
+    jang_status status = s->share != 0.0f ? move_matrix(s, ctx, m) : JANG_OK;
+    if (status != JANG_OK || m->outputs) {
+        return status == JANG_OK ? gptq_quantize_coupled(s, ctx, m) : status;
+    }
+    gptq_job j;
+    status = gptq_job_open(&j, s, ctx, GPTQ_TASK_ROWS);
+    if (status == JANG_OK) {
+        status = gptq_job_run(&j, m);
+        gptq_job_close(&j);
+    }
     return status;
 }

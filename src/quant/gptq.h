@@ -14,7 +14,12 @@
  * squares sense (GPTAQ, arXiv:2504.02692); a share of that way
  * is gone. The original may be run on a
  * part of the tokens, which come first: new, add with both, aim, add without, prepare, quantize the
- * matrices. */
+ * matrices.
+ *
+ * Outputs: with G the second moments of the gradients of the outputs, the cost of a matrix's errors
+ * E is tr(G E H E') (outputs.h). With G = U U' as above, rows are decided in order, each aimed at
+ * what makes up for the errors of those before it in the same way (YAQA, arXiv:2505.22988).
+ */
 #ifndef JANG_QUANT_GPTQ_H
 #define JANG_QUANT_GPTQ_H
 
@@ -61,7 +66,17 @@ typedef struct gptq_matrix {
     dtype type;
     uint8_t *codes;         /* [n_out, n_in] */
     float *scales, *biases; /* [n_out, n_in / group] */
+    const float *outputs;   /* [n_out, block] second moments of the gradients of its outputs, upper
+                               triangles of squares along the diagonal; NULL: each row by itself */
+    int64_t block;          /* gptq_block of the rows of the whole matrix */
 } gptq_matrix;
+
+#define GPTQ_BLOCK 2048 /* rows whose outputs' moments are known together, at most */
+
+/* The side of the squares along the diagonal that are known. */
+static inline int64_t gptq_block(int64_t n_out) {
+    return n_out < GPTQ_BLOCK ? n_out : GPTQ_BLOCK;
+}
 
 /* Finds how the targets follow from the weights, by what was added so far. */
 JANG_MUST_CHECK jang_status gptq_aim(gptq_site *s, ctx_t *ctx, double damping, double share);
@@ -79,7 +94,7 @@ JANG_MUST_CHECK jang_status gptq_site_copy(gptq_site *out, ctx_t *ctx, const gpt
  * be factored however damped. */
 JANG_MUST_CHECK jang_status gptq_prepare(gptq_site *s, ctx_t *ctx, int group, double damping);
 
-/* Rows of one matrix may come in several calls. */
+/* Rows of one matrix may come in several calls; with moments of its outputs, whole blocks. */
 JANG_MUST_CHECK jang_status gptq_quantize(const gptq_site *s, ctx_t *ctx, gptq_matrix *matrix);
 
 #endif

@@ -170,6 +170,16 @@ static void round_to_nearest(ctx_t *ctx, float *v, const float *w, int bits) {
     }
 }
 
+static gptq_matrix matrix_of(float *w, int bits, uint8_t *codes, float *scales, float *biases) {
+    return (gptq_matrix){.w = w,
+                         .n_out = N_OUT,
+                         .bits = bits,
+                         .type = DT_F16,
+                         .codes = codes,
+                         .scales = scales,
+                         .biases = biases};
+}
+
 static void quantize(ctx_t *ctx, gptq_matrix *m, const float *xq, const float *xf, double stretch) {
     gptq_site s;
     assert_ok(ctx, gptq_site_new(&s, ctx, N_IN));
@@ -194,7 +204,7 @@ static void test_gptq_disturbs_outputs_less(void **state) {
     }
     for (int bits = 2; bits <= 4; bits++) {
         memcpy(ours, w, sizeof w);
-        gptq_matrix m = {ours, N_OUT, bits, DT_F16, codes, scales, biases};
+        gptq_matrix m = matrix_of(ours, bits, codes, scales, biases);
         quantize(ctx, &m, x, x, 0);
         round_to_nearest(ctx, v, w, bits);
         double a = output_error(x, w, ours), r = output_error(x, w, v);
@@ -227,7 +237,7 @@ static void test_gptq_aims_at_the_original_outputs(void **state) {
         w[i] = 0.05f * rng_normal(&rng);
         ours[i] = w[i];
     }
-    gptq_matrix m = {ours, N_OUT, 8, DT_F16, codes, scales, biases};
+    gptq_matrix m = matrix_of(ours, 8, codes, scales, biases);
     quantize(ctx, &m, half, x, 0);
     for (int i = 0; i < N_OUT * N_IN; i++) {
         ours[i] /= 2;
@@ -253,7 +263,7 @@ static void test_gptq_keeps_half_of_the_variance(void **state) {
     for (int i = 0; i < N_OUT * N_IN; i++) {
         w[i] = v[i] = 0.05f * rng_normal(&rng);
     }
-    gptq_matrix m = {v, N_OUT, 2, DT_F16, codes, scales, biases};
+    gptq_matrix m = matrix_of(v, 2, codes, scales, biases);
     quantize(ctx, &m, x, x, 0.5);
     double fades = 0, error = output_error(x, w, v);
     for (int t = 0; t < N_TOK; t++) {
@@ -267,6 +277,82 @@ static void test_gptq_keeps_half_of_the_variance(void **state) {
         }
     }
     assert_true(fades > 0.3 * error && fades < 0.7 * error);
+    jang_context_free(ctx);
+}
+
+/* The sum over tokens, and over gradients of outputs [N_TOK, N_OUT] that belong to the same square
+ * of rows, of (g (W - V) x)^2. */
+static double answer_error(const float *g, const float *x, const float *w, const float *v,
+                           int block) {
+    static double errors[N_OUT * N_TOK];
+    double sum = 0;
+    for (int o = 0; o < N_OUT; o++) {
+        for (int t = 0; t < N_TOK; t++) {
+            errors[o * N_TOK + t] = 0;
+            for (int i = 0; i < N_IN; i++) {
+                errors[o * N_TOK + t] +=
+                    (double)x[t * N_IN + i] * (double)(w[o * N_IN + i] - v[o * N_IN + i]);
+            }
+        }
+    }
+    for (int first = 0; first < N_OUT; first += block) {
+        int last = first + block < N_OUT ? first + block : N_OUT;
+        for (int s = 0; s < N_TOK; s++) {
+            for (int t = 0; t < N_TOK; t++) {
+                double e = 0;
+                for (int o = first; o < last; o++) {
+                    e += (double)g[s * N_OUT + o] * errors[o * N_TOK + t];
+                }
+                sum += e * e;
+            }
+        }
+    }
+    return sum;
+}
+
+/* Rows make up for each other's errors where what is made of their outputs is known, in squares of
+ * rows of which the last is smaller. */
+static void test_gptq_disturbs_answers_less(void **state) {
+    (void)state;
+    enum { BLOCK = 48 };
+    ctx_t *ctx = test_context();
+    static float x[N_TOK * N_IN], g[N_TOK * N_OUT], outputs[N_OUT * BLOCK];
+    static float w[N_OUT * N_IN], alone[N_OUT * N_IN], together[N_OUT * N_IN];
+    static float scales[N_OUT * N_IN / 64], biases[N_OUT * N_IN / 64];
+    static uint8_t codes[N_OUT * N_IN];
+    make_inputs(x, N_TOK, N_IN, 3);
+    make_inputs(g, N_TOK, N_OUT, 29);
+    test_rng rng = {31};
+    for (int i = 0; i < N_OUT * N_IN; i++) {
+        w[i] = alone[i] = together[i] = 0.05f * rng_normal(&rng);
+    }
+    for (int i = 0; i < N_OUT; i++) {
+        int first = i / BLOCK * BLOCK;
+        for (int k = i; k < first + BLOCK && k < N_OUT; k++) {
+            for (int t = 0; t < N_TOK; t++) {
+                outputs[i * BLOCK + k - first] += g[t * N_OUT + i] * g[t * N_OUT + k];
+            }
+        }
+    }
+    gptq_matrix m = matrix_of(alone, 3, codes, scales, biases);
+    quantize(ctx, &m, x, x, 0);
+    m.w = together;
+    m.outputs = outputs;
+    m.block = BLOCK;
+    quantize(ctx, &m, x, x, 0);
+    double a = answer_error(g, x, w, alone, BLOCK), b = answer_error(g, x, w, together, BLOCK);
+    print_message("error of answers %.4f of rows by themselves\n", b / a);
+    assert_true(b < 0.9 * a);
+    for (int i = 0; i < N_OUT * N_IN; i++) {
+        assert_float_equal(together[i], (float)codes[i] * scales[i / 64] + biases[i / 64], 1e-5f);
+    }
+    outputs[0] = NAN;
+    gptq_site s;
+    assert_ok(ctx, gptq_site_new(&s, ctx, N_IN));
+    assert_ok(ctx, gptq_site_add(&s, ctx, x, x, N_IN, N_TOK, false));
+    assert_ok(ctx, gptq_prepare(&s, ctx, 64, 0.01));
+    assert_int_equal(gptq_quantize(&s, ctx, &m), JANG_ERR_FORMAT);
+    gptq_site_free(&s, ctx);
     jang_context_free(ctx);
 }
 
@@ -415,6 +501,7 @@ int main(void) {
         cmocka_unit_test(test_gptq_disturbs_outputs_less),
         cmocka_unit_test(test_gptq_aims_at_the_original_outputs),
         cmocka_unit_test(test_gptq_keeps_half_of_the_variance),
+        cmocka_unit_test(test_gptq_disturbs_answers_less),
         cmocka_unit_test(test_gptq_goes_on_where_it_stopped),
         cmocka_unit_test(test_gptq_of_groups_of_several_sizes),
         cmocka_unit_test(test_gptq_refuses_bad_calibration),
