@@ -18,8 +18,11 @@ typedef struct tape tape;
 
 /* A matrix in the place of a weight, or of one of its experts. */
 typedef struct tape_matrix {
-    const float *value; /* [n_out, n_in] */
+    const float *value; /* [n_out, n_in]; NULL: the weight's own */
     float *grad;        /* its gradient is added here; NULL: none is wanted */
+    float *moments;     /* products of its outputs' gradients are added here, the upper triangles of
+                           squares along the diagonal: [n_out, block]. Not of experts. NULL: none */
+    int64_t block;
 } tape_matrix;
 
 /* Whether a weight (expert -1) or its expert gives way to a matrix, and to which. */

@@ -350,7 +350,7 @@ static bool find_experts(experts_note *e) {
             return false;
         }
         memcpy(copy, wide, (size_t)(d.n_out * d.n_in) * sizeof *copy);
-        m[i] = (tape_matrix){copy, NULL};
+        m[i] = (tape_matrix){.value = copy};
     }
     e->m = m;
     return m != NULL;

@@ -92,11 +92,32 @@ static void add_bias(const weight_desc *d, ops_mat y) {
     }
 }
 
+static void add_moments(tape *t, const tape_matrix *m, const float *g, int64_t n, int64_t n_out) {
+    for (int64_t at = 0; m->moments && at < n_out; at += m->block) {
+        int64_t size = n_out - at < m->block ? n_out - at : m->block;
+        gemm_call c = {.m = size,
+                       .n = size,
+                       .k = n,
+                       .trans_a = true,
+                       .a = g + at,
+                       .lda = n_out,
+                       .b = g + at,
+                       .ldb = n_out,
+                       .c = m->moments + at * m->block,
+                       .ldc = m->block,
+                       .alpha = 1,
+                       .beta = 1,
+                       .coarse = t->coarse,
+                       .symmetric = true};
+        blas_gemm_spread(t->ctx, &c);
+    }
+}
+
 static void back_linear(tape *t, tape_note *note) {
     const linear_note *l = (const linear_note *)note;
     int64_t n = l->x.n_row, n_in = l->x.width, n_out = l->y.width;
-    tape_matrix m = {NULL, NULL};
-    if (!tape_find_matrix(t, l->w, -1, &m)) {
+    tape_matrix m = {0};
+    if (!tape_find_matrix(t, l->w, -1, &m) || !m.value) {
         m.value = tape_widen(t, &l->w->d);
     }
     float *g = l->accumulate ? tape_look(t, l->y) : tape_take(t, l->y);
@@ -117,6 +138,7 @@ static void back_linear(tape *t, tape_note *note) {
                     .coarse = t->coarse};
     blas_gemm_spread(t->ctx, &in);
     tape_add(t, l->x, dx);
+    add_moments(t, &m, g, n, n_out);
     if (m.grad) {
         gemm_call w = {.m = n_out,
                        .n = n_in,
@@ -136,8 +158,8 @@ static void back_linear(tape *t, tape_note *note) {
 }
 
 static void compute(tape *t, ops_mat x, const linear_item *item) {
-    tape_matrix m = {NULL, NULL};
-    bool given = tape_find_matrix(t, item->weight, -1, &m);
+    tape_matrix m = {0};
+    bool given = tape_find_matrix(t, item->weight, -1, &m) && m.value;
     if (!given && x.n_row < WIDE_ROWS) {
         t->own->linear(t->o, x, item, 1);
         return;

@@ -71,7 +71,7 @@ static bool find_matrix(void *user, const ops_weight *w, int expert, tape_matrix
         return false;
     }
     int64_t at = expert < 0 ? 0 : expert * w->d.n_out * w->d.n_in;
-    *out = (tape_matrix){l->value + at, l->grad + at};
+    *out = (tape_matrix){.value = l->value + at, .grad = l->grad + at};
     return true;
 }
 

@@ -16,7 +16,8 @@
 #define MAX_TOKENS 256
 #define N_DIRECTIONS 2
 #define MOST_OFF 0.01
-#define STEP 3e-4 /* of the sizes of a matrix's numbers */
+#define MOMENTS 24 /* the side of the squares of outputs' moments */
+#define STEP 3e-4  /* of the sizes of a matrix's numbers */
 
 /* A weight, or an expert's, with the matrix in its place. */
 typedef struct matrix {
@@ -24,6 +25,7 @@ typedef struct matrix {
     int expert;
     size_t n;
     float *start, *value, *grad, *along;
+    float *moments; /* [n_out, MOMENTS]; NULL: not of a single product */
     struct matrix *next;
 } matrix;
 
@@ -58,11 +60,13 @@ static bool find(void *user, const ops_weight *w, int expert, tape_matrix *out) 
         m->value = malloc(m->n * sizeof(float));
         m->along = malloc(m->n * sizeof(float));
         m->grad = calloc(m->n, sizeof(float));
+        m->moments = expert < 0 ? calloc((size_t)d.n_out * MOMENTS, sizeof(float)) : NULL;
         weight_widen(r->ctx, &d, m->start);
         memcpy(m->value, m->start, m->n * sizeof(float));
         r->all = m;
     }
-    *out = (tape_matrix){m->value, m->grad};
+    *out =
+        (tape_matrix){.value = m->value, .grad = m->grad, .moments = m->moments, .block = MOMENTS};
     return true;
 }
 
@@ -170,8 +174,8 @@ static void close_slope_rig(slope_rig *r) {
     while (r->all) {
         matrix *m = r->all;
         r->all = m->next;
-        float *arrays[] = {m->start, m->value, m->grad, m->along};
-        for (size_t i = 0; i < 4; i++) {
+        float *arrays[] = {m->start, m->value, m->grad, m->along, m->moments};
+        for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
             free(arrays[i]);
         }
         free(m);
@@ -223,9 +227,75 @@ static void test_gradients_are_slopes(void **state) {
     jang_context_free(ctx);
 }
 
+/* Of one token with input x and gradient g of the outputs, a matrix's gradient is g x', so that its
+ * product with itself is |x|^2 g g'. */
+static void check_moments(const matrix *m) {
+    int64_t n = m->w->d.n_out, n_in = m->w->d.n_in;
+    double size = 0, traces[2] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        double own = 0;
+        for (int64_t k = 0; k < n_in; k++) {
+            own += (double)m->grad[i * n_in + k] * (double)m->grad[i * n_in + k];
+        }
+        traces[0] += own;
+        traces[1] += (double)m->moments[i * MOMENTS + i % MOMENTS];
+        size = fmax(size, own);
+    }
+    assert_true(traces[0] > 0 && traces[1] > 0);
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t j = i; j < n && j / MOMENTS == i / MOMENTS; j++) {
+            double product = 0;
+            for (int64_t k = 0; k < n_in; k++) {
+                product += (double)m->grad[i * n_in + k] * (double)m->grad[j * n_in + k];
+            }
+            double moment = (double)m->moments[i * MOMENTS + j % MOMENTS] * traces[0] / traces[1];
+            if (!(fabs(moment - product) <= 1e-4 * size)) {
+                fail_msg("[%d, %d]: %g, not %g", (int)i, (int)j, moment, product);
+            }
+        }
+    }
+}
+
+static void test_moments_of_outputs(void **state) {
+    (void)state;
+    static slope_rig r;
+    ctx_t *ctx = test_context();
+    fixture f;
+    checkpoint *c;
+    fixture_read(&f, ctx, "llama-f32");
+    assert_ok(ctx, checkpoint_open(&c, ctx, f.path, 0));
+    open_rig(&r, ctx, c);
+    const int32_t page = 0, out = 0;
+    const batch_seq seq = {.n_tok = 1, .pages = &page};
+    const batch_desc b = {
+        .n_tok = 1, .ids = f.ids, .n_seq = 1, .seqs = &seq, .n_out = 1, .out = &out};
+    tape_record(r.t);
+    assert_ok(ctx, model_step(r.m, &b, &r.cache));
+    assert_ok(ctx, model_logits(r.m, 0, 1, r.answers));
+    tape_seed(r.t, r.wish, N_VOCAB);
+    assert_ok(ctx, tape_back(r.t));
+    int n = 0;
+    for (const matrix *m = r.all; m; m = m->next) {
+        double moved = 0;
+        for (size_t i = 0; i < m->n; i++) {
+            moved += fabs((double)m->grad[i]);
+        }
+        if (m->w->d.n_out != N_VOCAB && moved > 0) { /* of one token queries and keys matter not */
+            check_moments(m);
+            n++;
+        }
+    }
+    assert_true(n > 6);
+    close_slope_rig(&r);
+    checkpoint_close(c);
+    fixture_free(&f, ctx);
+    jang_context_free(ctx);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients_are_slopes),
+        cmocka_unit_test(test_moments_of_outputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
