@@ -14,6 +14,7 @@
 
 #define WEIGHT_RATE 1.5e-3 /* of a step of Adam, in steps of the codes */
 #define SCALE_RATE 1.5e-4
+#define FULL_STEPS 1024   /* with more of them rates are smaller, so that they go as far in all */
 #define WARM_UP 20        /* one of so many steps is before the full rates */
 #define HELD_OUT 16       /* sequences that the original writes and nothing is learnt from */
 #define MOST_WRITTEN 1024 /* to learn from */
@@ -210,7 +211,8 @@ static latent_rates rates_at(int32_t step, int32_t n_steps) {
     double fall = 0.5 * (1 + cos(3.14159265358979 * step / n_steps));
     double mean_part = 1 - pow((double)TUNE_MEAN_BETA, step + 1);
     double square_part = 1 - pow((double)TUNE_SQUARE_BETA, step + 1);
-    double by = (warm < 1 ? warm : 1) * fall / mean_part;
+    double far = n_steps > FULL_STEPS ? (double)FULL_STEPS / n_steps : 1;
+    double by = (warm < 1 ? warm : 1) * fall * far / mean_part;
     return (latent_rates){.weight = (float)(WEIGHT_RATE * by),
                           .scale = (float)(SCALE_RATE * by),
                           .square = (float)(1 / square_part)};
