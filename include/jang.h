@@ -452,8 +452,10 @@ typedef struct jang_convert_options {
     const char *overrides; /* JSON file of widths for single matrices; NULL: none */
     int32_t tune_steps;    /* codes and scales tuned through the whole model, in so many steps; -1:
                               as the method does (docs/cli.md) */
-    double time_limit;     /* of "auto": seconds; 0: an hour */
-    uint64_t memory_limit; /* of "auto": bytes; 0: what the machine has to spare */
+    int64_t gradient_tokens; /* of gptq: what errors of outputs do to the answers is learnt from the
+                                gradients of so many; 0: not; -1: as the method does */
+    double time_limit;       /* of "auto": seconds; 0: an hour */
+    uint64_t memory_limit;   /* of "auto": bytes; 0: what the machine has to spare */
 } jang_convert_options;
 
 JANG_API jang_convert_options jang_convert_options_default(void);

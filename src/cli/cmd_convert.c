@@ -19,11 +19,11 @@ typedef struct convert_arguments {
     int64_t n_threads;
     bool plan_only, force, resume, keep_codes;
     const char *calibration;
-    int64_t calibration_tokens, tune_steps;
+    int64_t calibration_tokens, tune_steps, gradient_tokens;
 } convert_arguments;
 
 static const convert_arguments convert_defaults = {
-    .group_size = -1, .calibration_tokens = 32768, .tune_steps = -1};
+    .group_size = -1, .calibration_tokens = 32768, .tune_steps = -1, .gradient_tokens = -1};
 
 static const char *const group_size_names[] = {"32", "64", "128", NULL};
 static const int group_sizes[] = {32, 64, 128};
@@ -87,8 +87,8 @@ static const opt_spec convert_options[] = {
      .choices = method_names,
      .help = "How codes are found: mse fits each group's grid (the default), rtn rounds to the "
              "nearest as MLX does, gptq makes up for errors by what it sees on calibration text, "
-             "awq scales inputs that matter, awq+gptq does both, best measures its choices and "
-             "takes many times as long, and auto takes the best of these that --time and "
+             "awq scales inputs that matter, awq+gptq does both, best is gptq with gradients and "
+             "tuning, ten times as long, and auto takes the best of these that --time and "
              "--memory allow, and says which."},
     {.name = "time",
      .kind = OPT_REAL,
@@ -116,6 +116,16 @@ static const opt_spec convert_options[] = {
      .min = 512,
      .max = 1 << 24,
      .help = "Tokens of it to use, at most."},
+    {.name = "gradient-tokens",
+     .kind = OPT_INT,
+     .value = "N",
+     .target = offsetof(convert_arguments, gradient_tokens),
+     .min = 0,
+     .max = 1 << 24,
+     .help = "With gptq: find what an error of each output does to the answers, by going back "
+             "through the whole model from so many tokens, so that rows make up for each other's "
+             "errors; several times the calibration's tokens are worth it. 0: not. Without it best "
+             "takes twice as many, others none."},
     {.name = "tune",
      .kind = OPT_INT,
      .value = "STEPS",
@@ -207,6 +217,7 @@ static int convert_with(jang_context *ctx, const convert_arguments *a) {
     o.calibration = a->calibration;
     o.calibration_tokens = a->calibration_tokens;
     o.tune_steps = (int32_t)a->tune_steps;
+    o.gradient_tokens = a->gradient_tokens;
     o.resume = a->resume;
     o.force = a->force;
     o.plan_only = a->plan_only;

@@ -4,6 +4,7 @@
 #include "base/pool.h"
 #include "quant/calib_text.h"
 #include "quant/calibrate.h"
+#include "quant/outputs.h"
 #include "quant/tune.h"
 
 #include <inttypes.h>
@@ -110,6 +111,18 @@ static method_cost tune_cost(const auto_job *job, const quantizer *q, double wei
     return (method_cost){8 * weights * steps * CALIB_SEQ_TOKENS / TUNE_FLOPS, bytes};
 }
 
+/* Of gradients of outputs: three multiplications with each weight, and the moments. */
+static method_cost gradient_cost(const auto_job *job, const quantizer *q, double weights,
+                                 bool tuned) {
+    int64_t asked = job->gradient_tokens, own = q->thorough && tuned ? 2 * job->n_tokens : 0;
+    int64_t n_tok = !q->feedback ? 0 : asked >= 0 ? asked : own;
+    uint64_t bytes = n_tok > 0 ? outputs_bytes(job->plan, CALIB_SEQ_TOKENS) : 0;
+    if (asked < 0 && bytes > auto_memory(job->memory_limit)) {
+        return (method_cost){0};
+    }
+    return (method_cost){8 * weights * (double)n_tok / TUNE_FLOPS, bytes};
+}
+
 /* Of all that comes before tuning; thorough: choices are measured. */
 static method_cost calibrated_cost(const auto_job *job, const quantizer *q, const plan_sizes *s,
                                    bool thorough) {
@@ -128,11 +141,13 @@ static method_cost calibrated_cost(const auto_job *job, const quantizer *q, cons
 method_cost auto_cost(const auto_job *job, const quantizer *q) {
     plan_sizes s = sizes_of(job->plan);
     method_cost tuned = tune_cost(job, q, s.weights);
+    method_cost gradients = gradient_cost(job, q, s.weights, tuned.seconds > 0);
     method_cost before = {FIT_SECONDS * s.weights, 0};
     if (q->full) {
         before = calibrated_cost(job, q, &s, q->thorough && tuned.seconds == 0);
     }
-    double seconds = before.seconds + tuned.seconds;
+    before.bytes += gradients.bytes; /* moments stay until the matrices are quantized */
+    double seconds = before.seconds + gradients.seconds + tuned.seconds;
     return (method_cost){.seconds = seconds / pool_threads(ctx_pool(job->ctx)),
                          .bytes = FIXED_BYTES + larger(before.bytes, tuned.bytes)};
 }

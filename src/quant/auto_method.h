@@ -9,11 +9,12 @@
 typedef struct auto_job {
     ctx_t *ctx;
     const quant_plan *plan;
-    int64_t n_tokens;      /* of calibration */
-    bool can_calibrate;    /* there is a tokenizer */
-    int32_t tune_steps;    /* asked for; -1: as many as the method takes by itself */
-    double time_limit;     /* seconds; 0: an hour */
-    uint64_t memory_limit; /* bytes; 0: what the machine has to spare */
+    int64_t n_tokens;        /* of calibration */
+    bool can_calibrate;      /* there is a tokenizer */
+    int32_t tune_steps;      /* asked for; -1: as many as the method takes by itself */
+    int64_t gradient_tokens; /* likewise */
+    double time_limit;       /* seconds; 0: an hour */
+    uint64_t memory_limit;   /* bytes; 0: what the machine has to spare */
 } auto_job;
 
 /* Estimates of a method's seconds and bytes: measured costs of a weight and a multiplication, so

@@ -13,6 +13,7 @@
 #include "quant/left_out.h"
 #include "quant/output.h"
 #include "quant/output_texts.h"
+#include "quant/outputs.h"
 #include "quant/overrides.h"
 #include "quant/sensitivity.h"
 #include "quant/source.h"
@@ -31,8 +32,9 @@ typedef struct conversion {
     const quantizer *method;
     quant_fn quantize;
     model_source from;
-    bool all_kept; /* no matrix is quantized anew */
-    bool untuned;  /* there is no memory to tune in */
+    bool all_kept;  /* no matrix is quantized anew */
+    bool untuned;   /* there is no memory to tune in */
+    bool unweighed; /* ... or for gradients of outputs */
     quant_plan plan;
     output_dir output;
     tok_ids ids;        /* of calibration; none: there is none */
@@ -44,7 +46,8 @@ typedef struct conversion {
 } conversion;
 
 jang_convert_options jang_convert_options_default(void) {
-    return (jang_convert_options){.method = "mse", .calibration_tokens = 32768, .tune_steps = -1};
+    return (jang_convert_options){
+        .method = "mse", .calibration_tokens = 32768, .tune_steps = -1, .gradient_tokens = -1};
 }
 
 /* ---- Before anything is read ---- */
@@ -67,6 +70,21 @@ static jang_status find_profile(conversion *c) {
 }
 
 #define MOST_TUNE_STEPS 100000
+#define MOST_GRADIENT_TOKENS (1 << 24)
+
+static jang_status check_gradients(const conversion *c) {
+    int64_t n = c->options->gradient_tokens;
+    if (n > MOST_GRADIENT_TOKENS) {
+        return ctx_fail(c->ctx, JANG_ERR_ARGUMENT, "%lld gradient tokens; 0 to %d are allowed",
+                        (long long)n, MOST_GRADIENT_TOKENS);
+    }
+    if (n > 0 && (!c->method->feedback || c->profile.kind == PROFILE_FLOAT)) {
+        return ctx_fail(c->ctx, JANG_ERR_ARGUMENT,
+                        "gradients of outputs are for methods that make up for errors: gptq, "
+                        "awq+gptq and best");
+    }
+    return JANG_OK;
+}
 
 static jang_status check_options(conversion *c) {
     const jang_convert_options *o = c->options;
@@ -111,6 +129,9 @@ static jang_status check_options(conversion *c) {
     if (status == JANG_OK) {
         c->quantize = quantizer_function(c->method, isa);
     }
+    if (status == JANG_OK && !chooses) {
+        status = check_gradients(c);
+    }
     if (status == JANG_OK && !o->plan_only) {
         status = output_check(ctx, o->output, o->force, o->source);
     }
@@ -132,9 +153,13 @@ static jang_status choose_method(conversion *c) {
                           .n_tokens = o->calibration_tokens,
                           .can_calibrate = text != NULL,
                           .tune_steps = o->tune_steps,
+                          .gradient_tokens = o->gradient_tokens,
                           .time_limit = o->time_limit,
                           .memory_limit = o->memory_limit};
-    return status == JANG_OK ? auto_method(&c->method, &job) : status;
+    if (status == JANG_OK) {
+        status = auto_method(&c->method, &job);
+    }
+    return status == JANG_OK ? check_gradients(c) : status;
 }
 
 /* ---- The source ---- */
@@ -205,6 +230,14 @@ static int32_t tune_steps(const conversion *c) {
     return steps >= 0 ? steps : tunes ? tune_own_steps(c->ids.n / CALIB_SEQ_TOKENS) : 0;
 }
 
+/* Tokens whose answers' gradients are found. A method that tunes takes twice the text's by itself.
+ */
+static int64_t gradient_tokens(const conversion *c) {
+    int64_t n = c->options->gradient_tokens;
+    bool own = c->method->thorough && tune_steps(c) > 0 && !c->unweighed;
+    return !c->method->feedback ? 0 : n >= 0 ? n : own ? 2 * (int64_t)c->ids.n : 0;
+}
+
 /* Whether a method's costly choices are measured; where it tunes, that is worth more. */
 static bool thorough(const conversion *c) {
     return c->method->thorough && tune_steps(c) == 0;
@@ -266,11 +299,11 @@ static jang_status open_work(conversion *c) {
     }
     buf key;
     buf_init(&key, c->ctx, 1 << 20);
-    buf_printf(&key, "%s %s %s %llu %s %s %d %zu tokens %016llx tuned %d\n", jang_version(),
+    buf_printf(&key, "%s %s %s %llu %s %s %d %zu tokens %016llx tuned %d, %lld\n", jang_version(),
                c->options->source, checkpoint_path(c->from.checkpoint),
                (unsigned long long)checkpoint_bytes(c->from.checkpoint), c->method->name,
                c->plan.profile, c->plan.group, c->ids.n, (unsigned long long)hash,
-               c->options->tune_steps);
+               c->options->tune_steps, (long long)gradient_tokens(c));
     jang_status status = buf_status(&key);
     if (status == JANG_OK) {
         status =
@@ -336,6 +369,34 @@ static void note_unseen(conversion *c) {
     }
 }
 
+static jang_status study_outputs(float **moments, conversion *c) {
+    const output_study s = {.ctx = c->ctx,
+                            .run = c->run,
+                            .plan = &c->plan,
+                            .ids = c->ids.ids,
+                            .n_seqs = c->ids.n / CALIB_SEQ_TOKENS,
+                            .n_seq = CALIB_SEQ_TOKENS,
+                            .n_tok = gradient_tokens(c),
+                            .on_progress = c->options->on_progress,
+                            .user = c->options->user};
+    return outputs_study(moments, &s);
+}
+
+/* Calibrates with what is known of outputs, where that is wanted. */
+static jang_status calibrate_weighed(calibration *k, conversion *c) {
+    if (gradient_tokens(c) == 0) {
+        return calibrate(k);
+    }
+    k->outputs = ctx_zero(c->ctx, c->plan.n_items + 1, sizeof *k->outputs);
+    jang_status status = k->outputs ? study_outputs(k->outputs, c)
+                                    : ctx_fail_memory(c->ctx, c->plan.n_items * sizeof(void *));
+    if (status == JANG_OK) {
+        status = calibrate(k);
+    }
+    free_rows(c->ctx, k->outputs, c->plan.n_items);
+    return status;
+}
+
 static jang_status run_calibration(conversion *c) {
     c->importance = ctx_zero(c->ctx, c->plan.n_items + 1, sizeof *c->importance);
     if (!c->importance) {
@@ -368,7 +429,7 @@ static jang_status run_calibration(conversion *c) {
                      .importance = c->importance,
                      .on_progress = c->options->on_progress,
                      .user = c->options->user};
-    status = calibrate(&k);
+    status = calibrate_weighed(&k, c);
     if (status == JANG_OK && c->method->full) {
         note_unseen(c);
     }
@@ -395,24 +456,39 @@ static jang_status run_tuning(conversion *c) {
     return tune(&t);
 }
 
-/* Whether there is memory to tune in, by the plan as it is now. A method that tunes by itself does
- * without where there is not. */
-static jang_status check_tuning(conversion *c) {
-    int32_t steps = tune_steps(c);
-    double needed = (double)tune_bytes(&c->plan, steps, CALIB_SEQ_TOKENS) / 1e9;
+/* Whether there is memory for what takes so many bytes; where it was not asked for, *without is set
+ * if there is not. */
+static jang_status check_memory(bool *without, conversion *c, const char *what, uint64_t bytes,
+                                bool asked) {
+    double needed = (double)bytes / 1e9;
     double most = (double)auto_memory(c->options->memory_limit) / 1e9;
-    if (steps == 0 || needed <= most) {
+    if (needed <= most) {
         return JANG_OK;
     }
-    if (c->options->tune_steps > 0) {
+    if (asked) {
         return ctx_fail(c->ctx, JANG_ERR_MEMORY,
-                        "tuning takes about %.1f GB of memory, and %.1f GB may be used", needed,
-                        most);
+                        "%s about %.1f GB of memory, and %.1f GB may be used", what, needed, most);
     }
-    ctx_log(c->ctx, "%s leaves tuning out: it takes about %.1f GB, and %.1f GB may be used",
-            c->method->name, needed, most);
-    c->untuned = true;
+    ctx_log(c->ctx, "%s does without, since %s about %.1f GB, and %.1f GB may be used",
+            c->method->name, what, needed, most);
+    *without = true;
     return JANG_OK;
+}
+
+/* The same for all that goes back through the model, by the plan as it is now. */
+static jang_status check_way_back(conversion *c) {
+    const jang_convert_options *o = c->options;
+    int32_t steps = tune_steps(c);
+    jang_status status = JANG_OK;
+    if (steps > 0) {
+        status = check_memory(&c->untuned, c, "tuning takes",
+                              tune_bytes(&c->plan, steps, CALIB_SEQ_TOKENS), o->tune_steps > 0);
+    }
+    if (status == JANG_OK && gradient_tokens(c) > 0) {
+        status = check_memory(&c->unweighed, c, "gradients of outputs take",
+                              outputs_bytes(&c->plan, CALIB_SEQ_TOKENS), o->gradient_tokens > 0);
+    }
+    return status;
 }
 
 /* ---- Budgets ---- */
@@ -569,7 +645,7 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
         status = plan_text(&text, &c);
     }
     if (status == JANG_OK && !options->plan_only && c.run) {
-        status = check_tuning(&c);
+        status = check_way_back(&c);
     }
     if (status == JANG_OK && !options->plan_only && c.run) {
         status = run_calibration(&c);

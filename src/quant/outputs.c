@@ -1,0 +1,218 @@
+/* outputs.c - gradients of the original's own answers by the outputs of its matrices. */
+#include "quant/outputs.h"
+
+#include "base/file.h"
+#include "base/pool.h"
+#include "base/softmax.h"
+#include "model/model.h"
+#include "ops/hostbuf.h"
+#include "quant/gptq.h"
+#include "quant/tape.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#define LOGIT_ROWS 256 /* computed at once */
+
+typedef struct student {
+    const output_study *s;
+    ctx_t *ctx;
+    float **moments;
+    ops *o;
+    tape *tape;
+    model *m;
+    model_cache cache;
+    float *logits; /* [LOGIT_ROWS, n_vocab] */
+    int32_t *pages, *out;
+    jang_status status;
+    double start;
+} student;
+
+/* ---- Matrices ---- */
+
+static bool has_moments(const plan_item *item) {
+    const model_part *part = item->part;
+    return item->bits && !item->kept && part->n_dim == 2 && part->role != ROLE_EMBEDDING &&
+           part->role != ROLE_LM_HEAD;
+}
+
+/* Whether the model multiplies by an item as it is stored. */
+static bool is_whole(const plan_item *item, const weight_desc *d) {
+    return d->n_expert == 0 && item->part->rows == d->n_out && item->part->columns == d->n_in;
+}
+
+static bool find_matrix(void *user, const ops_weight *w, int expert, tape_matrix *out) {
+    student *st = user;
+    const char *name = expert < 0 ? model_weight_name(st->m, w) : NULL;
+    size_t i = name ? plan_find_module(st->s->plan, name) : SIZE_MAX;
+    const plan_item *item = i == SIZE_MAX ? NULL : &st->s->plan->items[i];
+    if (!item || !has_moments(item) || !is_whole(item, &w->d)) {
+        return false;
+    }
+    int64_t n = w->d.n_out;
+    if (!st->moments[i]) {
+        st->moments[i] = ctx_zero(st->ctx, (size_t)n, (size_t)gptq_block(n) * sizeof(float));
+    }
+    if (!st->moments[i]) {
+        st->status = ctx_fail_memory(st->ctx, (size_t)(n * gptq_block(n)) * sizeof(float));
+        return false;
+    }
+    *out = (tape_matrix){.moments = st->moments[i], .block = gptq_block(n)};
+    return true;
+}
+
+/* ---- One sequence ---- */
+
+/* A number from 0 to 1 that the number of an answer gives (splitmix64). */
+static double chance(uint64_t number) {
+    uint64_t x = 0x9e3779b97f4a7c15u * (number + 1);
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return (double)((x ^ x >> 31) >> 11) / 9007199254740992.0;
+}
+
+typedef struct answer_job {
+    float *logits; /* become the gradient of -log p(answer) */
+    int32_t n_vocab;
+    uint64_t first; /* number of an answer */
+} answer_job;
+
+/* Draws an answer by the model's probabilities p; the gradient is p, less 1 at the answer. */
+static void answer(void *arg, int task, int thread) {
+    (void)thread;
+    const answer_job *j = arg;
+    float *p = j->logits + (int64_t)task * j->n_vocab;
+    softmax(p, p, j->n_vocab);
+    double goal = chance(j->first + (uint64_t)task), until = 0;
+    int32_t drawn = 0;
+    for (int32_t i = 0; i < j->n_vocab && until <= goal; i++) {
+        until += (double)p[i];
+        drawn = p[i] > 0 ? i : drawn;
+    }
+    p[drawn] -= 1;
+}
+
+/* The turn number `turn` to go back from a sequence. */
+static jang_status run_sequence(student *st, size_t turn) {
+    const output_study *s = st->s;
+    int32_t n = s->n_seq, n_vocab = model_get_facts(st->m)->n_vocab;
+    batch_seq one = {.n_tok = n, .pages = st->pages};
+    const batch_desc b = {.n_tok = n,
+                          .ids = s->ids + turn % s->n_seqs * (size_t)n,
+                          .n_seq = 1,
+                          .seqs = &one,
+                          .n_out = n,
+                          .out = st->out};
+    tape_record(st->tape);
+    jang_status status = model_step(st->m, &b, &st->cache);
+    for (int32_t i = 0; i < n && status == JANG_OK; i += LOGIT_ROWS) {
+        int32_t k = n - i < LOGIT_ROWS ? n - i : LOGIT_ROWS;
+        status = model_logits(st->m, i, k, st->logits);
+        answer_job j = {st->logits, n_vocab, turn * (uint64_t)n + (uint64_t)i};
+        if (status == JANG_OK) {
+            pool_run(ctx_pool(st->ctx), answer, &j, k);
+            tape_seed(st->tape, st->logits, (int64_t)k * n_vocab);
+        }
+    }
+    if (status == JANG_OK) {
+        status = tape_back(st->tape);
+    }
+    return status == JANG_OK ? st->status : status;
+}
+
+/* ---- The whole ---- */
+
+static jang_status report(const student *st, size_t turn, size_t n_turns) {
+    const output_study *s = st->s;
+    if (!s->on_progress) {
+        return JANG_OK;
+    }
+    uint64_t total = checkpoint_bytes(s->run);
+    jang_progress p = {"gradients of outputs", total / n_turns * turn, total,
+                       clock_seconds() - st->start};
+    return s->on_progress(s->user, &p)
+               ? JANG_OK
+               : ctx_fail(st->ctx, JANG_ERR_CANCELLED, "the conversion was cancelled");
+}
+
+static jang_status make_arrays(student *st) {
+    int32_t n_seq = st->s->n_seq, n_pages = (n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
+    size_t n_vocab = (size_t)model_get_facts(st->m)->n_vocab;
+    st->logits = ctx_array(st->ctx, LOGIT_ROWS, n_vocab * sizeof(float));
+    st->pages = ctx_array(st->ctx, (size_t)n_pages, sizeof *st->pages);
+    st->out = ctx_array(st->ctx, (size_t)n_seq, sizeof *st->out);
+    if (!st->logits || !st->pages || !st->out) {
+        return ctx_fail_memory(st->ctx, LOGIT_ROWS * n_vocab * sizeof(float));
+    }
+    for (int32_t i = 0; i < n_pages; i++) {
+        st->pages[i] = i;
+    }
+    for (int32_t i = 0; i < n_seq; i++) {
+        st->out[i] = i;
+    }
+    jang_status status = model_reserve(st->m, n_seq);
+    if (status == JANG_OK) {
+        status = model_reserve_logits(st->m, LOGIT_ROWS);
+    }
+    if (status == JANG_OK) {
+        status = model_cache_new(&st->cache, st->m, KV_F32);
+    }
+    return status == JANG_OK ? model_cache_grow(&st->cache, st->m, n_pages, 1) : status;
+}
+
+static jang_status open_student(student *st) {
+    const ops_options exact = {.exact = true};
+    jang_status status = ops_open(&st->o, st->ctx, "cpu", &exact);
+    if (status == JANG_OK) {
+        status = tape_open(&st->tape, st->o, find_matrix, st, true);
+    }
+    if (status == JANG_OK) {
+        tape_use_matrices(st->tape, true);
+        status = model_open(&st->m, st->ctx, st->s->run, st->o);
+    }
+    return status;
+}
+
+static void close_student(student *st) {
+    ctx_free(st->ctx, st->logits);
+    ctx_free(st->ctx, st->pages);
+    ctx_free(st->ctx, st->out);
+    if (st->m) {
+        model_cache_free(&st->cache, st->m);
+        model_close(st->m);
+    }
+    tape_close(st->tape);
+    ops_close(st->o);
+}
+
+uint64_t outputs_bytes(const quant_plan *plan, int32_t n_seq) {
+    uint64_t n = 0, n_embd = 1, moments = 0, experts = 0;
+    for (size_t i = 0; i < plan->n_items; i++) {
+        const model_part *part = plan->items[i].part;
+        n += (uint64_t)part->params;
+        experts += part->n_dim == 3 ? (uint64_t)part->params : 0; /* are widened */
+        moments +=
+            has_moments(&plan->items[i]) ? (uint64_t)(part->rows * gptq_block(part->rows)) : 0;
+        n_embd = part->role == ROLE_EMBEDDING ? (uint64_t)part->columns : n_embd;
+    }
+    return (moments + experts + (uint64_t)n_seq * 2 * n / n_embd) * sizeof(float);
+}
+
+jang_status outputs_study(float **moments, const output_study *s) {
+    student st = {.s = s, .ctx = s->ctx, .moments = moments, .start = clock_seconds()};
+    jang_status status = open_student(&st);
+    bool writes =
+        status == JANG_OK && !model_get_facts(st.m)->no_output && !model_get_facts(st.m)->whole;
+    if (writes) {
+        status = make_arrays(&st);
+    }
+    size_t n_turns = (size_t)((s->n_tok + s->n_seq - 1) / s->n_seq);
+    for (size_t i = 0; writes && i < n_turns && status == JANG_OK; i++) {
+        status = report(&st, i, n_turns);
+        if (status == JANG_OK) {
+            status = run_sequence(&st, i);
+        }
+    }
+    close_student(&st);
+    return status;
+}

@@ -1,0 +1,132 @@
+/* test_outputs.c - conversions whose rows make up for each other's errors, by the gradients of the
+ * model's own answers. */
+#include "base/file.h"
+#include "engine_rig.h"
+#include "fixture.h"
+#include "model_files.h"
+#include "resumed.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define N_VOCAB 307
+#define N_IDS 200
+#define GRADIENT_TOKENS 16384
+
+static jang_convert_options weighed_by(const char *source, const char *output, int64_t tokens) {
+    jang_convert_options o = jang_convert_options_default();
+    o.source = source;
+    o.output = output;
+    o.bits = 3;
+    o.group_size = 32;
+    o.method = "gptq";
+    o.calibration_tokens = 4096;
+    o.gradient_tokens = tokens;
+    o.force = true;
+    return o;
+}
+
+/* Mean KL(original || model) on the same tokens. */
+static double divergence(ctx_t *ctx, const float *original, const int32_t *ids, const char *path) {
+    float *other = exact_logits(ctx, path, ids, N_IDS);
+    double kl = mean_kl(original, other, N_IDS, N_VOCAB);
+    free(other);
+    return kl;
+}
+
+static void test_models_answer_more_like_the_original(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir(), plain[512], weighed[512];
+    const char *source = MODELS "llama-f32";
+    snprintf(plain, sizeof plain, "%s/plain", dir);
+    snprintf(weighed, sizeof weighed, "%s/weighed", dir);
+    jang_convert_options o = weighed_by(source, plain, 0);
+    jang_convert_options w = weighed_by(source, weighed, GRADIENT_TOKENS);
+    assert_ok(ctx, jang_convert(NULL, ctx, &o));
+    assert_ok(ctx, jang_convert(NULL, ctx, &w));
+    int32_t ids[N_IDS];
+    random_ids(ids, N_IDS, 5);
+    float *original = exact_logits(ctx, source, ids, N_IDS);
+    double before = divergence(ctx, original, ids, plain);
+    double after = divergence(ctx, original, ids, weighed);
+    print_message("KL %.5f, with gradients %.5f\n", before, after);
+    assert_true(after < before);
+    free(original);
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
+static void test_threads_change_nothing(void **state) {
+    (void)state;
+    char *dir = test_temp_dir(), one[512], three[512];
+    ctx_t *ctx[2] = {context_with(1), context_with(3)};
+    snprintf(one, sizeof one, "%s/one", dir);
+    snprintf(three, sizeof three, "%s/three", dir);
+    const char *source = MODELS "qwen3moe-bf16", *outputs[] = {one, three};
+    for (int i = 0; i < 2; i++) {
+        jang_convert_options o = weighed_by(source, outputs[i], 1024);
+        assert_ok(ctx[i], jang_convert(NULL, ctx[i], &o));
+    }
+    test_same_file(ctx[0], one, three, "model.safetensors");
+    jang_context_free(ctx[0]);
+    jang_context_free(ctx[1]);
+    test_remove_tree(dir);
+    free(dir);
+}
+
+#define TURNS 2 /* reports of progress: of sequences gone back from, then of layers */
+
+/* Stopped between two layers. */
+static void test_goes_on_where_it_stopped(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir();
+    jang_convert_options o = weighed_by(MODELS "llama-f32", NULL, TURNS * 512);
+    test_resumes(ctx, &o, dir, TURNS + 1);
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
+static void refuses(ctx_t *ctx, const jang_convert_options *o, const char *why) {
+    assert_int_equal(jang_convert(NULL, ctx, o), JANG_ERR_ARGUMENT);
+    assert_string_equal(jang_context_error(ctx), why);
+    assert_false(file_exists(o->output));
+}
+
+static void test_what_has_no_use_for_gradients_is_refused(void **state) {
+    (void)state;
+    ctx_t *ctx = test_context();
+    char *dir = test_temp_dir(), output[512];
+    snprintf(output, sizeof output, "%s/output", dir);
+    jang_convert_options o = weighed_by(MODELS "llama-f32", output, 512);
+    const char *const methods[] = {"rtn", "mse", "awq"};
+    for (int i = 0; i < 3; i++) {
+        o.method = methods[i];
+        refuses(ctx, &o,
+                "gradients of outputs are for methods that make up for errors: gptq, awq+gptq and "
+                "best");
+    }
+    o.method = "gptq";
+    o.gradient_tokens = 1 << 30;
+    refuses(ctx, &o, "1073741824 gradient tokens; 0 to 16777216 are allowed");
+    /* a model that writes no text has no answers */
+    o = weighed_by(TEST_ENCODERS "/qwen3-rank-bf16", output, 512);
+    assert_ok(ctx, jang_convert(NULL, ctx, &o));
+    test_remove_tree(dir);
+    free(dir);
+    jang_context_free(ctx);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_models_answer_more_like_the_original),
+        cmocka_unit_test(test_threads_change_nothing),
+        cmocka_unit_test(test_goes_on_where_it_stopped),
+        cmocka_unit_test(test_what_has_no_use_for_gradients_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
