@@ -105,19 +105,21 @@ static jang_status quantize_rows(runner *r, int k, const gptq_site *s, int64_t f
                                  float *rows) {
     const plan_item *item = &r->c->plan->items[r->items[k]];
     int64_t columns = item->part->columns, n_groups = columns / item->group;
-    const float *outputs = r->c->outputs ? r->c->outputs[r->items[k]] : NULL;
-    int64_t block = gptq_block(item->part->rows);
+    const output_moments *o = r->c->outputs ? &r->c->outputs[r->items[k]] : NULL;
     jang_status status = JANG_OK;
     for (int64_t at = first; at < last && status == JANG_OK; at += BLOCK_ROWS) {
         gptq_matrix m = {.w = rows,
-                         .outputs = outputs ? outputs + at * block : NULL,
-                         .block = block,
                          .n_out = last - at < BLOCK_ROWS ? last - at : BLOCK_ROWS,
                          .bits = item->bits,
                          .type = item->type,
                          .codes = r->codes[k].codes + at * columns,
                          .scales = r->codes[k].scales + at * n_groups,
                          .biases = r->codes[k].biases + at * n_groups};
+        if (o && o->squares) {
+            m.outputs = o->squares + at * o->block;
+            m.block = o->block;
+            m.n_gradients = o->n_tok[first / (last - first)];
+        }
         status = read_rows(rows, r, r->items[k], at, m.n_out);
         if (status == JANG_OK) {
             status = r->c->feedback ? gptq_quantize(s, r->c->ctx, &m)

@@ -7,6 +7,7 @@
 #ifndef JANG_QUANT_CALIBRATE_H
 #define JANG_QUANT_CALIBRATE_H
 
+#include "quant/outputs.h"
 #include "quant/quantizer.h"
 #include "quant/scaling.h"
 #include "quant/work.h"
@@ -25,8 +26,8 @@ typedef struct calibration {
     bool thorough;      /* full: damping and targets by tokens held out, more sweeps */
     scalings *scalings; /* full: inputs that may be scaled; NULL: none */
     work_dir *work;     /* full: where finished matrices go; NULL: diagonals only */
-    float **outputs;    /* [n_items] second moments of outputs' gradients (outputs.h), each may be
-                           NULL; NULL: none */
+    const output_moments
+        *outputs;       /* [n_items] what is known of the matrices' outputs; NULL: nothing */
     float **importance; /* [n_items], each [columns] or NULL: mean squares of inputs; freed by the
                            caller */
     jang_progress_fn on_progress;

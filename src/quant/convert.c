@@ -369,7 +369,7 @@ static void note_unseen(conversion *c) {
     }
 }
 
-static jang_status study_outputs(float **moments, conversion *c) {
+static jang_status study_outputs(output_moments *moments, conversion *c) {
     const output_study s = {.ctx = c->ctx,
                             .run = c->run,
                             .plan = &c->plan,
@@ -387,13 +387,15 @@ static jang_status calibrate_weighed(calibration *k, conversion *c) {
     if (gradient_tokens(c) == 0) {
         return calibrate(k);
     }
-    k->outputs = ctx_zero(c->ctx, c->plan.n_items + 1, sizeof *k->outputs);
-    jang_status status = k->outputs ? study_outputs(k->outputs, c)
-                                    : ctx_fail_memory(c->ctx, c->plan.n_items * sizeof(void *));
+    size_t n = c->plan.n_items;
+    output_moments *moments = ctx_zero(c->ctx, n + 1, sizeof *moments);
+    jang_status status =
+        moments ? study_outputs(moments, c) : ctx_fail_memory(c->ctx, n * sizeof *moments);
+    k->outputs = moments;
     if (status == JANG_OK) {
         status = calibrate(k);
     }
-    free_rows(c->ctx, k->outputs, c->plan.n_items);
+    outputs_free(moments, c->ctx, n);
     return status;
 }
 

@@ -69,6 +69,7 @@ typedef struct gptq_matrix {
     const float *outputs;   /* [n_out, block] second moments of the gradients of its outputs, upper
                                triangles of squares along the diagonal; NULL: each row by itself */
     int64_t block;          /* gptq_block of the rows of the whole matrix */
+    int64_t n_gradients;    /* tokens they are of */
 } gptq_matrix;
 
 #define GPTQ_BLOCK 2048 /* rows whose outputs' moments are known together, at most */

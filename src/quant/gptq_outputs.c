@@ -9,8 +9,9 @@
 
 #define WAVES 32      /* of a block of rows, at most */
 #define LEAST_WAVE 32 /* rows of one */
-#define DAMPING 0.05
-#define MAX_DAMPING 10.0
+#define DAMPING 0.05  /* of the mean diagonal, ... */
+#define FEW 10        /* ... and so much more by how few tokens there are for the rows */
+#define MAX_DAMPING 1000.0
 
 /* A block of rows at work. */
 typedef struct coupling {
@@ -47,13 +48,15 @@ static double mean_diagonal(const float *g, int64_t n, int64_t stride) {
 }
 
 /* Factors the moments g, upper triangle, rows of stride numbers. */
-static jang_status factor_moments(coupling *c, const float *g, int64_t stride) {
-    int64_t n = c->n;
+static jang_status factor_moments(coupling *c, const gptq_matrix *m) {
+    const float *g = m->outputs;
+    int64_t n = c->n, stride = m->block;
     double mean = mean_diagonal(g, n, stride);
     if (!isfinite(mean)) {
         return ctx_fail(c->ctx, JANG_ERR_FORMAT, "the gradients of outputs are not finite");
     }
-    for (double damping = DAMPING; damping <= MAX_DAMPING; damping *= 10) {
+    double least = DAMPING * (1 + FEW * (double)n / (double)(m->n_gradients + 1));
+    for (double damping = least; damping <= least * MAX_DAMPING; damping *= 10) {
         for (int64_t i = 0; i < n; i++) {
             for (int64_t k = 0; k < n; k++) {
                 int64_t a = c->order[n - 1 - i], b = c->order[n - 1 - k];
@@ -114,7 +117,7 @@ static void take_wave(coupling *c, const gptq_matrix *m, int64_t n_groups, int64
 static jang_status quantize_block(coupling *c, gptq_job *job, const gptq_matrix *m) {
     int64_t n_groups = c->n_in / job->s->group;
     make_order(c);
-    jang_status status = factor_moments(c, m->outputs, m->block);
+    jang_status status = factor_moments(c, m);
     for (int64_t at = 0; at < c->n && status == JANG_OK; at += c->n_wave) {
         int64_t n = c->n - at < c->n_wave ? c->n - at : c->n_wave;
         aim_wave(c, m->w, at, n);
@@ -169,7 +172,8 @@ jang_status gptq_quantize_coupled(const gptq_site *s, ctx_t *ctx, gptq_matrix *m
                             .scales = m->scales + at * n_groups,
                             .biases = m->biases + at * n_groups,
                             .outputs = m->outputs + at * block,
-                            .block = block};
+                            .block = block,
+                            .n_gradients = m->n_gradients};
         c.n = m->n_out - at < block ? m->n_out - at : block;
         status = quantize_block(&c, &job, &rows);
     }

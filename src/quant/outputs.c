@@ -17,7 +17,7 @@
 typedef struct student {
     const output_study *s;
     ctx_t *ctx;
-    float **moments;
+    output_moments *moments;
     ops *o;
     tape *tape;
     model *m;
@@ -31,33 +31,44 @@ typedef struct student {
 /* ---- Matrices ---- */
 
 static bool has_moments(const plan_item *item) {
-    const model_part *part = item->part;
-    return item->bits && !item->kept && part->n_dim == 2 && part->role != ROLE_EMBEDDING &&
-           part->role != ROLE_LM_HEAD;
+    tensor_role role = item->part->role;
+    return item->bits && !item->kept && role != ROLE_EMBEDDING && role != ROLE_LM_HEAD;
 }
 
-/* Whether the model multiplies by an item as it is stored. */
-static bool is_whole(const plan_item *item, const weight_desc *d) {
-    return d->n_expert == 0 && item->part->rows == d->n_out && item->part->columns == d->n_in;
+/* Rows of an item's squares: of stacked experts, those of one. */
+static int64_t block_of(const model_part *part) {
+    return gptq_block(part->n_dim > 2 ? part->shape[part->n_dim - 2] : part->rows);
+}
+
+/* Makes room for what is known of an item's outputs, of which n_expert share the rows. */
+static bool make_room(student *st, output_moments *m, int64_t rows, int64_t n_expert) {
+    m->block = gptq_block(rows / n_expert);
+    m->squares = ctx_zero(st->ctx, (size_t)rows, (size_t)m->block * sizeof(float));
+    m->n_tok = ctx_zero(st->ctx, (size_t)n_expert, sizeof *m->n_tok);
+    if (!m->squares || !m->n_tok) {
+        st->status = ctx_fail_memory(st->ctx, (size_t)(rows * m->block) * sizeof(float));
+    }
+    return m->squares && m->n_tok;
 }
 
 static bool find_matrix(void *user, const ops_weight *w, int expert, tape_matrix *out) {
     student *st = user;
-    const char *name = expert < 0 ? model_weight_name(st->m, w) : NULL;
+    const char *name = model_weight_name(st->m, w);
     size_t i = name ? plan_find_module(st->s->plan, name) : SIZE_MAX;
     const plan_item *item = i == SIZE_MAX ? NULL : &st->s->plan->items[i];
-    if (!item || !has_moments(item) || !is_whole(item, &w->d)) {
+    int64_t n_expert = w->d.n_expert ? w->d.n_expert : 1, rows = w->d.n_out * n_expert;
+    if (!item || !has_moments(item) || item->part->rows != rows ||
+        item->part->columns != w->d.n_in) {
         return false;
     }
-    int64_t n = w->d.n_out;
-    if (!st->moments[i]) {
-        st->moments[i] = ctx_zero(st->ctx, (size_t)n, (size_t)gptq_block(n) * sizeof(float));
-    }
-    if (!st->moments[i]) {
-        st->status = ctx_fail_memory(st->ctx, (size_t)(n * gptq_block(n)) * sizeof(float));
+    output_moments *m = &st->moments[i];
+    if (!m->squares && !make_room(st, m, rows, n_expert)) {
         return false;
     }
-    *out = (tape_matrix){.moments = st->moments[i], .block = gptq_block(n)};
+    int64_t at = expert < 0 ? 0 : expert;
+    *out = (tape_matrix){.moments = m->squares + at * w->d.n_out * m->block,
+                         .block = m->block,
+                         .n_tok = m->n_tok + at};
     return true;
 }
 
@@ -191,14 +202,13 @@ uint64_t outputs_bytes(const quant_plan *plan, int32_t n_seq) {
         const model_part *part = plan->items[i].part;
         n += (uint64_t)part->params;
         experts += part->n_dim == 3 ? (uint64_t)part->params : 0; /* are widened */
-        moments +=
-            has_moments(&plan->items[i]) ? (uint64_t)(part->rows * gptq_block(part->rows)) : 0;
+        moments += has_moments(&plan->items[i]) ? (uint64_t)(part->rows * block_of(part)) : 0;
         n_embd = part->role == ROLE_EMBEDDING ? (uint64_t)part->columns : n_embd;
     }
     return (moments + experts + (uint64_t)n_seq * 2 * n / n_embd) * sizeof(float);
 }
 
-jang_status outputs_study(float **moments, const output_study *s) {
+jang_status outputs_study(output_moments *moments, const output_study *s) {
     student st = {.s = s, .ctx = s->ctx, .moments = moments, .start = clock_seconds()};
     jang_status status = open_student(&st);
     bool writes =
@@ -215,4 +225,12 @@ jang_status outputs_study(float **moments, const output_study *s) {
     }
     close_student(&st);
     return status;
+}
+
+void outputs_free(output_moments *moments, ctx_t *ctx, size_t n_items) {
+    for (size_t i = 0; moments && i < n_items; i++) {
+        ctx_free(ctx, moments[i].squares);
+        ctx_free(ctx, moments[i].n_tok);
+    }
+    ctx_free(ctx, moments);
 }

@@ -26,10 +26,18 @@ typedef struct output_study {
 /* Bytes that it takes, with what a sequence leaves on its way through the layers, an estimate. */
 uint64_t outputs_bytes(const quant_plan *plan, int32_t n_seq);
 
-/* Matrices [n_items] of second moments of gradients, each in blocks along its diagonal: of an item
- * with n rows, [n, outputs_block(n)]. NULL for those that have none: experts, embeddings, and what
- * the model does not multiply by as it is stored. Freed by the caller, also where it fails. A model
- * that writes no text has none at all. */
-JANG_MUST_CHECK jang_status outputs_study(float **moments, const output_study *s);
+/* What is known of an item's outputs. */
+typedef struct output_moments {
+    float *squares; /* [rows, block] second moments of their gradients, the upper triangles of
+                       squares along the diagonal, of each expert by itself; NULL: they have none */
+    int64_t block;  /* gptq_block of an expert's rows */
+    int64_t *n_tok; /* [experts, at least 1] tokens they are of */
+} output_moments;
+
+/* Fills moments [n_items], all 0 before. Embeddings and output matrices have none, nor what the
+ * model does not multiply by as it is stored, nor anything of a model that writes no text. Freed by
+ * the caller, also where it fails. */
+JANG_MUST_CHECK jang_status outputs_study(output_moments *moments, const output_study *s);
+void outputs_free(output_moments *moments, ctx_t *ctx, size_t n_items);
 
 #endif

@@ -174,6 +174,24 @@ const float *tape_widen(tape *t, const weight_desc *d) {
     return t->wide;
 }
 
+gemm_call tape_moments(const tape *t, const tape_matrix *m, const float *g, int64_t n,
+                       int64_t n_out, int64_t at) {
+    int64_t size = n_out - at < m->block ? n_out - at : m->block;
+    return (gemm_call){.m = size,
+                       .n = size,
+                       .k = n,
+                       .trans_a = true,
+                       .a = g + at,
+                       .lda = n_out,
+                       .b = g + at,
+                       .ldb = n_out,
+                       .c = m->moments + at * m->block,
+                       .ldc = m->block,
+                       .alpha = 1,
+                       .beta = 1,
+                       .coarse = t->coarse};
+}
+
 /* ---- What the host reads, and what it says of it ---- */
 
 static jang_status run_read(ops *o, const ops_buf *buf, size_t at, void *data, size_t n_bytes) {

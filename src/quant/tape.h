@@ -21,8 +21,9 @@ typedef struct tape_matrix {
     const float *value; /* [n_out, n_in]; NULL: the weight's own */
     float *grad;        /* its gradient is added here; NULL: none is wanted */
     float *moments;     /* products of its outputs' gradients are added here, the upper triangles of
-                           squares along the diagonal: [n_out, block]. Not of experts. NULL: none */
+                           squares along the diagonal: [n_out, block]; NULL: none */
     int64_t block;
+    int64_t *n_tok; /* ... and how many tokens' here */
 } tape_matrix;
 
 /* Whether a weight (expert -1) or its expert gives way to a matrix, and to which. */

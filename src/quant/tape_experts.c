@@ -334,13 +334,36 @@ static bool back_all_experts(const experts_note *e) {
     return calls != NULL;
 }
 
+/* Adds to the moments of all experts' outputs. */
+static bool add_moments(const experts_note *e) {
+    tape *t = e->t;
+    int n_expert = e->routes->n_expert, n_calls = 0;
+    int64_t n_out = e->y.width, block = e->m[0].block;
+    if (!e->m[0].moments) {
+        return true;
+    }
+    size_t n_squares = (size_t)((n_out + block - 1) / block);
+    gemm_call *calls = tape_alloc(t, (size_t)n_expert * n_squares, sizeof *calls);
+    for (int i = 0; calls && i < n_expert; i++) {
+        int64_t first = e->routes->first[i], n = e->routes->first[i + 1] - first;
+        for (int64_t at = 0; at < n_out; at += block) {
+            calls[n_calls++] = tape_moments(t, &e->m[i], e->outputs + first * n_out, n, n_out, at);
+        }
+        *e->m[i].n_tok += n;
+    }
+    if (calls) {
+        blas_gemm_batch(t->ctx, calls, n_calls);
+    }
+    return calls != NULL;
+}
+
 /* Finds all experts' matrices, or copies of the weight's own where it has none in its place. */
 static bool find_experts(experts_note *e) {
     tape *t = e->t;
     int n = e->routes->n_expert;
     tape_matrix *m = tape_alloc(t, (size_t)n, sizeof *m);
     for (int i = 0; m && i < n; i++) {
-        if (tape_find_matrix(t, e->w, i, &m[i])) {
+        if (tape_find_matrix(t, e->w, i, &m[i]) && m[i].value) {
             continue;
         }
         weight_desc d = host_expert(e->w, i);
@@ -350,7 +373,7 @@ static bool find_experts(experts_note *e) {
             return false;
         }
         memcpy(copy, wide, (size_t)(d.n_out * d.n_in) * sizeof *copy);
-        m[i] = (tape_matrix){.value = copy};
+        m[i].value = copy;
     }
     e->m = m;
     return m != NULL;
@@ -374,7 +397,7 @@ static void back_experts(tape *t, tape_note *note) {
         memcpy(e->outputs + i * n_out, g + e->routes->order[i] * n_out, (size_t)n_out * sizeof *g);
     }
     tape_spread(t, n, gather, e);
-    if (!back_all_experts(e)) {
+    if (!back_all_experts(e) || !add_moments(e)) {
         return;
     }
     for (int64_t i = 0; i < n; i++) {
@@ -433,7 +456,7 @@ static void run_experts(ops *o, const ops_routes *routes, ops_mat x, const exper
             *e = now;
         }
         tape_matrix m;
-        if (inputs && tape_find_matrix(t, items[i].weight, 0, &m)) {
+        if (inputs && tape_find_matrix(t, items[i].weight, 0, &m) && m.value) {
             tape_mark at = t->at;
             compute(&now);
             t->at = at;

@@ -88,6 +88,11 @@ bool tape_find_matrix(const tape *t, const ops_weight *w, int expert, tape_matri
 /* A weight as f32 [n_out, n_in], until the next call; NULL: no memory. */
 const float *tape_widen(tape *t, const weight_desc *d);
 
+/* The product that adds n gradients of outputs, g [n, n_out], to the square of a matrix's moments
+ * that begins at row at. */
+gemm_call tape_moments(const tape *t, const tape_matrix *m, const float *g, int64_t n,
+                       int64_t n_out, int64_t at);
+
 /* ---- The entries of the table ---- */
 
 void tape_set_linear(ops_table *table);    /* tape_linear.c */

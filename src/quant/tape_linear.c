@@ -94,22 +94,12 @@ static void add_bias(const weight_desc *d, ops_mat y) {
 
 static void add_moments(tape *t, const tape_matrix *m, const float *g, int64_t n, int64_t n_out) {
     for (int64_t at = 0; m->moments && at < n_out; at += m->block) {
-        int64_t size = n_out - at < m->block ? n_out - at : m->block;
-        gemm_call c = {.m = size,
-                       .n = size,
-                       .k = n,
-                       .trans_a = true,
-                       .a = g + at,
-                       .lda = n_out,
-                       .b = g + at,
-                       .ldb = n_out,
-                       .c = m->moments + at * m->block,
-                       .ldc = m->block,
-                       .alpha = 1,
-                       .beta = 1,
-                       .coarse = t->coarse,
-                       .symmetric = true};
+        gemm_call c = tape_moments(t, m, g, n, n_out, at);
+        c.symmetric = true;
         blas_gemm_spread(t->ctx, &c);
+    }
+    if (m->moments) {
+        *m->n_tok += n;
     }
 }
 

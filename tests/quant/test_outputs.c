@@ -2,17 +2,12 @@
  * model's own answers. */
 #include "base/file.h"
 #include "engine_rig.h"
-#include "fixture.h"
 #include "model_files.h"
 #include "resumed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define N_VOCAB 307
-#define N_IDS 200
-#define GRADIENT_TOKENS 16384
 
 static jang_convert_options weighed_by(const char *source, const char *output, int64_t tokens) {
     jang_convert_options o = jang_convert_options_default();
@@ -27,33 +22,31 @@ static jang_convert_options weighed_by(const char *source, const char *output, i
     return o;
 }
 
-/* Mean KL(original || model) on the same tokens. */
-static double divergence(ctx_t *ctx, const float *original, const int32_t *ids, const char *path) {
-    float *other = exact_logits(ctx, path, ids, N_IDS);
-    double kl = mean_kl(original, other, N_IDS, N_VOCAB);
-    free(other);
-    return kl;
-}
-
-static void test_models_answer_more_like_the_original(void **state) {
+/* That models answer better so is measured on trained ones (docs/quantization.md): the tiny ones
+ * are random, and what an output's error does to their answers is chance. Here it is seen that the
+ * gradients get to the rows; what rows make of them is test_quant_gptq.c's, where the gradients
+ * come from test_tape.c's. */
+static void test_gradients_decide_codes(void **state) {
     (void)state;
     ctx_t *ctx = test_context();
-    char *dir = test_temp_dir(), plain[512], weighed[512];
-    const char *source = MODELS "llama-f32";
-    snprintf(plain, sizeof plain, "%s/plain", dir);
-    snprintf(weighed, sizeof weighed, "%s/weighed", dir);
-    jang_convert_options o = weighed_by(source, plain, 0);
-    jang_convert_options w = weighed_by(source, weighed, GRADIENT_TOKENS);
-    assert_ok(ctx, jang_convert(NULL, ctx, &o));
-    assert_ok(ctx, jang_convert(NULL, ctx, &w));
-    int32_t ids[N_IDS];
-    random_ids(ids, N_IDS, 5);
-    float *original = exact_logits(ctx, source, ids, N_IDS);
-    double before = divergence(ctx, original, ids, plain);
-    double after = divergence(ctx, original, ids, weighed);
-    print_message("KL %.5f, with gradients %.5f\n", before, after);
-    assert_true(after < before);
-    free(original);
+    char *dir = test_temp_dir(), path[512];
+    const char *const sources[] = {MODELS "llama-f32", MODELS "qwen3moe-bf16",
+                                   MODELS "qwen3_5_text-bf16"};
+    for (int i = 0; i < 3; i++) {
+        char *files[2];
+        size_t sizes[2];
+        for (int weighed = 0; weighed < 2; weighed++) {
+            snprintf(path, sizeof path, "%s/output", dir);
+            jang_convert_options o = weighed_by(sources[i], path, weighed ? 1024 : 0);
+            assert_ok(ctx, jang_convert(NULL, ctx, &o));
+            snprintf(path, sizeof path, "%s/output/model.safetensors", dir);
+            assert_ok(ctx, file_read(&files[weighed], &sizes[weighed], ctx, path, 1 << 24));
+        }
+        assert_int_equal(sizes[0], sizes[1]);
+        assert_memory_not_equal(files[0], files[1], sizes[0]);
+        ctx_free(ctx, files[0]);
+        ctx_free(ctx, files[1]);
+    }
     test_remove_tree(dir);
     free(dir);
     jang_context_free(ctx);
@@ -123,7 +116,7 @@ static void test_what_has_no_use_for_gradients_is_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_models_answer_more_like_the_original),
+        cmocka_unit_test(test_gradients_decide_codes),
         cmocka_unit_test(test_threads_change_nothing),
         cmocka_unit_test(test_goes_on_where_it_stopped),
         cmocka_unit_test(test_what_has_no_use_for_gradients_is_refused),

@@ -339,6 +339,7 @@ static void test_gptq_disturbs_answers_less(void **state) {
     m.w = together;
     m.outputs = outputs;
     m.block = BLOCK;
+    m.n_gradients = N_TOK;
     quantize(ctx, &m, x, x, 0);
     double a = answer_error(g, x, w, alone, BLOCK), b = answer_error(g, x, w, together, BLOCK);
     print_message("error of answers %.4f of rows by themselves\n", b / a);
