@@ -111,10 +111,12 @@ static method_cost tune_cost(const auto_job *job, const quantizer *q, double wei
     return (method_cost){8 * weights * steps * CALIB_SEQ_TOKENS / TUNE_FLOPS, bytes};
 }
 
-/* Of gradients of outputs: three multiplications with each weight, and the moments. */
+/* Of gradients of outputs: a multiplication with each weight on the way there, one on the way back,
+ * and as many again for the moments. */
 static method_cost gradient_cost(const auto_job *job, const quantizer *q, double weights,
                                  bool tuned) {
-    int64_t asked = job->gradient_tokens, own = q->thorough && tuned ? 2 * job->n_tokens : 0;
+    int64_t asked = job->gradient_tokens,
+            own = q->thorough && tuned ? OUTPUTS_OWN_TURNS * job->n_tokens : 0;
     int64_t n_tok = !q->feedback ? 0 : asked >= 0 ? asked : own;
     uint64_t bytes = n_tok > 0 ? outputs_bytes(job->plan, CALIB_SEQ_TOKENS) : 0;
     if (asked < 0 && bytes > auto_memory(job->memory_limit)) {

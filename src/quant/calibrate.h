@@ -21,13 +21,12 @@ typedef struct calibration {
     size_t n_ids;
     int32_t n_seq;
     double damping;
-    quant_fn fn;        /* full: what finds codes where there is no feedback */
-    bool feedback;      /* full: errors are fed forward (gptq.h) */
-    bool thorough;      /* full: damping and targets by tokens held out, more sweeps */
-    scalings *scalings; /* full: inputs that may be scaled; NULL: none */
-    work_dir *work;     /* full: where finished matrices go; NULL: diagonals only */
-    const output_moments
-        *outputs;       /* [n_items] what is known of the matrices' outputs; NULL: nothing */
+    quant_fn fn;                   /* full: what finds codes where there is no feedback */
+    bool feedback;                 /* full: errors are fed forward (gptq.h) */
+    bool thorough;                 /* full: damping and targets by tokens held out, more sweeps */
+    scalings *scalings;            /* full: inputs that may be scaled; NULL: none */
+    work_dir *work;                /* full: where finished matrices go; NULL: diagonals only */
+    const output_moments *outputs; /* [n_items] for feedback; NULL: nothing is known of outputs */
     float **importance; /* [n_items], each [columns] or NULL: mean squares of inputs; freed by the
                            caller */
     jang_progress_fn on_progress;

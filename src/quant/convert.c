@@ -230,12 +230,11 @@ static int32_t tune_steps(const conversion *c) {
     return steps >= 0 ? steps : tunes ? tune_own_steps(c->ids.n / CALIB_SEQ_TOKENS) : 0;
 }
 
-/* Tokens whose answers' gradients are found. A method that tunes takes twice the text's by itself.
- */
+/* Tokens whose answers' gradients are found; a method that tunes does that by itself. */
 static int64_t gradient_tokens(const conversion *c) {
     int64_t n = c->options->gradient_tokens;
     bool own = c->method->thorough && tune_steps(c) > 0 && !c->unweighed;
-    return !c->method->feedback ? 0 : n >= 0 ? n : own ? 2 * (int64_t)c->ids.n : 0;
+    return !c->method->feedback ? 0 : n >= 0 ? n : own ? OUTPUTS_OWN_TURNS * (int64_t)c->ids.n : 0;
 }
 
 /* Whether a method's costly choices are measured; where it tunes, that is worth more. */

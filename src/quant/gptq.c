@@ -578,6 +578,7 @@ void gptq_job_close(gptq_job *j) {
     ctx_free(j->ctx, j->blocks);
     ctx_free(j->ctx, j->scratch);
     ctx_free_aligned(j->ctx, j->lattices);
+    *j = (gptq_job){0};
 }
 
 jang_status gptq_job_run(gptq_job *j, gptq_matrix *m) {

@@ -18,8 +18,7 @@
  *
  * Outputs: with G the second moments of the gradients of the outputs, the cost of a matrix's errors
  * E is tr(G E H E') (outputs.h). With G = U U' as above, rows are decided in order, each aimed at
- * what makes up for the errors of those before it in the same way (YAQA, arXiv:2505.22988).
- */
+ * what makes up for the errors of those before it in the same way (YAQA, arXiv:2505.22988). */
 #ifndef JANG_QUANT_GPTQ_H
 #define JANG_QUANT_GPTQ_H
 

@@ -6,11 +6,9 @@
 #include "base/softmax.h"
 #include "model/model.h"
 #include "ops/hostbuf.h"
+#include "quant/draw.h"
 #include "quant/gptq.h"
 #include "quant/tape.h"
-
-#include <math.h>
-#include <stdio.h>
 
 #define LOGIT_ROWS 256 /* computed at once */
 
@@ -74,14 +72,6 @@ static bool find_matrix(void *user, const ops_weight *w, int expert, tape_matrix
 
 /* ---- One sequence ---- */
 
-/* A number from 0 to 1 that the number of an answer gives (splitmix64). */
-static double chance(uint64_t number) {
-    uint64_t x = 0x9e3779b97f4a7c15u * (number + 1);
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return (double)((x ^ x >> 31) >> 11) / 9007199254740992.0;
-}
-
 typedef struct answer_job {
     float *logits; /* become the gradient of -log p(answer) */
     int32_t n_vocab;
@@ -94,13 +84,8 @@ static void answer(void *arg, int task, int thread) {
     const answer_job *j = arg;
     float *p = j->logits + (int64_t)task * j->n_vocab;
     softmax(p, p, j->n_vocab);
-    double goal = chance(j->first + (uint64_t)task), until = 0;
-    int32_t drawn = 0;
-    for (int32_t i = 0; i < j->n_vocab && until <= goal; i++) {
-        until += (double)p[i];
-        drawn = p[i] > 0 ? i : drawn;
-    }
-    p[drawn] -= 1;
+    double goal = draw_chance(0, 0, j->first + (uint64_t)task);
+    p[draw_token(p, j->n_vocab, goal)] -= 1;
 }
 
 /* The turn number `turn` to go back from a sequence. */

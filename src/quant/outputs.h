@@ -11,6 +11,8 @@
 
 #include "quant/plan.h"
 
+#define OUTPUTS_OWN_TURNS 2 /* through the text, of a method that does it by itself */
+
 typedef struct output_study {
     ctx_t *ctx;
     checkpoint *run; /* the original in a form that runs */

@@ -2,6 +2,7 @@
 #include "quant/tune_impl.h"
 
 #include "base/pool.h"
+#include "quant/draw.h"
 
 #include <math.h>
 #include <string.h>
@@ -16,21 +17,13 @@ typedef struct writing {
     uint64_t seed;
 } writing;
 
-/* A number from 0 to 1 that the seed, a row and a position give (splitmix64). */
-static double chance(uint64_t seed, uint64_t row, uint64_t at) {
-    uint64_t x = seed + 0x9e3779b97f4a7c15u * (row * 0x100000001b3u + at + 1);
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return (double)((x ^ x >> 31) >> 11) / 9007199254740992.0;
-}
-
 /* The next token of a row, drawn by the model's probabilities. */
 static void draw(void *arg, int task, int thread) {
     (void)thread;
     const writing *w = arg;
     int32_t n_vocab = model_get_facts(w->u->m)->n_vocab, n_seq = w->u->t->n_seq;
     float *p = w->logits + (int64_t)task * n_vocab, top = p[0];
-    double sum = 0, until = 0;
+    double sum = 0;
     for (int32_t i = 1; i < n_vocab; i++) {
         top = p[i] > top ? p[i] : top;
     }
@@ -38,13 +31,8 @@ static void draw(void *arg, int task, int thread) {
         p[i] = expf(p[i] - top);
         sum += (double)p[i];
     }
-    double goal = chance(w->seed, (uint64_t)task, (uint64_t)w->at) * sum;
-    int32_t token = 0;
-    for (int32_t i = 0; i < n_vocab && until <= goal; i++) {
-        until += (double)p[i];
-        token = p[i] > 0 ? i : token;
-    }
-    w->ids[task * n_seq + w->at] = token;
+    double goal = draw_chance(w->seed, (uint64_t)task, (uint64_t)w->at) * sum;
+    w->ids[task * n_seq + w->at] = draw_token(p, n_vocab, goal);
 }
 
 /* Computes the tokens from..at-1 of all sequences and draws the next. */
@@ -80,7 +68,7 @@ static void begin(writing *w, size_t number, int32_t row) {
     tuner *u = w->u;
     size_t n_seq = (size_t)u->t->n_seq;
     size_t places = n_seq > BEGINNING ? n_seq - BEGINNING : 1;
-    size_t at = (size_t)(chance(7, number, 0) * (double)places);
+    size_t at = (size_t)(draw_chance(7, number, 0) * (double)places);
     const int32_t *from = u->ids + number % u->n_own * n_seq + at;
     memcpy(w->ids + (size_t)row * n_seq, from, BEGINNING * sizeof *from);
 }

@@ -2,6 +2,7 @@
 #include "resumed.h"
 
 #include "base/file.h"
+#include "model_files.h"
 
 #include <stdio.h>
 
@@ -44,4 +45,20 @@ void test_resumes(ctx_t *ctx, const jang_convert_options *options, const char *d
     assert_ok(ctx, jang_convert(NULL, ctx, &o));
     test_same_file(ctx, whole, broken, "model.safetensors");
     assert_false(file_exists(work));
+}
+
+void test_threads_convert_alike(const jang_convert_options *options, const char *dir) {
+    char one[512], three[512];
+    ctx_t *ctx[2] = {context_with(1), context_with(3)};
+    snprintf(one, sizeof one, "%s/one", dir);
+    snprintf(three, sizeof three, "%s/three", dir);
+    const char *outputs[] = {one, three};
+    for (int i = 0; i < 2; i++) {
+        jang_convert_options o = *options;
+        o.output = outputs[i];
+        assert_ok(ctx[i], jang_convert(NULL, ctx[i], &o));
+    }
+    test_same_file(ctx[0], one, three, "model.safetensors");
+    jang_context_free(ctx[0]);
+    jang_context_free(ctx[1]);
 }

@@ -9,6 +9,9 @@
  * be left beside them. */
 void test_resumes(ctx_t *ctx, const jang_convert_options *options, const char *dir, int n);
 
+/* Converts into dir/one and dir/three with so many threads; the weights are to be the same. */
+void test_threads_convert_alike(const jang_convert_options *options, const char *dir);
+
 /* The same bytes in a file of two directories. */
 void test_same_file(ctx_t *ctx, const char *a, const char *b, const char *name);
 
