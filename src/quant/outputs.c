@@ -43,10 +43,14 @@ static bool make_room(student *st, output_moments *m, int64_t rows, int64_t n_ex
     m->block = gptq_block(rows / n_expert);
     m->squares = ctx_zero(st->ctx, (size_t)rows, (size_t)m->block * sizeof(float));
     m->n_tok = ctx_zero(st->ctx, (size_t)n_expert, sizeof *m->n_tok);
-    if (!m->squares || !m->n_tok) {
-        st->status = ctx_fail_memory(st->ctx, (size_t)(rows * m->block) * sizeof(float));
+    if (m->squares && m->n_tok) {
+        return true;
     }
-    return m->squares && m->n_tok;
+    ctx_free(st->ctx, m->squares);
+    ctx_free(st->ctx, m->n_tok);
+    st->status = ctx_fail_memory(st->ctx, (size_t)(rows * m->block) * sizeof(float));
+    *m = (output_moments){0};
+    return false;
 }
 
 static bool find_matrix(void *user, const ops_weight *w, int expert, tape_matrix *out) {
