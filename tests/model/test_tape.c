@@ -32,6 +32,8 @@ typedef struct matrix {
 
 typedef struct slope_rig {
     ctx_t *ctx;
+    fixture f;
+    checkpoint *c;
     ops *o;
     tape *t;
     model *m;
@@ -75,7 +77,8 @@ static bool find(void *user, const ops_weight *w, int expert, tape_matrix *out) 
 }
 
 /* The sum of r times the logits of two sequences, unequal in length. */
-static double answer(slope_rig *r, const fixture *f, bool record) {
+static double answer(slope_rig *r, bool record) {
+    const fixture *f = &r->f;
     int32_t n = f->n_tok, half = n / 2 + 1, pages[8], out[MAX_TOKENS], ids[MAX_TOKENS];
     int32_t n_row = n + half;
     for (int32_t i = 0; i < n_row; i++) {
@@ -133,11 +136,11 @@ static double slope_by_gradients(const slope_rig *r, double *size) {
 }
 
 /* ... and by the difference of answers, from two steps. */
-static double slope_by_answers(slope_rig *r, const fixture *f, double step) {
+static double slope_by_answers(slope_rig *r, double step) {
     move(r, step);
-    double above = answer(r, f, false);
+    double above = answer(r, false);
     move(r, -step);
-    double below = answer(r, f, false);
+    double below = answer(r, false);
     move(r, 0);
     return (above - below) / (2 * step);
 }
@@ -155,12 +158,14 @@ static void set_directions(slope_rig *r) {
     }
 }
 
-static void open_rig(slope_rig *r, ctx_t *ctx, checkpoint *c) {
+static void open_rig(slope_rig *r, ctx_t *ctx, const char *name) {
     const ops_options exact = {.exact = true};
     *r = (slope_rig){.ctx = ctx, .seed = 7};
+    fixture_read(&r->f, ctx, name);
+    assert_ok(ctx, checkpoint_open(&r->c, ctx, r->f.path, 0));
     assert_ok(ctx, ops_open(&r->o, ctx, "cpu", &exact));
     assert_ok(ctx, tape_open(&r->t, r->o, find, r, false));
-    assert_ok(ctx, model_open(&r->m, ctx, c, r->o));
+    assert_ok(ctx, model_open(&r->m, ctx, r->c, r->o));
     assert_ok(ctx, model_reserve(r->m, MAX_TOKENS));
     assert_ok(ctx, model_cache_new(&r->cache, r->m, KV_F32));
     assert_ok(ctx, model_cache_grow(&r->cache, r->m, 8, 2));
@@ -175,6 +180,8 @@ static void close_slope_rig(slope_rig *r) {
     model_close(r->m);
     tape_close(r->t);
     ops_close(r->o);
+    checkpoint_close(r->c);
+    fixture_free(&r->f, r->ctx);
     while (r->all) {
         matrix *m = r->all;
         r->all = m->next;
@@ -189,12 +196,8 @@ static void close_slope_rig(slope_rig *r) {
 /* Returns how far off the slopes are, as a part of the sizes that add up to them. */
 static double check(ctx_t *ctx, const char *name) {
     static slope_rig r;
-    fixture f;
-    checkpoint *c;
-    fixture_read(&f, ctx, name);
-    assert_ok(ctx, checkpoint_open(&c, ctx, f.path, 0));
-    open_rig(&r, ctx, c);
-    (void)answer(&r, &f, true);
+    open_rig(&r, ctx, name);
+    (void)answer(&r, true);
     assert_ok(ctx, tape_back(r.t));
     double worst = 0;
     for (int i = 0; i < N_DIRECTIONS; i++) {
@@ -202,13 +205,11 @@ static double check(ctx_t *ctx, const char *name) {
         double size, slope = slope_by_gradients(&r, &size), off = INFINITY;
         /* a step may change which expert a token takes; a smaller one then does not */
         for (double step = STEP; off > MOST_OFF && step > STEP / 50; step /= 3) {
-            off = fmin(off, fabs(slope - slope_by_answers(&r, &f, step)) / size);
+            off = fmin(off, fabs(slope - slope_by_answers(&r, step)) / size);
         }
         worst = fmax(worst, off);
     }
     close_slope_rig(&r);
-    checkpoint_close(c);
-    fixture_free(&f, ctx);
     return worst;
 }
 
@@ -263,15 +264,11 @@ static void check_moments(const matrix *m) {
 /* Returns of how many matrices. */
 static int check_all_moments(ctx_t *ctx, const char *name) {
     static slope_rig r;
-    fixture f;
-    checkpoint *c;
-    fixture_read(&f, ctx, name);
-    assert_ok(ctx, checkpoint_open(&c, ctx, f.path, 0));
-    open_rig(&r, ctx, c);
+    open_rig(&r, ctx, name);
     const int32_t page = 0, out = 0;
     const batch_seq seq = {.n_tok = 1, .pages = &page};
     const batch_desc b = {
-        .n_tok = 1, .ids = f.ids, .n_seq = 1, .seqs = &seq, .n_out = 1, .out = &out};
+        .n_tok = 1, .ids = r.f.ids, .n_seq = 1, .seqs = &seq, .n_out = 1, .out = &out};
     tape_record(r.t);
     assert_ok(ctx, model_step(r.m, &b, &r.cache));
     assert_ok(ctx, model_logits(r.m, 0, 1, r.answers));
@@ -289,8 +286,6 @@ static int check_all_moments(ctx_t *ctx, const char *name) {
         }
     }
     close_slope_rig(&r);
-    checkpoint_close(c);
-    fixture_free(&f, ctx);
     return n;
 }
 

@@ -1,4 +1,4 @@
-/* resumed.c - conversions that are stopped and resumed. */
+/* resumed.c - conversions that must give the same file: stopped and resumed, by other threads. */
 #include "resumed.h"
 
 #include "base/file.h"
