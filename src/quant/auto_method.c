@@ -97,18 +97,19 @@ static uint64_t layer_bytes(const plan_sizes *s, uint64_t n_squares) {
     return larger(at_work, s->outside + s->outside / 4 + n_squares * s->embed * s->embed * 4);
 }
 
-/* Of tuning: a multiplication with each weight for the original's answer, one for the model's, two
- * for the way back. A method that tunes by itself leaves it out where memory does not suffice. */
+/* Of tuning: a multiplication with each weight for the original's text, one for its answer, one for
+ * the model's, two for the way back. A method that tunes by itself leaves it out where memory does
+ * not suffice. */
 static method_cost tune_cost(const auto_job *job, const quantizer *q, double weights) {
     int32_t asked = job->tune_steps, steps = asked;
     if (asked < 0) {
         steps = q->thorough ? tune_own_steps((size_t)job->n_tokens / CALIB_SEQ_TOKENS) : 0;
     }
-    uint64_t bytes = steps > 0 ? tune_bytes(job->plan, steps, CALIB_SEQ_TOKENS) : 0;
+    uint64_t bytes = steps > 0 ? tune_bytes(job->plan, CALIB_SEQ_TOKENS) : 0;
     if (asked < 0 && bytes > auto_memory(job->memory_limit)) {
         return (method_cost){0};
     }
-    return (method_cost){8 * weights * steps * CALIB_SEQ_TOKENS / TUNE_FLOPS, bytes};
+    return (method_cost){10 * weights * steps * CALIB_SEQ_TOKENS / TUNE_FLOPS, bytes};
 }
 
 /* Of gradients of outputs: a multiplication with each weight on the way there, one on the way back,

@@ -483,7 +483,7 @@ static jang_status check_way_back(conversion *c) {
     jang_status status = JANG_OK;
     if (steps > 0) {
         status = check_memory(&c->untuned, c, "tuning takes",
-                              tune_bytes(&c->plan, steps, CALIB_SEQ_TOKENS), o->tune_steps > 0);
+                              tune_bytes(&c->plan, CALIB_SEQ_TOKENS), o->tune_steps > 0);
     }
     if (status == JANG_OK && gradient_tokens(c) > 0) {
         status = check_memory(&c->unweighed, c, "gradients of outputs take",

@@ -4,24 +4,17 @@
 #include "base/file.h"
 #include "base/pool.h"
 #include "base/softmax.h"
-#include "model/model.h"
 #include "ops/hostbuf.h"
 #include "quant/draw.h"
 #include "quant/gptq.h"
-#include "quant/tape.h"
-
-#define LOGIT_ROWS 256 /* computed at once */
+#include "quant/tape_model.h"
 
 typedef struct student {
     const output_study *s;
     ctx_t *ctx;
     output_moments *moments;
-    ops *o;
-    tape *tape;
-    model *m;
-    model_cache cache;
-    float *logits; /* [LOGIT_ROWS, n_vocab] */
-    int32_t *pages, *out;
+    tape_model tm;
+    uint64_t first; /* number of the sequence's first answer */
     jang_status status;
     double start;
 } student;
@@ -55,7 +48,7 @@ static bool make_room(student *st, output_moments *m, int64_t rows, int64_t n_ex
 
 static bool find_matrix(void *user, const ops_weight *w, int expert, tape_matrix *out) {
     student *st = user;
-    const char *name = model_weight_name(st->m, w);
+    const char *name = model_weight_name(st->tm.m, w);
     size_t i = name ? plan_find_module(st->s->plan, name) : SIZE_MAX;
     const plan_item *item = i == SIZE_MAX ? NULL : &st->s->plan->items[i];
     int64_t n_expert = w->d.n_expert ? w->d.n_expert : 1, rows = w->d.n_out * n_expert;
@@ -92,31 +85,19 @@ static void answer(void *arg, int task, int thread) {
     p[draw_token(p, j->n_vocab, goal)] -= 1;
 }
 
+static void answer_rows(void *user, int32_t first, int32_t n, float *logits) {
+    const student *st = user;
+    answer_job j = {logits, model_get_facts(st->tm.m)->n_vocab, st->first + (uint64_t)first};
+    pool_run(ctx_pool(st->ctx), answer, &j, n);
+}
+
 /* The turn number `turn` to go back from a sequence. */
 static jang_status run_sequence(student *st, size_t turn) {
     const output_study *s = st->s;
-    int32_t n = s->n_seq, n_vocab = model_get_facts(st->m)->n_vocab;
-    batch_seq one = {.n_tok = n, .pages = st->pages};
-    const batch_desc b = {.n_tok = n,
-                          .ids = s->ids + turn % s->n_seqs * (size_t)n,
-                          .n_seq = 1,
-                          .seqs = &one,
-                          .n_out = n,
-                          .out = st->out};
-    tape_record(st->tape);
-    jang_status status = model_step(st->m, &b, &st->cache);
-    for (int32_t i = 0; i < n && status == JANG_OK; i += LOGIT_ROWS) {
-        int32_t k = n - i < LOGIT_ROWS ? n - i : LOGIT_ROWS;
-        status = model_logits(st->m, i, k, st->logits);
-        answer_job j = {st->logits, n_vocab, turn * (uint64_t)n + (uint64_t)i};
-        if (status == JANG_OK) {
-            pool_run(ctx_pool(st->ctx), answer, &j, k);
-            tape_seed(st->tape, st->logits, (int64_t)k * n_vocab);
-        }
-    }
-    if (status == JANG_OK) {
-        status = tape_back(st->tape);
-    }
+    size_t n = (size_t)s->n_seq;
+    st->first = turn * n;
+    const int32_t *ids = s->ids + turn % s->n_seqs * n;
+    jang_status status = tape_model_run(&st->tm, ids, true, true, answer_rows, st);
     return status == JANG_OK ? st->status : status;
 }
 
@@ -135,75 +116,25 @@ static jang_status report(const student *st, size_t turn, size_t n_turns) {
                : ctx_fail(st->ctx, JANG_ERR_CANCELLED, "the conversion was cancelled");
 }
 
-static jang_status make_arrays(student *st) {
-    int32_t n_seq = st->s->n_seq, n_pages = (n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
-    size_t n_vocab = (size_t)model_get_facts(st->m)->n_vocab;
-    st->logits = ctx_array(st->ctx, LOGIT_ROWS, n_vocab * sizeof(float));
-    st->pages = ctx_array(st->ctx, (size_t)n_pages, sizeof *st->pages);
-    st->out = ctx_array(st->ctx, (size_t)n_seq, sizeof *st->out);
-    if (!st->logits || !st->pages || !st->out) {
-        return ctx_fail_memory(st->ctx, LOGIT_ROWS * n_vocab * sizeof(float));
-    }
-    for (int32_t i = 0; i < n_pages; i++) {
-        st->pages[i] = i;
-    }
-    for (int32_t i = 0; i < n_seq; i++) {
-        st->out[i] = i;
-    }
-    jang_status status = model_reserve(st->m, n_seq);
-    if (status == JANG_OK) {
-        status = model_reserve_logits(st->m, LOGIT_ROWS);
-    }
-    if (status == JANG_OK) {
-        status = model_cache_new(&st->cache, st->m, KV_F32);
-    }
-    return status == JANG_OK ? model_cache_grow(&st->cache, st->m, n_pages, 1) : status;
-}
-
-static jang_status open_student(student *st) {
-    const ops_options exact = {.exact = true};
-    jang_status status = ops_open(&st->o, st->ctx, "cpu", &exact);
-    if (status == JANG_OK) {
-        status = tape_open(&st->tape, st->o, find_matrix, st, true);
-    }
-    if (status == JANG_OK) {
-        tape_use_matrices(st->tape, true);
-        status = model_open(&st->m, st->ctx, st->s->run, st->o);
-    }
-    return status;
-}
-
-static void close_student(student *st) {
-    ctx_free(st->ctx, st->logits);
-    ctx_free(st->ctx, st->pages);
-    ctx_free(st->ctx, st->out);
-    if (st->m) {
-        model_cache_free(&st->cache, st->m);
-        model_close(st->m);
-    }
-    tape_close(st->tape);
-    ops_close(st->o);
-}
-
 uint64_t outputs_bytes(const quant_plan *plan, int32_t n_seq) {
-    uint64_t n = 0, n_embd = 1, moments = 0, experts = 0;
+    uint64_t n = 0, moments = 0, experts = 0;
+    int64_t n_embd = 1;
     for (size_t i = 0; i < plan->n_items; i++) {
         const model_part *part = plan->items[i].part;
         n += (uint64_t)part->params;
         experts += part->n_dim == 3 ? (uint64_t)part->params : 0; /* are widened */
         moments += has_moments(&plan->items[i]) ? (uint64_t)(part->rows * block_of(part)) : 0;
-        n_embd = part->role == ROLE_EMBEDDING ? (uint64_t)part->columns : n_embd;
+        n_embd = part->role == ROLE_EMBEDDING ? part->columns : n_embd;
     }
-    return (moments + experts + (uint64_t)n_seq * 2 * n / n_embd) * sizeof(float);
+    return (moments + experts) * sizeof(float) + tape_model_bytes(n, n_embd, n_seq);
 }
 
 jang_status outputs_study(output_moments *moments, const output_study *s) {
     student st = {.s = s, .ctx = s->ctx, .moments = moments, .start = clock_seconds()};
-    jang_status status = open_student(&st);
-    bool writes =
-        status == JANG_OK && !model_get_facts(st.m)->no_output && !model_get_facts(st.m)->whole;
+    jang_status status = tape_model_open(&st.tm, s->ctx, s->run, s->n_seq, find_matrix, &st);
+    bool writes = status == JANG_OK && tape_model_writes_text(&st.tm);
     if (writes) {
-        status = make_arrays(&st);
+        status = tape_model_make_room(&st.tm);
     }
     size_t n_turns = (size_t)((s->n_tok + s->n_seq - 1) / s->n_seq);
     for (size_t i = 0; writes && i < n_turns && status == JANG_OK; i++) {
@@ -212,7 +143,7 @@ jang_status outputs_study(output_moments *moments, const output_study *s) {
             status = run_sequence(&st, i);
         }
     }
-    close_student(&st);
+    tape_model_close(&st.tm);
     return status;
 }
 

@@ -7,19 +7,19 @@
 #include "ops/hostbuf.h"
 #include "quant/widen.h"
 
-#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#define WEIGHT_RATE 1.5e-3 /* of a step of Adam, in steps of the codes */
-#define SCALE_RATE 1.5e-4
-#define FULL_STEPS 1024   /* with more of them rates are smaller, so that they go as far in all */
-#define WARM_UP 20        /* one of so many steps is before the full rates */
-#define HELD_OUT 16       /* sequences that the original writes and nothing is learnt from */
-#define MOST_WRITTEN 1024 /* to learn from */
-#define OWN_PASSES 3      /* steps for each sequence of the text, where nobody says how many ... */
-#define OWN_MOST 1024     /* ... but no more */
+#define PLACE_RATE 1.5e-3 /* of a step of Adam, in steps of the codes */
+#define SCALE_RATE 2e-4
+#define FULL_STEPS                                                                                 \
+    1024              /* with more of them rates fall as one over their root, so that what is      \
+                         chance in the gradients goes as far in all */
+#define WARM_UP 20    /* one of so many steps is before the full rates */
+#define HELD_OUT 16   /* sequences that the original writes and nothing is learnt from */
+#define OWN_PASSES 3  /* steps for each sequence of the text, where nobody says how many ... */
+#define OWN_MOST 1024 /* ... but no more */
 
 /* ---- Which matrix is in a weight's place ---- */
 
@@ -48,7 +48,7 @@ static latent *latent_of(tuner *u, const ops_weight *w) {
             return u->weights[i].latent;
         }
     }
-    const char *name = model_weight_name(u->m, w);
+    const char *name = model_weight_name(u->tm.m, w);
     size_t item = name ? plan_find_module(u->t->plan, name) : SIZE_MAX;
     latent *l = item == SIZE_MAX ? NULL : u->latents[item];
     int64_t n_expert = w->d.n_expert ? w->d.n_expert : 1;
@@ -78,55 +78,10 @@ static bool find_matrix(void *user, const ops_weight *w, int expert, tape_matrix
 
 /* ---- One sequence ---- */
 
-static batch_desc batch_of(const tuner *u, size_t seq, batch_seq *s) {
-    int32_t n = u->t->n_seq;
-    *s = (batch_seq){.n_tok = n, .pages = u->pages};
-    return (batch_desc){.n_tok = n,
-                        .ids = u->ids + seq * (size_t)n,
-                        .n_seq = 1,
-                        .seqs = s,
-                        .n_out = n,
-                        .out = u->out};
-}
-
-static void copy_stream(tuner *u, size_t seq, bool back) {
-    int64_t n = u->t->n_seq, n_embd = model_get_facts(u->m)->n_embd;
-    ops_mat s = model_stream(u->m, n);
-    for (int64_t i = 0; i < n; i++) {
-        float *kept = u->streams + ((int64_t)seq * n + i) * n_embd, *row = host_row(s, i);
-        memcpy(back ? kept : row, back ? row : kept, (size_t)n_embd * sizeof *row);
-    }
-}
-
-/* Runs the original and keeps its stream after the last layer. */
-static jang_status keep_stream(tuner *u, size_t seq) {
-    batch_seq s;
-    const batch_desc b = batch_of(u, seq, &s);
-    tape_use_matrices(u->tape, false);
-    jang_status status = model_begin(u->m, &b);
-    for (int i = 0; i < model_get_facts(u->m)->n_layer && status == JANG_OK; i++) {
-        model_layer(u->m, (layer_stages){i, 0, INT_MAX}, &b, &u->cache);
-    }
-    if (status == JANG_OK) {
-        status = u->o->table->finish(u->o);
-    }
-    if (status == JANG_OK) {
-        copy_stream(u, seq, true);
-    }
-    return status;
-}
-
-/* The original's logits for a sequence whose stream was kept. */
-static jang_status find_wanted(tuner *u, size_t seq) {
-    batch_seq s;
-    const batch_desc b = batch_of(u, seq, &s);
-    tape_use_matrices(u->tape, false);
-    jang_status status = model_begin(u->m, &b);
-    if (status == JANG_OK) {
-        copy_stream(u, seq, false);
-        status = model_end(u->m, &b);
-    }
-    return status == JANG_OK ? model_logits(u->m, 0, u->t->n_seq, u->wanted) : status;
+static void keep_wanted(void *user, int32_t first, int32_t n, float *logits) {
+    const tuner *u = user;
+    size_t n_vocab = (size_t)model_get_facts(u->tm.m)->n_vocab;
+    memcpy(u->wanted + (size_t)first * n_vocab, logits, (size_t)n * n_vocab * sizeof *logits);
 }
 
 typedef struct loss_job {
@@ -134,7 +89,7 @@ typedef struct loss_job {
     float *logits; /* become their gradient */
     int32_t n_vocab;
     float weight; /* of a row's divergence in the loss */
-    double kl[TUNE_LOGIT_ROWS];
+    double *kl;   /* of a row */
 } loss_job;
 
 /* KL of one row, and its gradient by the logits. */
@@ -145,38 +100,26 @@ static void lose(void *arg, int task, int thread) {
     j->kl[task] = softmax_divergence_back(j->logits + at, j->wanted + at, j->n_vocab, j->weight);
 }
 
+static void lose_rows(void *user, int32_t first, int32_t n, float *logits) {
+    const tuner *u = user;
+    int32_t n_vocab = model_get_facts(u->tm.m)->n_vocab;
+    loss_job j = {.wanted = u->wanted + (int64_t)first * n_vocab,
+                  .logits = logits,
+                  .n_vocab = n_vocab,
+                  .weight = 1.0f / (float)u->t->n_seq,
+                  .kl = u->kl + first};
+    pool_run(ctx_pool(u->ctx), lose, &j, n);
+}
+
 /* Adds the divergence of a sequence's answers; learns: and the gradients of its share of a step. */
 static jang_status run_sequence(tuner *u, size_t seq, bool learns, double *kl) {
-    int32_t n = u->t->n_seq, n_vocab = model_get_facts(u->m)->n_vocab;
-    batch_seq s;
-    const batch_desc b = batch_of(u, seq, &s);
-    jang_status status = find_wanted(u, seq);
-    tape_use_matrices(u->tape, true);
-    if (learns && status == JANG_OK) {
-        tape_record(u->tape);
-    }
+    const int32_t *ids = u->ids + seq * (size_t)u->t->n_seq;
+    jang_status status = tape_model_run(&u->tm, ids, false, false, keep_wanted, u);
     if (status == JANG_OK) {
-        status = model_step(u->m, &b, &u->cache);
+        status = tape_model_run(&u->tm, ids, true, learns, lose_rows, u);
     }
-    for (int32_t i = 0; i < n && status == JANG_OK; i += TUNE_LOGIT_ROWS) {
-        int32_t k = n - i < TUNE_LOGIT_ROWS ? n - i : TUNE_LOGIT_ROWS;
-        status = model_logits(u->m, i, k, u->logits);
-        loss_job j = {.wanted = u->wanted + (int64_t)i * n_vocab,
-                      .logits = u->logits,
-                      .n_vocab = n_vocab,
-                      .weight = 1.0f / (float)n};
-        if (status == JANG_OK) {
-            pool_run(ctx_pool(u->ctx), lose, &j, k);
-        }
-        for (int32_t r = 0; r < k; r++) {
-            *kl += j.kl[r];
-        }
-        if (learns) {
-            tape_seed(u->tape, u->logits, (int64_t)k * n_vocab);
-        }
-    }
-    if (learns && status == JANG_OK) {
-        status = tape_back(u->tape);
+    for (int32_t i = 0; i < u->t->n_seq && status == JANG_OK; i++) {
+        *kl += u->kl[i];
     }
     return status == JANG_OK ? u->status : status;
 }
@@ -211,9 +154,9 @@ static latent_rates rates_at(int32_t step, int32_t n_steps) {
     double fall = 0.5 * (1 + cos(3.14159265358979 * step / n_steps));
     double mean_part = 1 - pow((double)TUNE_MEAN_BETA, step + 1);
     double square_part = 1 - pow((double)TUNE_SQUARE_BETA, step + 1);
-    double far = n_steps > FULL_STEPS ? (double)FULL_STEPS / n_steps : 1;
+    double far = n_steps > FULL_STEPS ? sqrt((double)FULL_STEPS / n_steps) : 1;
     double by = (warm < 1 ? warm : 1) * fall * far / mean_part;
-    return (latent_rates){.weight = (float)(WEIGHT_RATE * by),
+    return (latent_rates){.place = (float)(PLACE_RATE * by),
                           .scale = (float)(SCALE_RATE * by),
                           .square = (float)(1 / square_part)};
 }
@@ -307,9 +250,11 @@ static jang_status take_over(tuner *u, double before) {
 
 /* ---- The whole ---- */
 
-/* Half as many as steps: with fewer, sequences come round so often that they are known by heart. */
-static size_t n_written(int32_t n_steps) {
-    return (size_t)(n_steps < 2 * MOST_WRITTEN ? (n_steps + 1) / 2 : MOST_WRITTEN);
+/* As many as make one for each step, with the text's own: those that come round are soon known by
+ * heart. */
+static size_t n_written(int32_t n_steps, size_t n_own) {
+    size_t n = (size_t)n_steps;
+    return n > n_own ? n - n_own : 0;
 }
 
 int32_t tune_own_steps(size_t n_seqs) {
@@ -317,24 +262,23 @@ int32_t tune_own_steps(size_t n_seqs) {
     return n_seqs < TUNE_LEAST_SEQS ? 0 : OWN_PASSES * (int32_t)(n_seqs < most ? n_seqs : most);
 }
 
-uint64_t tune_bytes(const quant_plan *plan, int32_t n_steps, int32_t n_seq) {
-    uint64_t n = 0, n_embd = 1;
+uint64_t tune_bytes(const quant_plan *plan, int32_t n_seq) {
+    uint64_t n = 0, n_vocab = 0;
+    int64_t n_embd = 1;
     for (size_t i = 0; i < plan->n_items; i++) {
         const plan_item *item = &plan->items[i];
         n += item->bits && !item->kept ? (uint64_t)item->part->params : 0;
         if (item->part->role == ROLE_EMBEDDING) {
-            n_embd = (uint64_t)item->part->columns;
+            n_vocab = (uint64_t)item->part->rows;
+            n_embd = item->part->columns;
         }
     }
-    /* for each token of a sequence: */
-    uint64_t passed = 2 * n / n_embd, stream = (n_written(n_steps) + HELD_OUT) * n_embd;
-    return (5 * n + (uint64_t)n_seq * (passed + stream)) * sizeof(float);
+    return (5 * n + (uint64_t)n_seq * n_vocab) * sizeof(float) + tape_model_bytes(n, n_embd, n_seq);
 }
 
 static jang_status make_arrays(tuner *u) {
-    const model_facts *f = model_get_facts(u->m);
-    size_t n_seq = (size_t)u->t->n_seq, n_embd = (size_t)f->n_embd, n_vocab = (size_t)f->n_vocab;
-    size_t n_pages = TUNE_WRITERS * ((n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS);
+    const model_facts *f = model_get_facts(u->tm.m);
+    size_t n_seq = (size_t)u->t->n_seq, n_vocab = (size_t)f->n_vocab;
     u->n_own = u->t->n_ids / n_seq;
     if (u->n_own < TUNE_LEAST_SEQS) {
         return ctx_fail(u->ctx, JANG_ERR_ARGUMENT,
@@ -342,90 +286,42 @@ static jang_status make_arrays(tuner *u) {
                         "are %zu",
                         TUNE_LEAST_SEQS, u->t->n_seq, u->n_own);
     }
-    u->n_learnt = u->n_own + n_written(u->t->n_steps);
+    u->n_learnt = u->n_own + n_written(u->t->n_steps, u->n_own);
     u->n_seqs = u->n_learnt + HELD_OUT;
     bool made = true;
     made &= (u->ids = ctx_zero(u->ctx, u->n_seqs * n_seq, sizeof *u->ids)) != NULL;
-    made &= (u->streams = ctx_array(u->ctx, u->n_seqs * n_seq, n_embd * sizeof(float))) != NULL;
     made &= (u->wanted = ctx_array(u->ctx, n_seq, n_vocab * sizeof(float))) != NULL;
-    made &= (u->logits = ctx_array(u->ctx, TUNE_LOGIT_ROWS, n_vocab * sizeof(float))) != NULL;
-    made &= (u->pages = ctx_array(u->ctx, n_pages, sizeof *u->pages)) != NULL;
-    made &= (u->out = ctx_array(u->ctx, n_seq, sizeof *u->out)) != NULL;
+    made &= (u->kl = ctx_array(u->ctx, n_seq, sizeof *u->kl)) != NULL;
     if (!made) {
-        return ctx_fail_memory(u->ctx, u->n_seqs * n_seq * n_embd * sizeof(float));
-    }
-    for (size_t i = 0; i < n_pages; i++) {
-        u->pages[i] = (int32_t)i;
-    }
-    for (size_t i = 0; i < n_seq; i++) {
-        u->out[i] = (int32_t)i;
+        return ctx_fail_memory(u->ctx, (u->n_seqs + n_vocab) * n_seq * sizeof(float));
     }
     memcpy(u->ids, u->t->ids, u->n_own * n_seq * sizeof *u->ids);
     return JANG_OK;
 }
 
-static bool writes_text(const tuner *u) {
-    const model_facts *f = model_get_facts(u->m);
-    return !f->no_output && !f->whole;
-}
-
 static jang_status open_tuner(tuner *u) {
-    const ops_options exact = {.exact = true};
-    int32_t n_pages = (u->t->n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
-    jang_status status = ops_open(&u->o, u->ctx, "cpu", &exact);
-    if (status == JANG_OK) {
-        status = tape_open(&u->tape, u->o, find_matrix, u, true);
-    }
-    if (status == JANG_OK) {
-        status = model_open(&u->m, u->ctx, u->t->run, u->o);
-    }
-    if (status == JANG_OK && !writes_text(u)) {
+    const tuning *t = u->t;
+    jang_status status = tape_model_open(&u->tm, u->ctx, t->run, t->n_seq, find_matrix, u);
+    if (status == JANG_OK && !tape_model_writes_text(&u->tm)) {
         return ctx_fail(u->ctx, JANG_ERR_UNSUPPORTED,
-                        "a %s model is not tuned, since it writes no text", model_get_family(u->m));
+                        "a %s model is not tuned, since it writes no text",
+                        model_get_family(u->tm.m));
     }
     if (status == JANG_OK) {
         status = make_arrays(u);
     }
-    if (status == JANG_OK) {
-        status = model_reserve(u->m, u->t->n_seq);
-    }
-    if (status == JANG_OK) {
-        status = model_reserve_logits(u->m, TUNE_LOGIT_ROWS);
-    }
-    if (status == JANG_OK) {
-        status = model_cache_new(&u->cache, u->m, KV_F32);
-    }
-    return status == JANG_OK ? model_cache_grow(&u->cache, u->m, n_pages, 1) : status;
+    return status == JANG_OK ? tape_model_make_room(&u->tm) : status;
 }
 
 static void close_tuner(tuner *u) {
     for (size_t i = 0; u->latents && i < u->t->plan->n_items; i++) {
         latent_free(u->latents[i]);
     }
-    void *all[] = {u->latents, u->weights, u->ids,   u->streams,
-                   u->wanted,  u->logits,  u->pages, u->out};
+    void *all[] = {u->latents, u->weights, u->ids, u->wanted, u->kl};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         ctx_free(u->ctx, all[i]);
     }
-    if (u->m) {
-        model_cache_free(&u->cache, u->m);
-        model_close(u->m);
-    }
-    tape_close(u->tape);
-    ops_close(u->o);
-}
-
-/* The text that the original writes, and its streams for all of it. */
-static jang_status hear_original(tuner *u) {
-    size_t n_seq = (size_t)u->t->n_seq;
-    jang_status status = tuner_write_text(u, u->ids + u->n_own * n_seq, u->n_seqs - u->n_own);
-    for (size_t i = 0; i < u->n_seqs && status == JANG_OK; i++) {
-        status = keep_stream(u, i);
-        if (status == JANG_OK) {
-            status = tuner_report(u, "running the original", i, u->n_seqs);
-        }
-    }
-    return status;
+    tape_model_close(&u->tm);
 }
 
 jang_status tune(const tuning *t) {
@@ -445,7 +341,8 @@ jang_status tune(const tuning *t) {
         status = open_tuner(u);
     }
     if (status == JANG_OK) {
-        status = hear_original(u);
+        size_t n = u->n_own * (size_t)t->n_seq;
+        status = tuner_write_text(u, u->ids + n, u->n_seqs - u->n_own);
     }
     if (status == JANG_OK) {
         status = make_latents(u);
@@ -459,8 +356,9 @@ jang_status tune(const tuning *t) {
     if (status == JANG_OK) {
         status = take_over(u, before);
     }
-    if (status == JANG_ERR_UNSUPPORTED && t->optional && u->m && !writes_text(u)) {
-        ctx_log(u->ctx, "nothing is tuned: a %s model writes no text", model_get_family(u->m));
+    if (status == JANG_ERR_UNSUPPORTED && t->optional && u->tm.m &&
+        !tape_model_writes_text(&u->tm)) {
+        ctx_log(u->ctx, "nothing is tuned: a %s model writes no text", model_get_family(u->tm.m));
         status = JANG_OK;
     }
     close_tuner(u);

@@ -39,9 +39,9 @@ typedef struct tuning {
  * about ten times as long as gptq, and none where the text is too short. */
 int32_t tune_own_steps(size_t n_seqs);
 
-/* Bytes that tuning takes: for weights, for the streams of the text, and for a sequence's way
- * through the layers, which is an estimate. */
-uint64_t tune_bytes(const quant_plan *plan, int32_t n_steps, int32_t n_seq);
+/* Bytes that tuning takes: for weights, for a sequence's logits, and for its way through the
+ * layers, which is an estimate. */
+uint64_t tune_bytes(const quant_plan *plan, int32_t n_seq);
 
 /* Tunes, and logs how far the answers of held out sequences diverged before and after. Errors:
  * JANG_ERR_CANCELLED; JANG_ERR_ARGUMENT for too little text; JANG_ERR_UNSUPPORTED for a model that

@@ -7,10 +7,9 @@ void tune_group__scalar(const tune_group *g, const latent_rates *rates) {
     tg_group(g, rates);
 }
 
-float tune_round(float w, float scale, float centre, float top, float *code) {
-    float inverse = scale != 0 ? 1 / scale : 0, middle = top / 2;
-    *code = tg_code(tg_place(w, inverse, centre, middle), top);
-    return scale * (*code - middle) + centre;
+float tune_value(float place, float scale, float centre, float top, float *code) {
+    *code = tg_code(place, top);
+    return scale * (*code - top / 2) + centre;
 }
 
 static tune_group_fn *const table[CPU_N_ISA] = {

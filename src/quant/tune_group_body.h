@@ -19,11 +19,6 @@ TG_INLINE float tg_adam(float *mean, float *square, float grad, float rate, cons
     return rate * m / (sqrtf(s * r->square) + TG_TINY);
 }
 
-/* Where among the codes a weight lies. */
-TG_INLINE float tg_place(float w, float inverse, float centre, float middle) {
-    return (w - centre) * inverse + middle;
-}
-
 TG_INLINE float tg_code(float z, float top) {
     float cut = z < 0 ? 0 : z > top ? top : z;
     return (cut + TG_ROUND) - TG_ROUND;
@@ -37,20 +32,18 @@ TG_INLINE float tg_sum(const float *lanes) {
     return sum;
 }
 
-/* Turns gradients of values into those of weights, 0 where the code is cut, and adds up those of
+/* Turns gradients of values into those of places, 0 where the code is cut, and adds up those of
  * scale and centre. */
 TG_INLINE void tg_gradients(const tune_group *g, const float *factors, float *by_scale,
                             float *by_centre) {
-    float scale = *g->scale, centre = *g->centre, top = g->top, middle = top / 2;
-    float inverse = scale != 0 ? 1 / scale : 0;
+    float scale = *g->scale, top = g->top, middle = top / 2;
     float scales[TUNE_LANES] = {0}, centres[TUNE_LANES] = {0};
     for (int64_t i = 0; i < g->n; i += TUNE_LANES) {
         for (int64_t k = 0; k < TUNE_LANES; k++) {
             float grad = factors ? g->grad[i + k] / factors[i + k] : g->grad[i + k];
-            float z = tg_place(g->w[i + k], inverse, centre, middle), code = tg_code(z, top);
-            float in = z >= 0 && z <= top ? 1.0f : 0.0f;
-            scales[k] += grad * (code - (in * z + (1 - in) * middle));
-            centres[k] += (1 - in) * grad;
+            float place = g->place[i + k], in = place >= 0 && place <= top ? scale : 0.0f;
+            scales[k] += grad * (tg_code(place, top) - middle);
+            centres[k] += grad;
             g->grad[i + k] = in * grad;
         }
     }
@@ -60,13 +53,11 @@ TG_INLINE void tg_gradients(const tune_group *g, const float *factors, float *by
 
 TG_INLINE void tg_move(const tune_group *g, const float *factors, const latent_rates *rates) {
     float scale = *g->scale, centre = *g->centre, top = g->top, middle = top / 2;
-    float inverse = scale != 0 ? 1 / scale : 0, unit = g->unit;
-    float *restrict w = g->w, *restrict value = g->value, *restrict grad = g->grad;
-    float *restrict mean = g->of_w.mean, *restrict square = g->of_w.square;
+    float *restrict place = g->place, *restrict value = g->value, *restrict grad = g->grad;
+    float *restrict mean = g->of_place.mean, *restrict square = g->of_place.square;
     for (int64_t i = 0; i < g->n; i++) {
-        w[i] -= unit * tg_adam(&mean[i], &square[i], unit * grad[i], rates->weight, rates);
-        float code = tg_code(tg_place(w[i], inverse, centre, middle), top);
-        float v = scale * (code - middle) + centre;
+        place[i] -= tg_adam(&mean[i], &square[i], grad[i], rates->place, rates);
+        float v = scale * (tg_code(place[i], top) - middle) + centre;
         value[i] = factors ? v / factors[i] : v;
         grad[i] = 0;
     }

@@ -2,8 +2,7 @@
 #ifndef JANG_QUANT_TUNE_IMPL_H
 #define JANG_QUANT_TUNE_IMPL_H
 
-#include "model/model.h"
-#include "quant/tape.h"
+#include "quant/tape_model.h"
 #include "quant/tune.h"
 #include "quant/tune_group.h"
 
@@ -13,10 +12,10 @@ typedef struct latent {
     const plan_item *item;
     tune_group_fn *step;
     bool filled;  /* with the original's weights */
-    float *w;     /* [rows, columns] */
+    float *place; /* [rows, columns] among the codes */
     float *value; /* [rows, columns] what they are rounded to, as the model multiplies by it */
     float *grad;  /* [rows, columns] of value, added up */
-    moments of_w;
+    moments of_place;
     float *unit;           /* [rows, groups] size of a step of the codes at the start */
     float *scale, *centre; /* [rows, groups] */
     moments of_scale, of_centre;
@@ -26,8 +25,8 @@ typedef struct latent {
 JANG_MUST_CHECK jang_status latent_make(latent **out, ctx_t *ctx, const work_dir *work,
                                         size_t item);
 void latent_free(latent *l);
-/* Puts the original's weights, f32 rows [first, first + n), as far as the codes at the start allow:
- * each within the half step around its code. */
+/* Puts the original's weights, f32 rows [first, first + n), in their places, as far as the codes at
+ * the start allow: each within the half step around its code. */
 void latent_fill(latent *l, const work_dir *work, size_t item, const float *original, int64_t first,
                  int64_t n);
 /* Moves by the gradient, which becomes 0. */
@@ -46,27 +45,19 @@ typedef struct tuned_weight {
 typedef struct tuner {
     const tuning *t;
     ctx_t *ctx;
-    ops *o;
-    tape *tape;
-    model *m;
-    model_cache cache;
+    tape_model tm;
     latent **latents; /* [n_items], NULL: not tuned */
     tuned_weight *weights;
     size_t n_weights;
     size_t n_own;    /* sequences of the text; then come those that the original wrote, */
     size_t n_learnt; /* of which those after so many sequences are held out */
     size_t n_seqs;
-    int32_t *ids;   /* [n_seqs, n_seq] */
-    float *streams; /* [n_seqs, n_seq, n_embd] of the original after all layers */
-    float *wanted;  /* [n_seq, n_vocab] the original's logits */
-    float *logits;  /* [TUNE_LOGIT_ROWS, n_vocab] */
-    int32_t *pages, *out;
+    int32_t *ids;  /* [n_seqs, n_seq] */
+    float *wanted; /* [n_seq, n_vocab] the original's logits */
+    double *kl;    /* [n_seq] */
     jang_status status;
     double start;
 } tuner;
-
-#define TUNE_LOGIT_ROWS 256 /* computed at once */
-#define TUNE_WRITERS 128    /* sequences written at once */
 
 /* Whether the caller goes on; done of total is of the stage. */
 JANG_MUST_CHECK jang_status tuner_report(const tuner *u, const char *what, size_t done,

@@ -1,5 +1,5 @@
-/* tune_latent.c - a matrix before it is rounded: its steps along the gradient, and what it becomes.
- */
+/* tune_latent.c - a matrix before it is rounded: its steps along the gradient, and what it
+ * becomes. */
 #include "quant/tune_impl.h"
 
 #include "base/half.h"
@@ -25,7 +25,7 @@ static float top_code(const latent *l) {
 
 static jang_status make_arrays(latent *l) {
     size_t n = (size_t)l->item->part->params, n_groups = n / (size_t)l->item->group;
-    float **of_weights[] = {&l->w, &l->value, &l->grad, &l->of_w.mean, &l->of_w.square};
+    float **of_weights[] = {&l->place, &l->value, &l->grad, &l->of_place.mean, &l->of_place.square};
     float **of_groups[] = {
         &l->unit,           &l->scale,           &l->centre, &l->of_scale.mean, &l->of_scale.square,
         &l->of_centre.mean, &l->of_centre.square};
@@ -77,22 +77,22 @@ void latent_free(latent *l) {
     if (!l) {
         return;
     }
-    float *all[] = {l->w,
-                    l->value,
-                    l->grad,
-                    l->of_w.mean,
-                    l->of_w.square,
-                    l->unit,
-                    l->scale,
-                    l->centre,
-                    l->of_scale.mean,
-                    l->of_scale.square,
-                    l->of_centre.mean,
-                    l->of_centre.square};
+    float *all[] = {l->place,           l->value,           l->grad,
+                    l->of_place.mean,   l->of_place.square, l->unit,
+                    l->scale,           l->centre,          l->of_scale.mean,
+                    l->of_scale.square, l->of_centre.mean,  l->of_centre.square};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         ctx_free(l->ctx, all[i]);
     }
     ctx_free(l->ctx, l);
+}
+
+/* The place of a weight of group g in the half step around its code. */
+static float place_of(const latent *l, int64_t g, float value, float original) {
+    float inverse = l->scale[g] != 0 ? 1 / l->scale[g] : 0;
+    float off = (original - value) * inverse;
+    float code = rintf((value - l->centre[g]) * inverse + top_code(l) / 2);
+    return code + (off > INSIDE ? INSIDE : off < -INSIDE ? -INSIDE : off);
 }
 
 void latent_fill(latent *l, const work_dir *work, size_t item, const float *original, int64_t first,
@@ -105,13 +105,12 @@ void latent_fill(latent *l, const work_dir *work, size_t item, const float *orig
     for (int64_t r = first; r < first + n; r++) {
         const float *from = original + (r - first) * columns;
         const float *factors = scaling_columns(l->item->part, r);
-        float *w = l->w + r * columns, *value = l->value + r * columns;
+        float *place = l->place + r * columns, *value = l->value + r * columns;
         work_rows_f32(value, work, item, r, 1);
         for (int64_t i = 0; i < columns; i++) {
             int64_t g = r * row_groups(l) + i / group;
-            float by = factors ? factors[i] : 1, off = from[i] * by - value[i];
-            float most = INSIDE * l->unit[g];
-            w[i] = value[i] + (off > most ? most : off < -most ? -most : off);
+            float by = factors ? factors[i] : 1;
+            place[i] = place_of(l, g, value[i], from[i] * by);
             value[i] /= by;
         }
     }
@@ -133,10 +132,10 @@ static tune_group group_of(latent *l, int64_t r, int64_t g, int64_t column) {
                         .factors = factors ? factors + column : NULL,
                         .top = top_code(l),
                         .unit = l->unit[g],
-                        .w = l->w + at,
+                        .place = l->place + at,
                         .value = l->value + at,
                         .grad = l->grad + at,
-                        .of_w = {l->of_w.mean + at, l->of_w.square + at},
+                        .of_place = {l->of_place.mean + at, l->of_place.square + at},
                         .scale = l->scale + g,
                         .centre = l->centre + g,
                         .of_scale = {l->of_scale.mean + g, l->of_scale.square + g},
@@ -187,7 +186,7 @@ static void round_rows(void *arg, int task, int thread) {
                 l->scale[g] = round_to(l->scale[g], l->item->type);
                 l->centre[g] = bias + l->scale[g] * middle;
             }
-            float value = tune_round(l->w[at], l->scale[g], l->centre[g], top_code(l), &code);
+            float value = tune_value(l->place[at], l->scale[g], l->centre[g], top_code(l), &code);
             l->value[at] = factors ? value / factors[i] : value;
         }
     }
@@ -208,7 +207,7 @@ jang_status latent_store(const latent *l, work_dir *work, size_t item) {
     for (size_t i = 0; i < n && status == JANG_OK; i++) {
         size_t g = i / (size_t)l->item->group;
         float code;
-        (void)tune_round(l->w[i], l->scale[g], l->centre[g], top_code(l), &code);
+        (void)tune_value(l->place[i], l->scale[g], l->centre[g], top_code(l), &code);
         codes[i] = (uint8_t)code;
     }
     if (status == JANG_OK) {

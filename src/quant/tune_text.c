@@ -2,18 +2,20 @@
 #include "quant/tune_impl.h"
 
 #include "base/pool.h"
+#include "base/softmax.h"
 #include "quant/draw.h"
 
-#include <math.h>
 #include <string.h>
 
+#define WRITERS 128  /* sequences written at once */
 #define BEGINNING 16 /* tokens of each that are taken from the text */
 
 typedef struct writing {
     tuner *u;
-    int32_t *ids;  /* [TUNE_WRITERS, n_seq] */
+    int32_t *ids; /* [WRITERS, n_seq] */
+    int32_t *pages;
     int32_t n, at; /* sequences; tokens of each that are there */
-    float *logits; /* [TUNE_WRITERS, n_vocab] */
+    float *logits; /* [WRITERS, n_vocab] */
     uint64_t seed;
 } writing;
 
@@ -21,17 +23,10 @@ typedef struct writing {
 static void draw(void *arg, int task, int thread) {
     (void)thread;
     const writing *w = arg;
-    int32_t n_vocab = model_get_facts(w->u->m)->n_vocab, n_seq = w->u->t->n_seq;
-    float *p = w->logits + (int64_t)task * n_vocab, top = p[0];
-    double sum = 0;
-    for (int32_t i = 1; i < n_vocab; i++) {
-        top = p[i] > top ? p[i] : top;
-    }
-    for (int32_t i = 0; i < n_vocab; i++) {
-        p[i] = expf(p[i] - top);
-        sum += (double)p[i];
-    }
-    double goal = draw_chance(w->seed, (uint64_t)task, (uint64_t)w->at) * sum;
+    int32_t n_vocab = model_get_facts(w->u->tm.m)->n_vocab, n_seq = w->u->t->n_seq;
+    float *p = w->logits + (int64_t)task * n_vocab;
+    softmax(p, p, n_vocab);
+    double goal = draw_chance(w->seed, (uint64_t)task, (uint64_t)w->at);
     w->ids[task * n_seq + w->at] = draw_token(p, n_vocab, goal);
 }
 
@@ -40,22 +35,22 @@ static jang_status write_step(writing *w, const model_cache *cache, int32_t from
     tuner *u = w->u;
     int32_t n_tok = w->at - from, n_seq = u->t->n_seq;
     int32_t n_pages = (n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS;
-    batch_seq seqs[TUNE_WRITERS];
-    int32_t ids[TUNE_WRITERS * BEGINNING], out[TUNE_WRITERS];
+    batch_seq seqs[WRITERS];
+    int32_t ids[WRITERS * BEGINNING], out[WRITERS];
     for (int32_t s = 0; s < w->n; s++) {
         memcpy(ids + s * n_tok, w->ids + s * n_seq + from, (size_t)n_tok * sizeof *ids);
         seqs[s] = (batch_seq){.first = s * n_tok,
                               .n_tok = n_tok,
                               .n_past = from,
-                              .pages = u->pages + s * n_pages,
+                              .pages = w->pages + s * n_pages,
                               .state = s};
         out[s] = (s + 1) * n_tok - 1;
     }
     const batch_desc b = {
         .n_tok = w->n * n_tok, .ids = ids, .n_seq = w->n, .seqs = seqs, .n_out = w->n, .out = out};
-    jang_status status = model_step(u->m, &b, cache);
+    jang_status status = model_step(u->tm.m, &b, cache);
     if (status == JANG_OK) {
-        status = model_logits(u->m, 0, w->n, w->logits);
+        status = model_logits(u->tm.m, 0, w->n, w->logits);
     }
     if (status == JANG_OK) {
         pool_run(ctx_pool(u->ctx), draw, w, w->n);
@@ -76,8 +71,8 @@ static void begin(writing *w, size_t number, int32_t row) {
 static jang_status write_all(writing *w, size_t n_seqs, int32_t *ids, const model_cache *cache) {
     jang_status status = JANG_OK;
     size_t n_seq = (size_t)w->u->t->n_seq;
-    for (size_t at = 0; at < n_seqs && status == JANG_OK; at += TUNE_WRITERS) {
-        w->n = n_seqs - at < TUNE_WRITERS ? (int32_t)(n_seqs - at) : TUNE_WRITERS;
+    for (size_t at = 0; at < n_seqs && status == JANG_OK; at += WRITERS) {
+        w->n = n_seqs - at < WRITERS ? (int32_t)(n_seqs - at) : WRITERS;
         w->seed = at;
         for (int32_t s = 0; s < w->n; s++) {
             begin(w, at + (size_t)s, s);
@@ -95,27 +90,38 @@ static jang_status write_all(writing *w, size_t n_seqs, int32_t *ids, const mode
     return status;
 }
 
+static jang_status make_room(writing *w, model_cache *cache) {
+    tuner *u = w->u;
+    model *m = u->tm.m;
+    size_t n_seq = (size_t)u->t->n_seq, n_vocab = (size_t)model_get_facts(m)->n_vocab;
+    int32_t n_pages = WRITERS * ((u->t->n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS);
+    w->ids = ctx_array(u->ctx, WRITERS * n_seq, sizeof *w->ids);
+    w->logits = ctx_array(u->ctx, WRITERS * n_vocab, sizeof *w->logits);
+    w->pages = ctx_array(u->ctx, (size_t)n_pages, sizeof *w->pages);
+    if (!w->ids || !w->logits || !w->pages) {
+        return ctx_fail_memory(u->ctx, WRITERS * n_vocab * sizeof(float));
+    }
+    for (int32_t i = 0; i < n_pages; i++) {
+        w->pages[i] = i;
+    }
+    jang_status status = model_reserve(m, WRITERS * BEGINNING);
+    if (status == JANG_OK) {
+        status = model_cache_new(cache, m, KV_F16);
+    }
+    return status == JANG_OK ? model_cache_grow(cache, m, n_pages, WRITERS) : status;
+}
+
 jang_status tuner_write_text(tuner *u, int32_t *ids, size_t n_seqs) {
-    int32_t n_vocab = model_get_facts(u->m)->n_vocab, n_seq = u->t->n_seq;
-    int32_t n_pages = TUNE_WRITERS * ((n_seq + OPS_PAGE_TOKENS - 1) / OPS_PAGE_TOKENS);
     writing w = {.u = u};
     model_cache cache = {0};
-    w.ids = ctx_array(u->ctx, TUNE_WRITERS * (size_t)n_seq, sizeof *w.ids);
-    w.logits = ctx_array(u->ctx, TUNE_WRITERS * (size_t)n_vocab, sizeof *w.logits);
-    jang_status status =
-        w.ids && w.logits ? model_reserve(u->m, TUNE_WRITERS * BEGINNING)
-                          : ctx_fail_memory(u->ctx, TUNE_WRITERS * (size_t)n_vocab * sizeof(float));
+    jang_status status = make_room(&w, &cache);
     if (status == JANG_OK) {
-        status = model_cache_new(&cache, u->m, KV_F16);
-    }
-    if (status == JANG_OK) {
-        status = model_cache_grow(&cache, u->m, n_pages, TUNE_WRITERS);
-    }
-    if (status == JANG_OK) {
+        tape_use_matrices(u->tm.tape, false);
         status = write_all(&w, n_seqs, ids, &cache);
     }
-    model_cache_free(&cache, u->m);
+    model_cache_free(&cache, u->tm.m);
     ctx_free(u->ctx, w.ids);
     ctx_free(u->ctx, w.logits);
+    ctx_free(u->ctx, w.pages);
     return status;
 }

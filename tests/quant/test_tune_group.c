@@ -11,14 +11,14 @@
 
 #define N 64
 #define STEPS 5
-#define WEIGHT_RATE 0.05 /* as in the script */
+#define PLACE_RATE 0.05 /* as in the script */
 #define SCALE_RATE 0.005
 #define CLOSE 2e-5 /* of a unit: f32 in another order */
 
 typedef struct group_case {
-    float w[N], value[N], grads[STEPS][N], factors[N];
+    float place[N], value[N], grads[STEPS][N], factors[N];
     float group[3]; /* scale, centre, unit */
-    float w_after[N], value_after[N], group_after[2];
+    float place_after[N], value_after[N], group_after[2];
 } group_case;
 
 static void read_numbers(const st_file *f, const char *prefix, const char *name, float *out,
@@ -37,12 +37,12 @@ static void read_numbers(const st_file *f, const char *prefix, const char *name,
 
 static group_case read_case(const st_file *f, const char *prefix) {
     group_case c;
-    read_numbers(f, prefix, "w", c.w, N);
+    read_numbers(f, prefix, "place", c.place, N);
     read_numbers(f, prefix, "value", c.value, N);
     read_numbers(f, prefix, "grads", c.grads[0], (size_t)STEPS * N);
     read_numbers(f, prefix, "factors", c.factors, N);
     read_numbers(f, prefix, "group", c.group, 3);
-    read_numbers(f, prefix, "w_after", c.w_after, N);
+    read_numbers(f, prefix, "place_after", c.place_after, N);
     read_numbers(f, prefix, "value_after", c.value_after, N);
     read_numbers(f, prefix, "group_after", c.group_after, 2);
     return c;
@@ -55,17 +55,17 @@ static void take_steps(group_case *c, int bits, bool has_factors, tune_group_fn 
                           .factors = has_factors ? c->factors : NULL,
                           .top = (float)((1 << bits) - 1),
                           .unit = c->group[2],
-                          .w = c->w,
+                          .place = c->place,
                           .value = c->value,
                           .grad = grad,
-                          .of_w = {mean, square},
+                          .of_place = {mean, square},
                           .scale = &c->group[0],
                           .centre = &c->group[1],
                           .of_scale = {of_scale, of_scale + 1},
                           .of_centre = {of_centre, of_centre + 1}};
     for (int s = 0; s < STEPS; s++) {
         double mean_part = 1 - pow((double)TUNE_MEAN_BETA, s + 1);
-        const latent_rates rates = {.weight = (float)(WEIGHT_RATE / mean_part),
+        const latent_rates rates = {.place = (float)(PLACE_RATE / mean_part),
                                     .scale = (float)(SCALE_RATE / mean_part),
                                     .square =
                                         (float)(1 / (1 - pow((double)TUNE_SQUARE_BETA, s + 1)))};
@@ -84,16 +84,17 @@ static void check_case(const st_file *f, int bits, bool has_factors, cpu_isa isa
     float start = c.value[0], close = c.group[2] * (float)CLOSE;
     take_steps(&c, bits, has_factors, tune_group_function(isa));
     take_steps(&scalar, bits, has_factors, tune_group__scalar);
-    assert_memory_equal(c.w, scalar.w, sizeof c.w);
+    assert_memory_equal(c.place, scalar.place, sizeof c.place);
     assert_memory_equal(c.value, scalar.value, sizeof c.value);
     assert_memory_equal(c.group, scalar.group, sizeof c.group);
     assert_float_equal(c.group[0], c.group_after[0], close);
     assert_float_equal(c.group[1], c.group_after[1], close);
     for (int i = 0; i < N; i++) {
-        assert_float_equal(c.w[i], c.w_after[i], close);
+        assert_float_equal(c.place[i], c.place_after[i], CLOSE);
         assert_float_equal(c.value[i], c.value_after[i], 300 * close);
         float code;
-        float value = tune_round(c.w[i], c.group[0], c.group[1], (float)((1 << bits) - 1), &code);
+        float value =
+            tune_value(c.place[i], c.group[0], c.group[1], (float)((1 << bits) - 1), &code);
         value = has_factors ? value / c.factors[i] : value;
         assert_float_equal(c.value[i], value, 0);
     }
