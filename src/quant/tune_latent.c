@@ -89,7 +89,7 @@ void latent_free(latent *l) {
 
 /* The place of a weight of group g in the half step around its code. */
 static float place_of(const latent *l, int64_t g, float value, float original) {
-    float inverse = l->scale[g] != 0 ? 1 / l->scale[g] : 0;
+    float inverse = isnormal(l->scale[g]) ? 1 / l->scale[g] : 0;
     float off = (original - value) * inverse;
     float code = rintf((value - l->centre[g]) * inverse + top_code(l) / 2);
     return code + (off > INSIDE ? INSIDE : off < -INSIDE ? -INSIDE : off);
