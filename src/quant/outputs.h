@@ -11,7 +11,7 @@
 
 #include "quant/plan.h"
 
-#define OUTPUTS_OWN_TURNS 2 /* through the text, of a method that does it by itself */
+#define OUTPUTS_OWN_TURNS 4 /* through the text, of a method that does it by itself */
 
 typedef struct output_study {
     ctx_t *ctx;

@@ -18,7 +18,7 @@
                          chance in the gradients goes as far in all */
 #define WARM_UP 20    /* one of so many steps is before the full rates */
 #define HELD_OUT 16   /* sequences that the original writes and nothing is learnt from */
-#define OWN_PASSES 3  /* steps for each sequence of the text, where nobody says how many ... */
+#define OWN_PASSES 2  /* steps for each sequence of the text, where nobody says how many ... */
 #define OWN_MOST 1024 /* ... but no more */
 
 /* ---- Which matrix is in a weight's place ---- */
