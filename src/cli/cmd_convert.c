@@ -125,7 +125,7 @@ static const opt_spec convert_options[] = {
      .help = "With gptq: find what an error of each output does to the answers, by going back "
              "through the whole model from so many tokens, so that rows make up for each other's "
              "errors; several times the calibration's tokens are worth it. 0: not. Without it best "
-             "takes twice as many, others none."},
+             "takes four times as many, others none."},
     {.name = "tune",
      .kind = OPT_INT,
      .value = "STEPS",
@@ -133,7 +133,7 @@ static const opt_spec convert_options[] = {
      .min = 0,
      .max = 100000,
      .help = "Then tune codes and scales together, by the gradient of the whole model's divergence "
-             "from the original; 0: not. Without it best takes three for each 512 tokens, at most "
+             "from the original; 0: not. Without it best takes two for each 512 tokens, at most "
              "1024, others none."},
     {.name = "resume",
      .kind = OPT_FLAG,
