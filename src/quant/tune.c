@@ -13,13 +13,11 @@
 
 #define PLACE_RATE 1.5e-3 /* of a step of Adam, in steps of the codes */
 #define SCALE_RATE 2e-4
-#define FULL_STEPS                                                                                 \
-    1024              /* with more of them rates fall as one over their root, so that what is      \
-                         chance in the gradients goes as far in all */
-#define WARM_UP 20    /* one of so many steps is before the full rates */
-#define HELD_OUT 16   /* sequences that the original writes and nothing is learnt from */
-#define OWN_PASSES 2  /* steps for each sequence of the text, where nobody says how many ... */
-#define OWN_MOST 1024 /* ... but no more */
+#define FULL_STEPS 1024 /* rates fall with the root of their number beyond these */
+#define WARM_UP 20      /* one of so many steps is before the full rates */
+#define HELD_OUT 16     /* sequences that the original writes and nothing is learnt from */
+#define OWN_PASSES 2    /* steps for each sequence of the text, where nobody says how many ... */
+#define OWN_MOST 1024   /* ... but no more */
 
 /* ---- Which matrix is in a weight's place ---- */
 

@@ -2,9 +2,9 @@
  * answers as the original does.
  *
  * The divergence KL(original || quantized) over a text is made smaller step by step, by its
- * gradient through the whole model (tape.h). What moves are the weights before they are rounded,
- * with the gradient of what they are rounded to (the straight-through estimator,
- * arXiv:1308.3432), and the scale and centre of each group (LSQ, arXiv:1902.08153); they begin
+ * gradient through the whole model (tape.h). What moves are the places of weights among their
+ * groups' codes, with the gradient of the codes they are rounded to (the straight-through
+ * estimator, arXiv:1308.3432), and the scale and centre of each group (tune_group.h); they begin
  * where the method left them. The text is that of calibration and what the original writes by
  * itself after beginnings taken from there (LLM-QAT, arXiv:2305.17888). Some of what it writes is
  * held out and tells whether the result is better, which is taken only then: of the calibration's
