@@ -35,6 +35,7 @@ typedef struct conversion {
     bool all_kept;  /* no matrix is quantized anew */
     bool untuned;   /* there is no memory to tune in */
     bool unweighed; /* ... or for gradients of outputs */
+    bool unasked;   /* calibration that the method does well to have, but does without */
     quant_plan plan;
     output_dir output;
     tok_ids ids;        /* of calibration; none: there is none */
@@ -337,6 +338,34 @@ static jang_status begin_calibration(conversion *c) {
     return stage_source(&c->run, &c->staged, c);
 }
 
+static void free_rows(ctx_t *ctx, float **rows, size_t n) {
+    for (size_t i = 0; rows && i < n; i++) {
+        ctx_free(ctx, rows[i]);
+    }
+    ctx_free(ctx, rows);
+}
+
+/* Whether a method that needs no text has use for what columns' inputs are like: at 2 bits nothing
+ * that is known of weights alone is better than round to nearest. */
+static bool gains_by_text(const conversion *c) {
+    bool gains = false;
+    for (size_t i = 0; i < c->plan.n_items; i++) {
+        gains |= c->plan.items[i].bits == 2 && !c->plan.items[i].kept;
+    }
+    return gains && c->method->weighs && !c->run;
+}
+
+/* Does without calibration that was not asked for and that the model is not made for. */
+static jang_status do_without(conversion *c, jang_status status) {
+    if (!c->unasked || (status != JANG_ERR_UNSUPPORTED && status != JANG_ERR_ARGUMENT)) {
+        return status;
+    }
+    ctx_log(c->ctx, "inputs count alike: %s", jang_context_error(c->ctx));
+    free_rows(c->ctx, c->importance, c->plan.n_items);
+    c->importance = NULL;
+    return JANG_OK;
+}
+
 static void end_calibration(conversion *c) {
     if (c->staged) {
         checkpoint_close(c->run);
@@ -346,13 +375,6 @@ static void end_calibration(conversion *c) {
         ctx_free(c->ctx, c->staged);
     }
     tok_ids_free(c->ctx, &c->ids);
-}
-
-static void free_rows(ctx_t *ctx, float **rows, size_t n) {
-    for (size_t i = 0; rows && i < n; i++) {
-        ctx_free(ctx, rows[i]);
-    }
-    ctx_free(ctx, rows);
 }
 
 /* Notes the matrices whose inputs a method with full moments has not seen. */
@@ -648,8 +670,12 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
     if (status == JANG_OK && !options->plan_only && c.run) {
         status = check_way_back(&c);
     }
+    if (status == JANG_OK && !options->plan_only && gains_by_text(&c)) {
+        c.unasked = true;
+        status = do_without(&c, begin_calibration(&c));
+    }
     if (status == JANG_OK && !options->plan_only && c.run) {
-        status = run_calibration(&c);
+        status = do_without(&c, run_calibration(&c));
     }
     if (status == JANG_OK && !options->plan_only && c.run && tune_steps(&c) > 0) {
         status = run_tuning(&c);

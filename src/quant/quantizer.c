@@ -20,7 +20,7 @@
 
 static const quantizer methods[] = {
     {"rtn", .fn = FUNCTIONS(rtn)},
-    {"mse", .fn = FUNCTIONS(mse)},
+    {"mse", .weighs = true, .fn = FUNCTIONS(mse)},
     {"gptq", .full = true, .feedback = true, .fn = FUNCTIONS(mse)},
     {"awq", .full = true, .scales = true, .fn = FUNCTIONS(mse)},
     {"awq+gptq", .full = true, .feedback = true, .scales = true, .fn = FUNCTIONS(mse)},

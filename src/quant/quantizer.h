@@ -32,6 +32,7 @@ typedef bool (*quant_fn)(const quant_block *block);
 
 typedef struct quantizer {
     const char *name;
+    bool weighs;   /* needs no text, but weighs errors by the sizes of inputs where there is some */
     bool full;     /* matrices are quantized as calibration sees their inputs; fn does the rest */
     bool feedback; /* ... by gptq.h */
     bool scales;   /* ... their inputs scaled (scaling.h) */

@@ -121,7 +121,7 @@ static void test_convert_writes_what_the_method_gives(void **state) {
                                          "mlx-llama-mixed-3-6",
                                          TEST_DATA "/format/llama.gguf",
                                          TEST_DATA "/format/qwen2.gguf"};
-    static const char *const profiles[] = {"JANG_4M", "2S", "mixed_3_6", NULL};
+    static const char *const profiles[] = {"JANG_4M", "3S", "mixed_3_6", NULL};
     ctx_t *ctx = test_context();
     char *dir = test_temp_dir();
     for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
