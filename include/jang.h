@@ -441,7 +441,8 @@ typedef struct jang_convert_options {
     bool plan_only; /* make the plan, write nothing */
     jang_progress_fn on_progress;
     void *user;
-    /* Text or .jsonl file; NULL: a built-in text, but for rtn and mse, which then have none. */
+    /* Text or .jsonl file; NULL: a built-in text, but for rtn, and mse where no matrix has 2 bits,
+     * which then have none. */
     const char *calibration;
     int64_t calibration_tokens; /* at most so many (32768) */
     bool resume;     /* of a method that calibrates: finished matrices are kept in OUTPUT.work */

@@ -108,7 +108,8 @@ static const opt_spec convert_options[] = {
      .target = offsetof(convert_arguments, calibration),
      .help =
          "Text, or .jsonl of {\"messages\": [...]} or {\"text\": ...}, that the model is run on. "
-         "mse then weighs errors by their inputs; gptq and awq have a built-in text without it."},
+         "mse then weighs errors by their inputs; gptq, awq, and mse at 2 bits have a built-in "
+         "text without it."},
     {.name = "calibration-tokens",
      .kind = OPT_INT,
      .value = "N",
