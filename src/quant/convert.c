@@ -35,7 +35,6 @@ typedef struct conversion {
     bool all_kept;  /* no matrix is quantized anew */
     bool untuned;   /* there is no memory to tune in */
     bool unweighed; /* ... or for gradients of outputs */
-    bool unasked;   /* calibration that the method does well to have, but does without */
     quant_plan plan;
     output_dir output;
     tok_ids ids;        /* of calibration; none: there is none */
@@ -345,19 +344,14 @@ static void free_rows(ctx_t *ctx, float **rows, size_t n) {
     ctx_free(ctx, rows);
 }
 
-/* Whether a method that needs no text has use for what columns' inputs are like: at 2 bits nothing
- * that is known of weights alone is better than round to nearest. */
+/* At 2 bits nothing that is known of weights alone is better than round to nearest. */
 static bool gains_by_text(const conversion *c) {
-    bool gains = false;
-    for (size_t i = 0; i < c->plan.n_items; i++) {
-        gains |= c->plan.items[i].bits == 2 && !c->plan.items[i].kept;
-    }
-    return gains && c->method->weighs && !c->run;
+    return !calibrates(c) && c->method->weighs && plan_has_width(&c->plan, 2);
 }
 
 /* Does without calibration that was not asked for and that the model is not made for. */
 static jang_status do_without(conversion *c, jang_status status) {
-    if (!c->unasked || (status != JANG_ERR_UNSUPPORTED && status != JANG_ERR_ARGUMENT)) {
+    if (calibrates(c) || (status != JANG_ERR_UNSUPPORTED && status != JANG_ERR_ARGUMENT)) {
         return status;
     }
     ctx_log(c->ctx, "inputs count alike: %s", jang_context_error(c->ctx));
@@ -667,15 +661,12 @@ jang_status convert_run(char **plan_json, ctx_t *ctx, const jang_convert_options
     if (status == JANG_OK && plan_json && options->plan_only) {
         status = plan_text(&text, &c);
     }
-    if (status == JANG_OK && !options->plan_only && c.run) {
-        status = check_way_back(&c);
-    }
     if (status == JANG_OK && !options->plan_only && gains_by_text(&c)) {
-        c.unasked = true;
         status = do_without(&c, begin_calibration(&c));
     }
     if (status == JANG_OK && !options->plan_only && c.run) {
-        status = do_without(&c, run_calibration(&c));
+        status = check_way_back(&c);
+        status = status == JANG_OK ? do_without(&c, run_calibration(&c)) : status;
     }
     if (status == JANG_OK && !options->plan_only && c.run && tune_steps(&c) > 0) {
         status = run_tuning(&c);

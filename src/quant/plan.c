@@ -107,6 +107,15 @@ size_t plan_find_module(const quant_plan *plan, const char *module) {
     return found;
 }
 
+bool plan_has_width(const quant_plan *plan, int bits) {
+    for (size_t i = 0; i < plan->n_items; i++) {
+        if (plan->items[i].bits == bits && !plan->items[i].kept) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool plan_set(quant_plan *plan, size_t number, int bits, int group) {
     plan_item *item = &plan->items[number];
     int fits = bits ? fit_group(item->part->columns, bits, group ? group : plan->group) : 0;

@@ -55,6 +55,9 @@ JANG_MUST_CHECK jang_status plan_of_stored(quant_plan *out, ctx_t *ctx, const ch
  * whatever prefix its checkpoint has such modules; SIZE_MAX: none. */
 size_t plan_find_module(const quant_plan *plan, const char *module);
 
+/* Whether any matrix gets new codes of so many bits. */
+bool plan_has_width(const quant_plan *plan, int bits);
+
 /* Gives a matrix another width and group. group 0: the plan's. False: no group of at most that size
  * divides its rows (nothing changes), or it has no rows. bits 0: it stays in floating point. */
 bool plan_set(quant_plan *plan, size_t item, int bits, int group);
